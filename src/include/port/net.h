@@ -1,0 +1,27 @@
+/*
+ * net.h - TCP sockets. Addresses are "host" and a port; IPv4 and IPv6.
+ */
+#ifndef PORT_NET_H
+#define PORT_NET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+
+/*
+ * Listening non-blocking sockets for every address `host` resolves to ("*" = all). At most `max`
+ * are opened; *n tells how many. port 0 lets the system choose; *bound_port tells which.
+ */
+KV_CHECK Status net_listen(const char *host, uint16_t port, int backlog, int *fds, int max, int *n, uint16_t *bound_port);
+/* Next connection (blocking, TCP_NODELAY, keepalive, CLOEXEC); *fd = -1 when none is waiting. BUSY: out of descriptors. */
+KV_CHECK Status net_accept(int listen_fd, int *fd);
+/* Connected blocking socket with TCP_NODELAY. Fails within timeout_ms (CANNOT_CONNECT or TIMEOUT). */
+KV_CHECK Status net_connect(const char *host, uint16_t port, int timeout_ms, int *fd);
+/* "127.0.0.1:54321" of the other end, for logs. */
+void net_peer_name(int fd, char *out, size_t size);
+/* SO_RCVTIMEO / SO_SNDTIMEO; 0 = none. */
+void net_set_timeouts(int fd, int recv_ms, int send_ms);
+
+#endif
