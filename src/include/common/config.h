@@ -30,11 +30,11 @@ typedef enum ConfigSource { SOURCE_DEFAULT, SOURCE_FILE, SOURCE_AUTO_FILE, SOURC
 	X(INT, port, 7400, 0, 65535, "", RESTART, "TCP port for clients; 0 lets the system choose one.") \
 	X(INT, max_connections, 1024, 1, 65536, "", RESTART, "Client connections served at once, reserved ones not counted.") \
 	X(INT, reserved_connections, 3, 0, 64, "", RESTART, "Further connections kept for clients that ask for an admin slot.") \
-	X(SIZE, wal_buffers, 72 * MB, 1 * MB, 16384 * MB, "", RESTART, "Shared ring that new log records pass through; must hold four of the largest records.") \
+	X(SIZE, wal_buffers, 72 * MB, 66 * MB, 16384 * MB, "", RESTART, "Shared ring that new log records pass through; must hold four of the largest records.") \
 	X(SIZE, wal_segment_size, 16 * MB, 1 * MB, 1024 * MB, "", RESTART, "Size of one log file, fixed when the directory is made.") \
 	X(SIZE, wal_keep, 64 * MB, 0, 1024 * 1024 * MB, "", RELOAD, "Log kept below what tables hold, for tools and followers.") \
 	X(INT, wal_spare_segments, 3, 1, 64, "", RELOAD, "Zero-filled log files kept ready ahead of the log's end.") \
-	X(SIZE, memtable_size, 64 * MB, 1 * MB, 65536 * MB, "", RESTART, "Bytes of new data kept in memory before a table is written.") \
+	X(SIZE, memtable_size, 64 * MB, 32 * MB, 65536 * MB, "", RESTART, "Bytes of new data kept in memory before a table is written.") \
 	X(INT, memtable_count, 3, 2, 16, "", RESTART, "Memtables in shared memory: one takes writes, the others wait to be written out.") \
 	X(SIZE, block_cache_size, 128 * MB, 1 * MB, 1024 * 1024 * MB, "", RESTART, "Shared cache of table blocks.") \
 	X(SIZE, metadata_size, 32 * MB, 1 * MB, 65536 * MB, "", RESTART, "Shared memory for the list of tables and their key ranges.") \

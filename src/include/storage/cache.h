@@ -1,0 +1,37 @@
+/*
+ * cache.h - the block cache: table blocks of at most CACHE_BLOCK_MAX bytes in shared memory.
+ *
+ * Open-addressed index over fixed frames, clock replacement, one lock a shard for changes. A hit takes no
+ * lock and writes nothing shared (but a clock bit that is not yet set): the caller's epoch pin keeps
+ * the frame from being reused (ipc/epoch.h).
+ */
+#ifndef STORAGE_CACHE_H
+#define STORAGE_CACHE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/bytes.h"
+
+#define CACHE_BLOCK_MAX 4096 /* larger blocks (one huge entry) are read past the cache */
+
+typedef struct CacheStats {
+	uint64_t hits, misses, inserts, evictions, bypassed; /* bypassed: no frame could be freed, or too large */
+	uint64_t frames_used, frames_total;
+} CacheStats;
+
+size_t cache_shmem_size(size_t cache_bytes);
+void cache_shmem_init(void *mem, size_t cache_bytes);
+
+/* REQUIRES an epoch pin. The bytes stay valid until the pin ends. False: not there. */
+bool cache_lookup(uint64_t file, uint64_t offset, Slice *out);
+/*
+ * REQUIRES an epoch pin. Copy a block in (<= CACHE_BLOCK_MAX bytes); *out is the cached copy, also when
+ * another process was faster. False: no frame free (all pinned): use your own copy.
+ * low_priority: a scan's block, first to be replaced.
+ */
+bool cache_insert(uint64_t file, uint64_t offset, Slice block, bool low_priority, Slice *out);
+/* Forget a deleted file's blocks lazily: they are never asked for again (file numbers are not reused). */
+void cache_stats(CacheStats *out);
+
+#endif

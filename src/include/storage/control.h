@@ -1,0 +1,31 @@
+/*
+ * control.h - the file `kvd.control`: what a data directory is, fixed when it is made.
+ *
+ * Format (doc/formats.md): magic, format version, identities, CRC; written once with fs_replace_file().
+ */
+#ifndef STORAGE_CONTROL_H
+#define STORAGE_CONTROL_H
+
+#include <stdint.h>
+
+#include "common/status.h"
+
+#define CONTROL_FILE "kvd.control"
+#define CONTROL_FORMAT 1
+
+typedef struct Control {
+	uint32_t format;            /* CONTROL_FORMAT */
+	uint32_t wal_segment_size;  /* bytes, a power of two */
+	uint8_t cluster_id[16];     /* random; the same on every node of a cluster */
+	uint64_t node_incarnation;  /* random; this data directory and no other (rule C1) */
+	uint64_t crc_seed;          /* random, of the cluster: seeds the CRC of log records (rule L10) */
+	uint64_t created_ms;        /* wall clock, for people */
+} Control;
+
+/* Fill with fresh random identities. */
+KV_CHECK Status control_make(Control *c, uint32_t wal_segment_size);
+KV_CHECK Status control_write(const Control *c);
+/* NOT_FOUND: no such file. FOREIGN: other magic or a newer format. CORRUPT: bad checksum. */
+KV_CHECK Status control_read(Control *c);
+
+#endif

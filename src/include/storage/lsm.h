@@ -1,0 +1,97 @@
+/*
+ * lsm.h - the list of tables by level, its manifest, flush and leveled compaction.
+ *
+ * A Version is an immutable list of tables in the shared heap. The compaction worker is the only
+ * process that makes new ones and writes the manifest; everybody reads them under an epoch pin.
+ * kvstore publishes a Version to readers together with the memtables (one pointer, rule A5);
+ * a replaced Version is retired with an epoch and freed by lsm_collect().
+ */
+#ifndef STORAGE_LSM_H
+#define STORAGE_LSM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "storage/entry.h"
+#include "storage/sstable.h"
+
+#define LSM_LEVELS 7
+
+typedef struct Table {
+	TableInfo info;
+	Slice smallest, largest;     /* internal keys, inclusive; in the shared heap */
+	_Atomic uint32_t refs;       /* Versions that name it; compaction worker only */
+} Table;
+
+typedef struct Version {
+	uint64_t number;             /* 1, 2, ... */
+	uint64_t flushed;            /* log records below this LSN are in tables */
+	uint64_t flushed_term;       /* term of the record before `flushed` (rule L9) */
+	uint64_t flushed_time;       /* log time reached at `flushed` */
+	uint32_t ntables[LSM_LEVELS];
+	Table **tables[LSM_LEVELS];  /* level 0: newest first (by version_max); others: by smallest, disjoint */
+	uint64_t bytes[LSM_LEVELS];
+	uint64_t retire_epoch;       /* compaction worker: set when replaced */
+	struct Version *next_retired;
+} Version;
+
+typedef struct LsmStats {
+	uint64_t flushes, flush_bytes;
+	uint64_t compactions, compact_bytes_in, compact_bytes_out, trivial_moves;
+	uint64_t files_deleted;
+} LsmStats;
+
+/* ---- start (replay process) */
+/* Make the empty manifest of a new data directory (and directory "tables"). Synced. */
+KV_CHECK Status lsm_create(uint64_t first_lsn);
+size_t lsm_shmem_size(void);
+void lsm_shmem_init(void *mem);
+/* Read the manifest, check that its files are there, build the Version in the shared heap. */
+KV_CHECK Status lsm_open(Version **out);
+
+/* ---- readers, under a pin */
+KV_CHECK Status lsm_get(const Version *v, Slice key, uint64_t snapshot, Entry *out);
+/* Merged over all tables, every version of every key. */
+KV_CHECK Iter *lsm_iter(const Version *v, TableIterOptions opt);
+/* Merge of n iterators (takes ownership of them, also on failure). Used for memtables over tables. */
+KV_CHECK Iter *iter_merge(Iter **sources, int n);
+bool lsm_version_has(const Version *v, uint64_t number);
+
+/* ---- the writer (compaction worker only): keeps the newest Version itself */
+/* Take over: start a fresh manifest from *v, delete files no version names. */
+KV_CHECK Status lsm_writer_open(Version *v);
+typedef struct LsmState {    /* what the manifest remembers besides tables (rule L9) */
+	uint64_t flushed, flushed_term, flushed_time;
+} LsmState;
+/*
+ * Write all of `src` as level-0 table(s), add them and `state` to the manifest (synced), give the new
+ * Version. Versions superseded below `oldest` are left out. src is not closed. An empty src only moves `state`.
+ */
+KV_CHECK Status lsm_flush(Iter *src, const LsmState *state, uint64_t oldest, Version **out);
+typedef struct LsmCompactOptions {
+	uint64_t oldest;     /* smallest snapshot anyone may read: newer versions are all kept, and the newest below it */
+	uint64_t now_ms;     /* applied log time: entries that expired by then count as tombstones */
+	/*
+	 * Called between blocks, may be NULL. It may call lsm_flush() (and publish the result): flushes do not wait
+	 * for a long compaction. True: give up now (BUSY, nothing changed).
+	 */
+	bool (*between)(void *arg);
+	void *between_arg;
+} LsmCompactOptions;
+/* How urgent compaction is: 1.0 = a level is at its trigger, below nothing to do. Pure (lsm_pick.c). */
+double lsm_pressure(const Version *v);
+/* One compaction. *out NULL: nothing to do. Otherwise the new Version, to be published, the old one retired. */
+KV_CHECK Status lsm_compact(const LsmCompactOptions *opt, Version **out);
+/* Everything into the lowest level needed. */
+KV_CHECK Status lsm_compact_all(const LsmCompactOptions *opt, Version **out);
+/* v was replaced for readers (by *out of the above, published): free it and its files when no pin can see it. */
+void lsm_retire(Version *v);
+/* Free what is safe by now; deletes files. */
+KV_CHECK Status lsm_collect(void);
+void lsm_stats(LsmStats *out);
+
+/* ---- offline */
+/* kvd --check: every table reachable from the manifest, level order, checksums. Prints findings via `report`. */
+KV_CHECK Status lsm_verify(const Version *v, void (*report)(void *arg, const char *line), void *arg);
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * memtable.h - new entries in shared memory, sorted: one writer at a time, readers without locks.
+ *
+ * A memtable lives wholly inside one piece of shared memory given to memtable_init(): a skiplist over an
+ * arena, 8 key bytes inlined in each node, and a hash index from key to its newest node for point reads.
+ * Writer: whoever holds the APPLY lock. Readers: any process that has pinned an epoch.
+ */
+#ifndef STORAGE_MEMTABLE_H
+#define STORAGE_MEMTABLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "storage/entry.h"
+
+typedef struct Memtable Memtable;
+
+/* Least memory that makes a memtable, and least that holds any one record whatever its operations. */
+#define MEMTABLE_BYTES_MIN 65536
+#define MEMTABLE_BYTES_ANY_RECORD (32 * 1048576)
+
+/* Make an empty memtable in mem[0..bytes), 64-byte aligned. Also empties a used one. `seed` feeds the tower heights. */
+Memtable *memtable_init(void *mem, size_t bytes, uint64_t seed);
+/*
+ * Add one version. Versions of a key arrive in ascending order. BUSY: no room (nothing changed).
+ * The entry becomes visible to readers at once, but only snapshots > its version look at it.
+ */
+KV_CHECK Status memtable_add(Memtable *m, const Entry *e);
+/* Upper bound of arena bytes memtable_add() takes for these sizes: sum over a record, compare with memtable_room(). */
+size_t memtable_cost(size_t key_len, size_t value_len);
+size_t memtable_room(const Memtable *m);
+size_t memtable_used(const Memtable *m);
+uint64_t memtable_count(const Memtable *m);
+/* Newest version < snapshot (a tombstone counts). False: none. Slices point into the memtable. */
+bool memtable_get(const Memtable *m, Slice key, uint64_t snapshot, Entry *out);
+/* Start fetching the cache lines that memtable_get(key) will want: call for a whole batch first. */
+void memtable_prefetch(const Memtable *m, Slice key);
+/* NULL: out of memory. Sees entries added after its creation too; callers filter by version. */
+KV_CHECK Iter *memtable_iter(const Memtable *m);
+
+#endif

@@ -1,0 +1,85 @@
+/*
+ * sstable.h - immutable sorted tables: builder, reader. Format in doc/formats.md.
+ *
+ * A table is a file of checksummed blocks: data blocks, filter pages, index blocks (a tree of any
+ * height, whose blocks go through the cache like all others), properties, footer. A block's
+ * checksum covers the file's random id and its offset, so a misplaced or stale block is damage.
+ */
+#ifndef STORAGE_SSTABLE_H
+#define STORAGE_SSTABLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "storage/entry.h"
+
+/* What a reader must know of a table; kept in the manifest and, while it lives, in shared memory. */
+typedef struct TableInfo {
+	uint64_t number;       /* names the file: tables/NNNNNNNNNNNNNNNN.kvt (hex); never reused on this node */
+	uint64_t file_id;      /* random, global; seeds every checksum in the file */
+	uint64_t bytes;        /* file size */
+	uint64_t root_offset;  /* of the index tree */
+	uint32_t root_size;
+	uint32_t index_height; /* levels of index blocks, >= 1 */
+	uint64_t filter_offset;/* first filter page; pages have one fixed size */
+	uint32_t filter_pages; /* 0: no filter */
+	uint32_t reserved;
+	uint64_t entries, tombstones, expiring;
+	uint64_t key_bytes, value_bytes; /* user bytes */
+	uint64_t version_min, version_max;
+} TableInfo;
+
+/* ---- writing (one process, its own memory) */
+typedef struct TableBuilder TableBuilder;
+typedef struct TableBuildOptions {
+	uint64_t number;
+	uint64_t file_id;
+	uint32_t filter_bits_per_key; /* 0: none */
+	uint64_t expected_entries;    /* a hint; 0 unknown */
+} TableBuildOptions;
+
+/* Creates tables/N.kvt.tmp. */
+KV_CHECK Status table_builder_open(const TableBuildOptions *opt, TableBuilder **out);
+/* Entries in strict order (asserted). */
+KV_CHECK Status table_builder_add(TableBuilder *b, const Entry *e);
+/* File bytes written and buffered so far. */
+uint64_t table_builder_bytes(const TableBuilder *b);
+uint64_t table_builder_entries(const TableBuilder *b);
+/*
+ * Write the rest, sync the file, rename it into place; the caller syncs the directory "tables" before naming it
+ * in the manifest. smallest/largest: keys, appended to the Bufs. Frees the builder whatever the result.
+ */
+KV_CHECK Status table_builder_finish(TableBuilder *b, TableInfo *info, Buf *smallest, Buf *largest);
+/* Remove the half-made file; frees the builder. */
+void table_builder_abandon(TableBuilder *b);
+
+/* ---- reading (any process). REQUIRES an epoch pin throughout. */
+/* Newest version < snapshot (tombstones count). NOT_FOUND, OK or a failure. Slices: valid until the pin ends or,
+ * for blocks too large for the cache, until the next table_get() of this process. */
+KV_CHECK Status table_get(const TableInfo *t, Slice key, uint64_t snapshot, Entry *out);
+/* False: key is certainly not there. Damage or I/O failure counts as maybe (the read will report it). */
+bool table_may_contain(const TableInfo *t, Slice key, uint64_t key_hash);
+uint64_t table_key_hash(Slice key);
+typedef struct TableIterOptions {
+	bool fill_cache;     /* put blocks read into the cache (low priority) */
+	bool read_ahead;     /* compaction: read in large pieces past the cache */
+} TableIterOptions;
+/* NULL with status_detail(): out of memory or unreadable. `t` must outlive it. */
+KV_CHECK Iter *table_iter(const TableInfo *t, TableIterOptions opt);
+/* Approximate file offset of key: for estimates of range sizes. */
+KV_CHECK Status table_offset_of(const TableInfo *t, Slice key, uint64_t *offset);
+
+/* ---- whole-file checks */
+/* Read the footer and properties of a file (offline tools, orphans). */
+KV_CHECK Status table_read_info(uint64_t number, TableInfo *info, Buf *smallest, Buf *largest);
+/* Every checksum, order, filter membership, counts against properties. `progress` may be NULL. */
+KV_CHECK Status table_verify(const TableInfo *t, void (*progress)(void *arg, uint64_t bytes), void *arg);
+
+/* ---- this process's open files */
+/* Close descriptors of tables for which alive() is false; call when the list of tables has changed. */
+void table_files_sweep(bool (*alive)(void *arg, uint64_t number), void *arg);
+void table_files_close_all(void);
+#define TABLE_FILES_MAX 256 /* descriptors one process keeps open; least recently used goes */
+void table_path(uint64_t number, char *out, size_t size);
+
+#endif

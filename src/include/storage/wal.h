@@ -1,0 +1,183 @@
+/*
+ * wal.h - the log: one stream of records, a shared ring, files behind it.
+ *
+ * LSN = position of a record's first byte in the stream = its version, index and acknowledgement.
+ * The stream starts at one segment (LSN 0 is no position). Segment k holds the bytes [k, k+1) * segment size
+ * in the file wal/<k as 16 hex digits>.kvw. Records are 8-byte aligned and may span segments.
+ *
+ * Five positions, all exclusive ends on record boundaries, all in shared memory:
+ *   applied <= commit <= durable(quorum);  durable <= written <= inserted
+ *   inserted  end of what is completely in the ring     writer: derived (reserve word and inserting marks)
+ *   written   end of what is in the files               writer: flush owner
+ *   durable   end of what is synced                     writer: flush owner only (rule L3)
+ *   commit    end of what is agreed                     writer: flush owner while alone, else consensus worker
+ *   released  the ring may overwrite below it           writer: holder of the APPLY lock (= applied)
+ * Reading any of them late only makes a reader wait a little longer.
+ *
+ * Rules: L1 to L11, G1 to G4 (doc/architecture.md). The process that finds an I/O error on write or sync
+ * panics: the node stops.
+ */
+#ifndef STORAGE_WAL_H
+#define STORAGE_WAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/bytes.h"
+#include "common/limits.h"
+#include "storage/control.h"
+
+typedef uint64_t Lsn;
+
+typedef enum WalKind {
+	WAL_WRITE = 1,   /* client operations: body is storage/op.h's */
+	WAL_TERM = 2,    /* body: WalTermBody; the only place where the term changes (L1) */
+	WAL_CONFIG = 3,  /* body: the cluster's configuration, opaque here */
+	WAL_TIME = 4,    /* no body: moves log time on */
+	WAL_KIND_MAX = 4
+} WalKind;
+
+/* Little-endian on disk, in the ring and on the wire; wal_format.c encodes, static asserts check. */
+typedef struct WalHeader {
+	uint32_t crc;      /* crc32c seeded with the cluster's seed: body first, then header bytes 4..39 */
+	uint32_t length;   /* header + body, without padding to 8 (padding is zero) */
+	uint64_t lsn;
+	uint64_t term;
+	uint64_t log_time; /* ms; raw stamp of the inserter, effective time is the running maximum (T1) */
+	uint8_t kind;      /* WalKind */
+	uint8_t flags;     /* 0 */
+	uint16_t reserved; /* 0 */
+	uint32_t count;    /* operations in a WAL_WRITE; else 0 */
+} WalHeader;
+#define WAL_HEADER_SIZE 40
+
+typedef struct WalTermBody {
+	uint64_t previous_term; /* term of the record before this one; 0 for the first record of a log */
+} WalTermBody;
+
+typedef struct WalRecord {
+	WalHeader header;
+	Slice body;
+	Lsn end; /* of the record with padding: LSN of the next one */
+} WalRecord;
+
+/* Room a record with this much body takes in the stream. */
+static inline uint64_t
+wal_record_size(size_t body_len)
+{
+	return ((uint64_t) WAL_HEADER_SIZE + body_len + 7) & ~UINT64_C(7);
+}
+
+/* ---- set up (postmaster before fork), start (replay process) */
+size_t wal_shmem_size(size_t ring_bytes, int slots);
+/* BAD_SETTING when the ring cannot hold 4 of the largest records (and the reserve). */
+KV_CHECK Status wal_shmem_init(void *mem, size_t ring_bytes, int slots, const Control *control);
+/* A new data directory: directory "wal" and the durable mark. The log is empty and starts at one segment. */
+KV_CHECK Status wal_create(const Control *control);
+/* Where the log of a new directory starts. */
+Lsn wal_first_lsn(const Control *control);
+
+typedef struct WalRecovery {
+	Lsn end;             /* where the next record goes; everything below is durable now */
+	Lsn commit_hint;     /* from the durable mark: certainly committed */
+	uint64_t last_term;  /* 0: empty log */
+	uint64_t last_time;  /* running maximum of log_time over the records scanned */
+	Lsn last_config;     /* LSN of the newest CONFIG record at or above `from`; 0 none */
+	uint64_t torn_bytes; /* cut off above the durable mark; for the log line */
+} WalRecovery;
+/*
+ * Read the log from `from` (a record boundary: what tables already hold, or the log's start) with the term of
+ * the record before it, find its end, tell a torn tail (cut) from damage below the durable mark (CORRUPT:
+ * refuse, naming file and offset), rewrite and sync the tail above the mark (L7), build the term history, set all
+ * positions but `commit` and `released` (set to `from`). Gate stays closed.
+ */
+KV_CHECK Status wal_recover(Lsn from, uint64_t from_term, WalRecovery *out);
+
+/* ---- positions */
+Lsn wal_inserted(void);
+Lsn wal_written(void);
+Lsn wal_durable(void);
+Lsn wal_commit(void);
+/* Raise commit to min(to, what the caller may claim); never lowers. */
+void wal_set_commit(Lsn to);
+/* While the configuration is {self}: durable is commit, up to alone_limit (rule G7). Called by the flush owner after a sync. */
+void wal_set_alone_limit(Lsn limit); /* UINT64_MAX: alone without end; 0: not alone. REQUIRES gate closed */
+void wal_release_ring(Lsn applied);
+/* Term of the record at lsn by the term history; 0 if it is older than what is remembered. */
+uint64_t wal_term_at(Lsn lsn);
+/* Newest first, up to max entries of (term, its first LSN). Returns how many. */
+typedef struct WalTerm { uint64_t term; Lsn start; } WalTerm;
+int wal_term_history(WalTerm *out, int max);
+
+/* ---- the gate (consensus worker changes it, everybody reads it) */
+/* Generation (odd = open). Changes whenever the gate opens or closes; a waiter that sees another one re-checks. */
+uint32_t wal_generation(void);
+static inline bool wal_generation_open(uint32_t g) { return (g & 1) != 0; }
+/*
+ * Closed -> a new term: put its TERM record (naming the previous term) at the end of the log, flush it.
+ * REQUIRES closed gate, term > last term.
+ */
+KV_CHECK Status wal_begin_term(uint64_t term, uint64_t log_time, Lsn *end);
+void wal_open_gate(void);   /* inserts carry the newest term from now on */
+/*
+ * Raise the generation, wait until no slot is inserting, cut the stream at the first hole (G2). Returns false if a
+ * slot was still inserting after limit_ms: *stuck_slot names it.
+ */
+bool wal_close_gate(int limit_ms, int *stuck_slot);
+/* L3: lower durable mark (synced), then positions, then cut. REQUIRES closed gate, to >= commit, a record boundary. */
+KV_CHECK Status wal_truncate(Lsn to);
+
+/* ---- inserting (backends and whoever proposes) */
+/*
+ * Copy one record (body = the parts in order) into the ring. generation: as read before the caller looked at
+ * anything that must still hold. NOT_LEADER: gate closed or other generation, nothing inserted.
+ * BUSY: the ring has no room; flush and apply, then try again. BATCH_TOO_LARGE: over KV_RECORD_MAX.
+ * WAL_TERM, WAL_TIME and WAL_CONFIG may use the ring's reserve (L11). Never sleeps.
+ */
+KV_CHECK Status wal_insert(uint32_t generation, WalKind kind, uint32_t count, uint64_t log_time,
+                           const Slice *parts, int nparts, Lsn *start, Lsn *end);
+
+/* ---- flushing */
+/*
+ * Try to become the flush owner; then write and sync everything inserted, publish written and durable (and commit
+ * when alone), give ownership back. False: somebody else owns it (sleep until woken) or nothing to do.
+ * Panics on I/O errors. After true the caller re-checks inserted (A2) and wakes those who wait.
+ */
+bool wal_flush(void);
+
+/* ---- reading */
+/*
+ * Record at `lsn` < inserted, from the ring; body points into the ring or, where the record wraps, into *scratch.
+ * NOT_FOUND: no longer in the ring (use a WalReader). The caller holds the APPLY lock or otherwise knows
+ * that `released` <= lsn.
+ */
+KV_CHECK Status wal_ring_read(Lsn lsn, Buf *scratch, WalRecord *out);
+/* From the files; checks CRC, LSN and the term chain. */
+typedef struct WalReader WalReader;
+KV_CHECK Status wal_reader_open(Lsn from, Lsn until, WalReader **out);
+/* NOT_FOUND at `until`. *out is valid until the next call. CORRUPT names file and offset. */
+KV_CHECK Status wal_reader_next(WalReader *r, WalRecord *out);
+void wal_reader_close(WalReader *r);
+
+/* ---- house-keeping (WAL writer) */
+/* Keep `spare` zero-filled or recycled segments ready beyond the one being written. Returns true if it did something. */
+KV_CHECK Status wal_prepare_segments(int spare, bool *did);
+/* Segments wholly below `below` are recycled (or removed when there are enough spares). */
+KV_CHECK Status wal_retire_segments(Lsn below, int spare);
+/* Sync the durable mark {epoch, durable, commit} if it has fallen behind. Returns true if written. */
+KV_CHECK Status wal_update_mark(bool *did);
+/* Close this process's descriptors. */
+void wal_files_close(void);
+
+/* ---- figures */
+typedef struct WalStats {
+	uint64_t records, bytes;        /* inserted since start */
+	uint64_t flushes, flush_bytes;  /* syncs and bytes written */
+	uint64_t flush_ns, flush_ns_max;
+	uint64_t ring_full;             /* BUSY answers */
+	uint64_t segments_created, segments_recycled, segments_inline; /* inline: made by a flusher, the WAL writer was late */
+} WalStats;
+void wal_stats(WalStats *out);
+
+#endif
