@@ -22,6 +22,11 @@ void epoch_shmem_init(void *mem);
 /* Pin now. Does not nest: pin once per drained batch or page of a scan. `version` is a lower bound of the snapshot. */
 void epoch_pin(uint64_t version);
 void epoch_unpin(void);
+/*
+ * Hold versions >= version without pinning an epoch (only pin_version of the slot): compaction keeps them, but
+ * nobody waits for this process to let go of memory. For a writer that will read its outcome. epoch_unpin() ends it too.
+ */
+void epoch_hold(uint64_t version);
 bool epoch_pinned(void);
 /* After the thing became unreachable: its retire epoch (> every pin that can hold it). */
 uint64_t epoch_retire(void);

@@ -1,0 +1,111 @@
+/*
+ * kvstore.h - the engine's door: writes go into the log and come back applied, reads see a snapshot.
+ *
+ * Joins log, memtables and tables. Everything replicated lives in one tree of internal keys
+ * (storage/entry.h). Keys passed here are internal keys: keyspace byte first.
+ */
+#ifndef STORAGE_KVSTORE_H
+#define STORAGE_KVSTORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "storage/control.h"
+#include "storage/entry.h"
+#include "storage/wal.h"
+
+/* ---- set up */
+/* Shared memory of all storage rooms (log, cache, heap, memtables), by the settings in force. */
+size_t kvstore_shmem_size(void);
+/* Postmaster, before fork. BAD_SETTING names settings that do not fit together. */
+KV_CHECK Status kvstore_shmem_init(void *mem, const Control *control);
+/* Make the log and the manifest of a new data directory (kvd.control is written by the caller). */
+KV_CHECK Status kvstore_create(const Control *control);
+
+/* ---- start: replay process */
+/* Read the manifest; make the first memtable. After this the compaction worker may run. */
+KV_CHECK Status kvstore_open(void);
+/* Recover the log and apply what may be applied: all of it, the node being a cluster of one (rule A9). */
+KV_CHECK Status kvstore_replay(void);
+/* Of the last replay, for the consensus worker: term of the last record, end, newest CONFIG record's LSN. */
+void kvstore_recovered(WalRecovery *out);
+
+/* ---- writing: backends */
+typedef enum Ack { ACK_QUORUM = 0, ACK_LOCAL = 1, ACK_NONE = 2 } Ack; /* on the wire: never renumber */
+
+/*
+ * Put `count` operations (body made by op_encode, storage/op.h) into the log as one record and wait until the
+ * acknowledgement asked for: QUORUM = applied, LOCAL = durable here, NONE = inserted.
+ * generation: wal_generation() as read before anything the request depends on.
+ * *version: of the first operation; the i-th has *version + i.
+ * NOT_LEADER, NO_SPACE, BATCH_TOO_LARGE, TIMEOUT (no room within timeout_ms): certainly not applied.
+ * OUTCOME_UNKNOWN: inserted, but the gate closed before it was agreed.
+ * The record is applied as a whole; conditions are evaluated at apply (see kvstore_outcome()).
+ */
+KV_CHECK Status kvstore_write(uint32_t generation, const Buf *body, uint32_t count, Ack ack, int timeout_ms, bool deletes_only,
+                              uint64_t *version);
+/*
+ * Before kvstore_write() with conditions, and until the outcomes are read: keep versions from here on (rule A8).
+ * Released by kvstore_end_read() or kvstore_release().
+ */
+void kvstore_hold(void);
+void kvstore_release(void);
+/* Move log time on to at least now (a TIME record), shared by all who wait for it (rule T3). */
+KV_CHECK Status kvstore_advance_time(uint64_t now_ms);
+
+/* ---- reading: any attached process */
+typedef struct Snapshot {
+	Lsn at;             /* versions < at are seen */
+	uint64_t log_time;  /* applied log time: what expired by then is gone */
+	uint64_t now;       /* leader's log clock when the request arrived; 0: judge by log_time only */
+	bool time_behind;   /* set by reads: met an entry with log_time < expire_ms <= now. Then end the read,
+	                       kvstore_advance_time(now), begin again */
+} Snapshot;
+
+/* Pin and take a snapshot of all that is applied. Does not nest. */
+void kvstore_begin_read(Snapshot *s, uint64_t now);
+/* The same at an older position (paged scan). SNAPSHOT_GONE below the history floor (rule A10); nothing is pinned then. */
+KV_CHECK Status kvstore_begin_read_at(Snapshot *s, uint64_t now, Lsn at);
+void kvstore_end_read(void);
+/* Newest live version. NOT_FOUND also for tombstones and expired entries. Slices live until kvstore_end_read()
+ * (or, for values over a cache block, the next kvstore_get()). */
+KV_CHECK Status kvstore_get(Snapshot *s, Slice key, Entry *out);
+/* Start fetching what kvstore_get(key) will need. */
+void kvstore_prefetch(Slice key);
+/* Did the operation with this version take effect on key? *out: the entry it left (also a tombstone). NOT_FOUND: its condition failed. */
+KV_CHECK Status kvstore_outcome(Slice key, uint64_t version, Entry *out);
+/* Wait until applied > at_least. TIMEOUT. */
+KV_CHECK Status kvstore_wait_applied(Lsn at_least, int timeout_ms);
+Lsn kvstore_applied(void);
+uint64_t kvstore_applied_time(void);
+
+/* A walk over live entries of [start, end) (end empty and unbounded: to the end) within a read. */
+typedef struct Scan Scan;
+KV_CHECK Status kvstore_scan_open(Snapshot *s, Slice start, Slice end, bool unbounded, bool reverse, bool fill_cache, Scan **out);
+/* NOT_FOUND at the end. The entry is valid until the next call. */
+KV_CHECK Status kvstore_scan_next(Scan *sc, Entry *out);
+void kvstore_scan_close(Scan *sc);
+
+/* ---- background: each returns *did = false when there is nothing to do now */
+/* Compaction worker: open the manifest for writing (after kvstore_open() in the replay process). */
+KV_CHECK Status kvstore_compactor_open(void);
+KV_CHECK Status kvstore_compactor_step(bool *did);
+/* WAL writer: flush unwaited work, segments ahead, durable mark, retire, reap waits of dead slots. */
+KV_CHECK Status kvstore_walwriter_step(bool *did);
+/* WAL writer, for each slot it frees: forget what the dead process waited for. */
+void kvstore_slot_cleared(int slot);
+/* Replay process while running: apply what is committed and nobody waits for. */
+KV_CHECK Status kvstore_replay_step(bool *did);
+
+/* ---- on command */
+/* Freeze the memtable and wait until all applied before the call is in tables. */
+KV_CHECK Status kvstore_checkpoint(int timeout_ms);
+/* Compact everything as far as it goes (asks the compaction worker, waits). */
+KV_CHECK Status kvstore_compact(int timeout_ms);
+/* name, value pairs for STATS; calls back once a line. */
+KV_CHECK Status kvstore_stats(Status (*emit)(void *arg, const char *name, uint64_t value), void *arg);
+/* kvd --check: log, manifest, tables; read only. */
+KV_CHECK Status kvstore_check(void (*report)(void *arg, const char *line), void *arg);
+
+#endif
