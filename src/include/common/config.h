@@ -3,7 +3,10 @@
  *
  * Layers, later ones win: default < kvd.conf < kvd.auto.conf < environment KVD_<NAME> < command line.
  * Sizes take B kB MB GB TB (1024), times us ms s min h d; a bare number is in the setting's base unit.
- * Values live in the process; children inherit them at fork and re-read the files on SIGHUP.
+ * Values live in the process; children inherit them at fork and re-read the files on SIGHUP. No file is
+ * touched here: port/config_files.h reads and writes them.
+ *
+ * A line is `name = value  # comment`; the value may stand in single quotes ('' inside is one quote).
  */
 #ifndef COMMON_CONFIG_H
 #define COMMON_CONFIG_H
@@ -13,6 +16,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "common/bytes.h"
 #include "common/status.h"
 
 typedef enum ConfigType { CONFIG_BOOL, CONFIG_INT, CONFIG_SIZE, CONFIG_TIME_MS, CONFIG_STRING, CONFIG_ENUM } ConfigType;
@@ -75,17 +79,18 @@ void config_init(void);
 /* -c name=value: kept apart, wins over files, survives reload. BAD_SETTING names the setting. */
 KV_CHECK Status config_set_command_line(const char *assignment);
 /*
- * Read environment, kvd.conf and kvd.auto.conf (missing files are empty) in `dir` and put the layers together.
+ * Put the layers together from the contents of kvd.conf and kvd.auto.conf, the environment and the command line.
  * BAD_SETTING: "kvd.conf:12: ..." naming file, line and what is allowed; then nothing has changed.
  * reload: settings of context RESTART keep their value; *restart_needed (may be NULL) counts those that differ.
  */
-KV_CHECK Status config_load(const char *dir, bool reload, int *restart_needed);
+KV_CHECK Status config_apply(Slice conf, Slice auto_conf, bool reload, int *restart_needed);
 /* One setting as text, with unit ("64MB"), its source and, for SOURCE_FILE and SOURCE_AUTO_FILE, the line. */
 int config_count(void);
 typedef struct ConfigItem {
-	const char *name, *help, *unit; /* static */
+	const char *name, *help, *unit; /* static; unit: what a bare number means, "B", "ms" or "" */
 	char value[256], def[256];
 	ConfigSource source;
+	int line;            /* in its file, 0 for other sources */
 	ConfigContext context;
 	bool restart_needed; /* the files hold another value than the one in force */
 } ConfigItem;
@@ -97,7 +102,10 @@ int config_find(const char *name);
 KV_CHECK Status config_check(const char *name, const char *value);
 /* The commented sample file. */
 void config_write_sample(FILE *out);
-/* Rewrite dir/kvd.auto.conf with name = value (value NULL: remove it). The caller then reloads. */
-KV_CHECK Status config_write_auto(const char *dir, const char *name, const char *value);
+/*
+ * The new content of kvd.auto.conf, appended to `out`: what `auto_conf` holds, with name = value (value NULL:
+ * without name).
+ */
+KV_CHECK Status config_auto_text(Slice auto_conf, const char *name, const char *value, Buf *out);
 
 #endif
