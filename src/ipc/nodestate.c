@@ -1,0 +1,43 @@
+/*
+ * nodestate.c - the node's view of itself; who writes what is said in ipc/nodestate.h. No locks.
+ */
+#include "ipc/nodestate.h"
+
+#include <string.h>
+
+static NodeState *state;
+
+size_t
+nodestate_shmem_size(void)
+{
+	return sizeof(NodeState);
+}
+
+void
+nodestate_shmem_init(void *mem)
+{
+	state = mem;
+	memset(state, 0, sizeof *state);
+}
+
+NodeState *
+nodestate(void)
+{
+	return state;
+}
+
+const char *
+node_phase_name(uint32_t phase)
+{
+	static const char *const names[] = { "starting", "running", "stopping" };
+
+	return phase < sizeof names / sizeof *names ? names[phase] : "unknown";
+}
+
+const char *
+node_role_name(uint32_t role)
+{
+	static const char *const names[] = { "follower", "candidate", "leader" };
+
+	return role < sizeof names / sizeof *names ? names[role] : "unknown";
+}

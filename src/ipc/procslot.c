@@ -1,0 +1,226 @@
+/*
+ * procslot.c - process slots: life, critical sections, sleeping and waking.
+ *
+ * Every attached process; the postmaster only where procslot.h says so. No locks.
+ *
+ * Invariants:
+ * 1. A slot's state moves FREE -> LIVE -> DEAD -> FREE, each step by the one process procslot.h names (a
+ *    child that dies before it attached goes FREE -> DEAD).
+ * 2. `critical` is stored before the first and after the last change it covers. Only the order of
+ *    instructions in the owner counts (the postmaster looks after waitpid), so compiler fences suffice.
+ * 3. All slots that were ever live lie below high_water.
+ */
+#include "ipc/procslot.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "common/kv_assert.h"
+#include "port/clock.h"
+#include "port/park.h"
+
+#define SLEEP_MAX_US 1000000 /* rule P2: whatever is lost, a sleeper looks again within a second */
+
+typedef struct SlotTable {
+	_Alignas(64) _Atomic int high_water; /* raised by attaching children */
+	_Alignas(64) ProcSlot slots[];
+} SlotTable;
+
+static SlotTable *table;
+static int table_count;
+
+int my_slot_no = -1;
+ProcSlot *my_slot;
+static uint32_t slotless_depth; /* critical sections of a process without a slot (offline tools, tests) */
+
+size_t
+procslot_shmem_size(int n)
+{
+	return sizeof(SlotTable) + (size_t) n * sizeof(ProcSlot);
+}
+
+void
+procslot_shmem_init(void *mem, int n)
+{
+	KV_ASSERT(n >= PROC_AUX_COUNT && (uintptr_t) mem % 64 == 0);
+	table = mem;
+	table_count = n;
+	my_slot_no = -1;
+	my_slot = NULL;
+	memset(mem, 0, procslot_shmem_size(n));
+	for (int i = 0; i < n; i++) {
+		atomic_init(&table->slots[i].pin_epoch, PROC_NO_PIN);
+		atomic_init(&table->slots[i].pin_version, PROC_NO_PIN);
+	}
+}
+
+int
+procslot_count(void)
+{
+	return table_count;
+}
+
+ProcSlot *
+procslot_get(int i)
+{
+	KV_ASSERT(i >= 0 && i < table_count);
+	return &table->slots[i];
+}
+
+void
+procslot_attach(int i, ProcKind kind)
+{
+	ProcSlot *s = procslot_get(i);
+	int high = atomic_load(&table->high_water);
+
+	KV_ASSERT(my_slot == NULL);
+	KV_ASSERT(atomic_load(&s->state) == PROC_FREE);
+	KV_ASSERT(kind == PROC_BACKEND ? i >= PROC_AUX_COUNT : i == (int) kind);
+	while (high <= i && !atomic_compare_exchange_weak(&table->high_water, &high, i + 1))
+		;
+	atomic_store(&s->pid, (uint32_t) getpid());
+	atomic_store(&s->kind, (uint32_t) kind);
+	atomic_store(&s->state, PROC_LIVE);
+	my_slot_no = i;
+	my_slot = s;
+}
+
+static void
+clear_pins(ProcSlot *s)
+{
+	atomic_store(&s->pin_epoch, PROC_NO_PIN);
+	atomic_store(&s->pin_version, PROC_NO_PIN);
+}
+
+void
+procslot_detach(void)
+{
+	KV_ASSERT(my_slot != NULL);
+	KV_ASSERT(atomic_load(&my_slot->critical) == 0);
+	clear_pins(my_slot);
+	my_slot = NULL;
+	my_slot_no = -1;
+}
+
+bool
+procslot_was_critical(int i)
+{
+	return atomic_load(&procslot_get(i)->critical) != 0;
+}
+
+void
+procslot_mark_dead(int i)
+{
+	atomic_store(&procslot_get(i)->state, PROC_DEAD);
+}
+
+bool
+procslot_is_free(int i)
+{
+	return atomic_load(&procslot_get(i)->state) == PROC_FREE;
+}
+
+int
+procslot_high_water(void)
+{
+	return atomic_load(&table->high_water);
+}
+
+int
+procslot_reap(void (*cleared)(int slot))
+{
+	int reaped = 0;
+
+	/* All slots, not only those below high_water: one whose child died before it attached is there too. */
+	for (int i = 0; i < table_count; i++) {
+		ProcSlot *s = &table->slots[i];
+
+		if (atomic_load_explicit(&s->state, memory_order_acquire) != PROC_DEAD)
+			continue;
+		if (cleared != NULL)
+			cleared(i);
+		clear_pins(s);
+		atomic_store(&s->sleeping, 0);
+		atomic_store(&s->critical, 0);
+		atomic_store(&s->pid, 0);
+		atomic_fetch_add(&s->generation, 1);
+		atomic_store(&s->state, PROC_FREE);
+		reaped++;
+	}
+	/* The dead may have eaten a wake-up that was meant to be passed on (rule P2). */
+	for (int i = 0, high = reaped > 0 ? procslot_high_water() : 0; i < high; i++)
+		procslot_wake(i);
+	return reaped;
+}
+
+void
+critical_enter(void)
+{
+	if (my_slot == NULL) {
+		slotless_depth++;
+		return;
+	}
+
+	uint32_t depth = atomic_load_explicit(&my_slot->critical, memory_order_relaxed);
+
+	if (depth == 0)
+		atomic_store_explicit(&my_slot->critical_since_ns, clock_mono_ns(), memory_order_relaxed);
+	atomic_store_explicit(&my_slot->critical, depth + 1, memory_order_release);
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
+void
+critical_leave(void)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	if (my_slot == NULL) {
+		KV_ASSERT(slotless_depth > 0);
+		slotless_depth--;
+		return;
+	}
+
+	uint32_t depth = atomic_load_explicit(&my_slot->critical, memory_order_relaxed);
+
+	KV_ASSERT(depth > 0);
+	atomic_store_explicit(&my_slot->critical, depth - 1, memory_order_release);
+}
+
+uint32_t
+procslot_prepare_sleep(void)
+{
+	uint32_t token = atomic_load(&my_slot->wake);
+
+	atomic_store(&my_slot->sleeping, 1);
+	atomic_thread_fence(memory_order_seq_cst);
+	return token;
+}
+
+void
+procslot_cancel_sleep(void)
+{
+	atomic_store_explicit(&my_slot->sleeping, 0, memory_order_release);
+}
+
+void
+procslot_sleep(uint32_t token, uint64_t timeout_us)
+{
+	park(&my_slot->wake, token, timeout_us < SLEEP_MAX_US ? timeout_us : SLEEP_MAX_US);
+	procslot_cancel_sleep();
+}
+
+/*
+ * Only the first of several wakers pays for the system call: it takes `sleeping` away. The others may leave,
+ * because the owner raises `sleeping` again (and looks at the condition after it) before its next sleep.
+ */
+void
+procslot_wake(int i)
+{
+	ProcSlot *s = &table->slots[i];
+
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(&s->sleeping, memory_order_relaxed) == 0)
+		return;
+	atomic_fetch_add(&s->wake, 1);
+	if (atomic_exchange(&s->sleeping, 0) != 0)
+		unpark(&s->wake, 1);
+}
