@@ -13,9 +13,9 @@
 #include "ipc/procslot.h"
 
 #include <string.h>
-#include <unistd.h>
 
 #include "common/kv_assert.h"
+#include "port/child.h"
 #include "port/clock.h"
 #include "port/park.h"
 
@@ -78,7 +78,7 @@ procslot_attach(int i, ProcKind kind)
 	KV_ASSERT(kind == PROC_BACKEND ? i >= PROC_AUX_COUNT : i == (int) kind);
 	while (high <= i && !atomic_compare_exchange_weak(&table->high_water, &high, i + 1))
 		;
-	atomic_store(&s->pid, (uint32_t) getpid());
+	atomic_store(&s->pid, (uint32_t) child_self());
 	atomic_store(&s->kind, (uint32_t) kind);
 	atomic_store(&s->state, PROC_LIVE);
 	my_slot_no = i;
