@@ -1,0 +1,550 @@
+/*
+ * memtable.c - new entries in shared memory: a skiplist for order, a hash index for point reads.
+ *
+ * Written by whoever holds the APPLY lock (one at a time), read by any process under an epoch pin without
+ * locks. A process killed inside memtable_add() costs a restart of the node with fresh memory: no half-made
+ * change is ever looked at, so none has to be repaired.
+ *
+ * Memory: header (with the head tower), hash buckets, nodes. Links are 32-bit offsets from the header in units
+ * of 16 bytes, which reaches 64 GiB; 0 is "none". A node is 28 bytes, its tower, 8 bytes of expiry if
+ * there is one, key, value. Nodes never move or go away before memtable_init().
+ *
+ * Invariants:
+ *   1. Level l holds a subset of level l-1, all in entry order (key ascending, version descending).
+ *   2. A bucket's chain holds one node for each key that hashes there: its newest.
+ *   3. Every node of the index is in level 0; the older versions of its key follow it there directly.
+ *
+ * Publish order, and why readers need nothing else. A node is complete, with all its forward links, before the
+ * first release store that makes it reachable; readers follow links with acquire loads, so whatever
+ * they reach is complete. Levels are linked from 0 upward, the index last: thus 1 and 3 hold at every moment.
+ * A link is only ever changed to a node that itself leads to the old target, so a reader that took the old
+ * link misses at most the new node. May it? Its snapshot comes from `applied`, published after memtable_add()
+ * returned: a version below the snapshot was linked before the reader loaded anything (release on
+ * applied, acquire by the reader). In a hash chain a newest node replaces its predecessor in place: a reader
+ * that stands on a replaced node A sees in A.chain what was there when A was replaced; a later change further
+ * down happened after that, and a reader that must see that change also sees the replacement of A.
+ */
+#include "storage/memtable.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "common/hash.h"
+#include "common/kv_assert.h"
+
+/* 4^16 nodes of the least size fill the largest arena several times. */
+#define HEIGHT_MAX 16
+#define BRANCH_BITS 2 /* one node in 4 reaches the next level */
+#define UNIT 16
+/* One bucket for the least node there can be: a chain is about one node long even then. */
+#define BYTES_PER_BUCKET 48
+/* An ascending run is looked for this many levels up (4^levels nodes ahead) before searching from the top. */
+#define HINT_LEVELS 4
+/* Newer versions a point read steps over before it searches. */
+#define WALK_MAX 8
+
+typedef uint32_t Link;
+
+typedef struct Node {
+	uint64_t prefix;         /* first 8 key bytes, big-endian, zero-padded: most comparisons end here */
+	uint64_t version;
+	uint32_t value_len;
+	uint32_t key_len : 17;
+	uint32_t height : 5;
+	uint32_t kind : 1;
+	uint32_t expires : 1;    /* 8 bytes of expire_ms follow the tower */
+	_Atomic Link chain;      /* next node of the hash chain; writer: APPLY holder */
+	_Atomic Link next[];     /* [height]; writer: APPLY holder; a stale read misses newer versions only */
+} Node;
+
+_Static_assert(offsetof(Node, next) == 28, "node header");
+_Static_assert(INTERNAL_KEY_MAX < 1 << 17, "key_len bits");
+
+struct Memtable {
+	/* Set by memtable_init(), constant afterwards. */
+	uint64_t bytes;
+	uint64_t seed;
+	uint64_t buckets_at;     /* offset in bytes */
+	uint32_t nbuckets;
+	uint32_t pad;
+	/* Written by the APPLY holder. Read by anyone for figures and decisions that a late value only delays. */
+	_Atomic uint64_t used;
+	_Atomic uint64_t count;
+	_Atomic uint32_t height; /* levels in use; readers: a stale value only makes the search start lower */
+	/* APPLY holder only. */
+	uint32_t hint_valid;
+	uint64_t random;
+	Link hint[HEIGHT_MAX];   /* last node at or before the last insertion, for each level */
+	/* Links as in nodes. The head is a node without key, before all others; its offset is 0. */
+	_Atomic Link head[HEIGHT_MAX];
+};
+
+/* The searched key, with what comparisons need prepared. */
+typedef struct Target {
+	Slice key;
+	uint64_t version;
+	uint64_t prefix;
+} Target;
+
+static inline uint64_t
+key_prefix(Slice key)
+{
+	uint8_t b[8] = { 0 };
+
+	if (key.len >= 8)
+		memcpy(b, key.data, 8);
+	else if (key.len > 0)
+		memcpy(b, key.data, key.len);
+	return (uint64_t) b[0] << 56 | (uint64_t) b[1] << 48 | (uint64_t) b[2] << 40 | (uint64_t) b[3] << 32 |
+	       (uint64_t) b[4] << 24 | (uint64_t) b[5] << 16 | (uint64_t) b[6] << 8 | (uint64_t) b[7];
+}
+
+static inline Target
+target_of(Slice key, uint64_t version)
+{
+	return (Target){ key, version, key_prefix(key) };
+}
+
+static inline Node *
+node_at(const Memtable *m, Link link)
+{
+	return (Node *) ((uintptr_t) m + (uint64_t) link * UNIT);
+}
+
+static inline _Atomic Link *
+tower(const Memtable *m, Link link)
+{
+	return link == 0 ? (_Atomic Link *) (uintptr_t) m->head : node_at(m, link)->next;
+}
+
+static inline Link
+next_of(const Memtable *m, Link link, int level)
+{
+	return atomic_load_explicit(&tower(m, link)[level], memory_order_acquire);
+}
+
+static inline const uint8_t *
+node_payload(const Node *n)
+{
+	return (const uint8_t *) n + offsetof(Node, next) + n->height * sizeof(Link);
+}
+
+static inline Slice
+node_key(const Node *n)
+{
+	return slice_of(node_payload(n) + (n->expires ? 8 : 0), n->key_len);
+}
+
+static inline _Atomic Link *
+bucket_of(const Memtable *m, Slice key)
+{
+	uint64_t h = hash64(key.data, key.len, m->seed) >> 32;
+
+	return (_Atomic Link *) ((uintptr_t) m + m->buckets_at) + (h * m->nbuckets >> 32);
+}
+
+/* Bytes of a node, a multiple of UNIT. */
+static size_t
+node_size(size_t key_len, size_t value_len, unsigned height, bool expires)
+{
+	size_t n = offsetof(Node, next) + height * sizeof(Link) + (expires ? 8 : 0) + key_len + value_len;
+
+	return (n + UNIT - 1) & ~(size_t) (UNIT - 1);
+}
+
+/*
+ * Order of a node's key against a target's. With equal prefixes the shorter one of two keys of which one has
+ * at most 8 bytes is a prefix of the other (padding zeros match real ones), so length decides.
+ */
+static inline int
+key_order(const Node *n, const Target *t)
+{
+	size_t len;
+	int c;
+
+	if (n->prefix != t->prefix)
+		return n->prefix < t->prefix ? -1 : 1;
+	len = n->key_len < t->key.len ? n->key_len : t->key.len;
+	if (len > 8) {
+		c = memcmp(node_key(n).data + 8, t->key.data + 8, len - 8);
+		if (c != 0)
+			return c;
+	}
+	return (n->key_len > t->key.len) - (n->key_len < t->key.len);
+}
+
+/* Is the node strictly before the target in entry order? */
+static inline bool
+node_before(const Node *n, const Target *t)
+{
+	int c = key_order(n, t);
+
+	return c < 0 || (c == 0 && n->version > t->version);
+}
+
+static inline bool
+node_has_key(const Node *n, const Target *t)
+{
+	return n->prefix == t->prefix && key_order(n, t) == 0;
+}
+
+/*
+ * Last node strictly before t (0: none), starting at `from` (strictly before t) on `level`. path, when not
+ * NULL, gets the last node before t of each level from `level` down.
+ */
+static Link
+search(const Memtable *m, const Target *t, Link from, int level, Link *path)
+{
+	Link at = from;
+	Link known_after = 0;
+
+	for (; level >= 0; level--) {
+		for (;;) {
+			Link next = next_of(m, at, level);
+
+			/* A node that ended the level above need not be compared again. */
+			if (next == 0 || next == known_after)
+				break;
+			if (!node_before(node_at(m, next), t)) {
+				known_after = next;
+				break;
+			}
+			at = next;
+		}
+		if (path != NULL)
+			path[level] = at;
+	}
+	return at;
+}
+
+static Link
+search_top(const Memtable *m, const Target *t, Link *path)
+{
+	return search(m, t, 0, (int) atomic_load_explicit(&m->height, memory_order_relaxed) - 1, path);
+}
+
+Memtable *
+memtable_init(void *mem, size_t bytes, uint64_t seed)
+{
+	Memtable *m = mem;
+	uint64_t nodes_at;
+
+	KV_ASSERT(bytes >= MEMTABLE_BYTES_MIN && (uintptr_t) mem % 64 == 0);
+	memset(m, 0, sizeof *m);
+	if (bytes / UNIT > UINT32_MAX)
+		bytes = (size_t) UINT32_MAX * UNIT; /* what links reach: 64 GiB less one unit */
+	m->bytes = bytes & ~(uint64_t) (UNIT - 1);
+	m->seed = hash_mix(seed);
+	m->random = hash_mix(seed + 1) | 1;
+	m->buckets_at = (sizeof *m + 63) & ~(uint64_t) 63;
+	m->nbuckets = (uint32_t) (m->bytes / BYTES_PER_BUCKET);
+	memset((uint8_t *) mem + m->buckets_at, 0, (size_t) m->nbuckets * sizeof(Link));
+	nodes_at = (m->buckets_at + (uint64_t) m->nbuckets * sizeof(Link) + 63) & ~(uint64_t) 63;
+	atomic_init(&m->used, nodes_at);
+	atomic_init(&m->height, 1);
+	return m;
+}
+
+size_t
+memtable_cost(size_t key_len, size_t value_len)
+{
+	return node_size(key_len, value_len, HEIGHT_MAX, true);
+}
+
+size_t
+memtable_room(const Memtable *m)
+{
+	return m->bytes - atomic_load_explicit(&m->used, memory_order_relaxed);
+}
+
+size_t
+memtable_used(const Memtable *m)
+{
+	return atomic_load_explicit(&m->used, memory_order_relaxed);
+}
+
+uint64_t
+memtable_count(const Memtable *m)
+{
+	return atomic_load_explicit(&m->count, memory_order_relaxed);
+}
+
+static unsigned
+random_height(uint64_t *random)
+{
+	uint64_t x = *random;
+	unsigned zeros;
+
+	x ^= x << 13; /* xorshift64 (Marsaglia 2003): never 0 */
+	x ^= x >> 7;
+	x ^= x << 17;
+	*random = x;
+	zeros = (unsigned) __builtin_ctzll(x);
+	return 1 + (zeros / BRANCH_BITS < HEIGHT_MAX - 1 ? zeros / BRANCH_BITS : HEIGHT_MAX - 1);
+}
+
+/*
+ * Put into path the last node before t on every level. In an ascending run the hint is still before t,
+ * and a few levels up its successor is not: everything above is right as it stands.
+ */
+static void
+find_place(Memtable *m, const Target *t, Link *path)
+{
+	int height = (int) atomic_load_explicit(&m->height, memory_order_relaxed);
+	int top = height < HINT_LEVELS ? height : HINT_LEVELS;
+
+	if (m->hint_valid && node_before(node_at(m, path[0]), t)) {
+		for (int level = 0; level < top; level++) {
+			Link next = next_of(m, path[level], level);
+
+			if (next == 0 || !node_before(node_at(m, next), t)) {
+				if (level > 0)
+					search(m, t, path[level], level - 1, path);
+				return;
+			}
+		}
+	}
+	search_top(m, t, path);
+}
+
+/* Make n the index's node of its key (invariant 2). */
+static void
+index_put(Memtable *m, Link link, const Target *t)
+{
+	Node *n = node_at(m, link);
+	_Atomic Link *at = bucket_of(m, t->key);
+	Link head = atomic_load_explicit(at, memory_order_relaxed);
+
+	for (_Atomic Link *p = at;;) {
+		Link old = atomic_load_explicit(p, memory_order_relaxed);
+
+		if (old == 0)
+			break;
+		if (node_has_key(node_at(m, old), t)) {
+			KV_ASSERT(node_at(m, old)->version < n->version);
+			atomic_store_explicit(&n->chain, atomic_load_explicit(&node_at(m, old)->chain,
+			                                                      memory_order_relaxed), memory_order_relaxed);
+			atomic_store_explicit(p, link, memory_order_release);
+			return;
+		}
+		p = &node_at(m, old)->chain;
+	}
+	atomic_store_explicit(&n->chain, head, memory_order_relaxed);
+	atomic_store_explicit(at, link, memory_order_release);
+}
+
+static void
+node_fill(Node *n, const Entry *e, const Target *t, unsigned height)
+{
+	uint8_t *p;
+
+	n->prefix = t->prefix;
+	n->version = e->version;
+	n->value_len = (uint32_t) e->value.len;
+	n->key_len = (uint32_t) e->key.len & 0x1ffff;
+	n->height = height & 0x1f;
+	n->kind = e->kind == ENTRY_DELETE;
+	n->expires = e->expire_ms != 0;
+	atomic_init(&n->chain, 0);
+	p = (uint8_t *) n + offsetof(Node, next) + height * sizeof(Link);
+	if (n->expires) {
+		memcpy(p, &e->expire_ms, 8);
+		p += 8;
+	}
+	memcpy(p, e->key.data, e->key.len);
+	if (e->value.len > 0)
+		memcpy(p + e->key.len, e->value.data, e->value.len);
+}
+
+Status
+memtable_add(Memtable *m, const Entry *e)
+{
+	Target t = target_of(e->key, e->version);
+	uint64_t used = atomic_load_explicit(&m->used, memory_order_relaxed);
+	uint64_t random = m->random;
+	unsigned height = random_height(&random);
+	uint32_t levels = atomic_load_explicit(&m->height, memory_order_relaxed);
+	size_t size = node_size(e->key.len, e->value.len, height, e->expire_ms != 0);
+	Link link = (Link) (used / UNIT);
+	Node *n = node_at(m, link);
+
+	KV_ASSERT(e->key.len >= 1 && e->key.len <= INTERNAL_KEY_MAX && e->value.len <= KV_VALUE_MAX && e->version != 0);
+	if (size > m->bytes - used)
+		return status_fail(ST_BUSY, "memtable is full: %zu bytes wanted, %zu left", size, (size_t) (m->bytes - used));
+	m->random = random;
+	find_place(m, &t, m->hint);
+	if (height > levels) {
+		for (uint32_t level = levels; level < height; level++)
+			m->hint[level] = 0;
+		atomic_store_explicit(&m->height, height, memory_order_relaxed);
+	}
+
+	node_fill(n, e, &t, height);
+	for (unsigned level = 0; level < height; level++)
+		atomic_init(&n->next[level], atomic_load_explicit(&tower(m, m->hint[level])[level], memory_order_relaxed));
+	atomic_store_explicit(&m->used, used + size, memory_order_relaxed);
+	for (unsigned level = 0; level < height; level++) {
+		atomic_store_explicit(&tower(m, m->hint[level])[level], link, memory_order_release);
+		m->hint[level] = link;
+	}
+	m->hint_valid = 1;
+	index_put(m, link, &t);
+	atomic_store_explicit(&m->count, atomic_load_explicit(&m->count, memory_order_relaxed) + 1, memory_order_relaxed);
+	return ST_OK;
+}
+
+static void
+node_entry(const Node *n, Entry *out)
+{
+	const uint8_t *p = node_payload(n);
+
+	out->version = n->version;
+	out->kind = n->kind ? ENTRY_DELETE : ENTRY_PUT;
+	out->expire_ms = 0;
+	if (n->expires) {
+		memcpy(&out->expire_ms, p, 8);
+		p += 8;
+	}
+	out->key = slice_of(p, n->key_len);
+	out->value = slice_of(p + n->key_len, n->value_len);
+}
+
+bool
+memtable_get(const Memtable *m, Slice key, uint64_t snapshot, Entry *out)
+{
+	Target t = target_of(key, 0);
+	Link link = atomic_load_explicit(bucket_of(m, key), memory_order_acquire);
+
+	while (link != 0 && !node_has_key(node_at(m, link), &t))
+		link = atomic_load_explicit(&node_at(m, link)->chain, memory_order_acquire);
+	if (link == 0)
+		return false;
+	/* Older versions follow. A hot key may have very many newer ones: after some steps, search. */
+	for (int steps = 0; node_at(m, link)->version >= snapshot; steps++) {
+		if (snapshot == 0)
+			return false;
+		t.version = snapshot - 1;
+		link = steps < WALK_MAX ? next_of(m, link, 0) : next_of(m, search_top(m, &t, NULL), 0);
+		if (link == 0 || !node_has_key(node_at(m, link), &t))
+			return false;
+	}
+	node_entry(node_at(m, link), out);
+	return true;
+}
+
+void
+memtable_prefetch(const Memtable *m, Slice key)
+{
+	/* The load of the bucket is itself a miss, but those of a batch overlap: nothing here waits for it. */
+	Link link = atomic_load_explicit(bucket_of(m, key), memory_order_relaxed);
+	const uint8_t *n = (const uint8_t *) node_at(m, link);
+
+	__builtin_prefetch(n);
+	__builtin_prefetch(n + 64);
+}
+
+/* ---- iterator */
+typedef struct MemtableIter {
+	Iter base;
+	const Memtable *m;
+	Link at;
+} MemtableIter;
+
+static void
+iter_set(MemtableIter *it, Link link)
+{
+	it->at = link;
+	it->base.valid = link != 0;
+	if (link != 0)
+		node_entry(node_at(it->m, link), &it->base.entry);
+}
+
+static void
+memtable_iter_seek_first(Iter *base)
+{
+	MemtableIter *it = (MemtableIter *) base;
+
+	iter_set(it, next_of(it->m, 0, 0));
+}
+
+static void
+memtable_iter_seek_last(Iter *base)
+{
+	MemtableIter *it = (MemtableIter *) base;
+	Link at = 0;
+
+	for (int level = (int) atomic_load_explicit(&it->m->height, memory_order_relaxed) - 1; level >= 0; level--) {
+		for (Link next; (next = next_of(it->m, at, level)) != 0;)
+			at = next;
+	}
+	iter_set(it, at);
+}
+
+static void
+memtable_iter_seek(Iter *base, Slice key, uint64_t version)
+{
+	MemtableIter *it = (MemtableIter *) base;
+	Target t = target_of(key, version);
+
+	iter_set(it, next_of(it->m, search_top(it->m, &t, NULL), 0));
+}
+
+static void
+memtable_iter_seek_before(Iter *base, Slice key, uint64_t version)
+{
+	MemtableIter *it = (MemtableIter *) base;
+	Target t = target_of(key, version);
+
+	iter_set(it, search_top(it->m, &t, NULL));
+}
+
+static void
+memtable_iter_next(Iter *base)
+{
+	MemtableIter *it = (MemtableIter *) base;
+
+	KV_ASSERT(base->valid);
+	iter_set(it, next_of(it->m, it->at, 0));
+}
+
+/* No back links: they would cost memory in every node for the rarer direction. */
+static void
+memtable_iter_prev(Iter *base)
+{
+	MemtableIter *it = (MemtableIter *) base;
+	Target t;
+
+	KV_ASSERT(base->valid);
+	t = target_of(base->entry.key, base->entry.version);
+	iter_set(it, search_top(it->m, &t, NULL));
+}
+
+static void
+memtable_iter_close(Iter *base)
+{
+	free(base);
+}
+
+static const IterOps memtable_iter_ops = {
+	.seek_first = memtable_iter_seek_first,
+	.seek_last = memtable_iter_seek_last,
+	.seek = memtable_iter_seek,
+	.seek_before = memtable_iter_seek_before,
+	.next = memtable_iter_next,
+	.prev = memtable_iter_prev,
+	.close = memtable_iter_close,
+};
+
+Iter *
+memtable_iter(const Memtable *m)
+{
+	MemtableIter *it = calloc(1, sizeof *it);
+
+	if (it == NULL) {
+		(void) status_fail(ST_OUT_OF_MEMORY, "no memory for an iterator");
+		return NULL;
+	}
+	it->base.ops = &memtable_iter_ops;
+	it->m = m;
+	return &it->base;
+}
