@@ -143,7 +143,7 @@ read_environment(Config *c, Origin *from)
 Status
 config_apply(Slice conf, Slice auto_conf, bool reload, int *restart_needed)
 {
-	Config next;
+	Config next = { 0 };
 	Origin from[SETTINGS_MAX] = { { SOURCE_DEFAULT, 0 } };
 	int waiting = 0;
 
