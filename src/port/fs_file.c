@@ -87,10 +87,12 @@ Status
 fs_replace_file(const char *path, const void *data, size_t len)
 {
 	char tmp[FS_PATH_MAX], dir[FS_PATH_MAX];
+	size_t n = strlen(path);
 
-	if (strlen(path) + sizeof ".tmp" > sizeof tmp)
+	if (n + sizeof ".tmp" > sizeof tmp)
 		return status_fail(ST_OUT_OF_RANGE, "path \"%.100s...\" is longer than %zu bytes", path, sizeof tmp - sizeof ".tmp");
-	snprintf(tmp, sizeof tmp, "%s.tmp", path);
+	memcpy(tmp, path, n);
+	memcpy(tmp + n, ".tmp", sizeof ".tmp");
 	dir_of(path, dir);
 	KV_TRY(write_synced(tmp, data, len));
 	KV_TRY(fs_rename(tmp, path));

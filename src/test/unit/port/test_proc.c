@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #ifdef __linux__
 #include <sys/mount.h>
@@ -86,13 +87,34 @@ no_name_stays(void **state)
 
 #define CANNOT 77
 
+static bool
+put_text(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "w");
+	bool ok = f != NULL && fputs(text, f) >= 0;
+
+	return f != NULL && fclose(f) == 0 && ok;
+}
+
+/* Into a namespace of our own, where this user may mount. */
+static bool
+enter_namespace(void)
+{
+	char uid[32], gid[32];
+
+	snprintf(uid, sizeof uid, "0 %ld 1", (long) getuid());
+	snprintf(gid, sizeof gid, "0 %ld 1", (long) getgid());
+	return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && put_text("/proc/self/setgroups", "deny") &&
+		put_text("/proc/self/uid_map", uid) && put_text("/proc/self/gid_map", gid);
+}
+
 /* In a child with a /dev/shm of its own, of 1 MB: 0 when a mapping larger than that is refused as it should be. */
 static int
 fill_small_dev_shm(void)
 {
 	void *p = NULL;
 
-	if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0 || mount("none", "/dev/shm", "tmpfs", 0, "size=1m") != 0)
+	if (!enter_namespace() || mount("none", "/dev/shm", "tmpfs", 0, "size=1m") != 0)
 		return CANNOT;
 	if (proc_shm_map(2 << 20, &p) != ST_NO_SPACE)
 		return 1;
