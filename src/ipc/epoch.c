@@ -35,23 +35,55 @@ epoch_shmem_init(void *mem)
 	atomic_init(&shared->current, 1);
 }
 
-void
-epoch_pin(uint64_t version)
+/* Stores only; the caller fences. */
+static void
+store_epoch(void)
 {
 	KV_ASSERT(my_slot != NULL && !epoch_pinned());
 	atomic_store_explicit(&my_slot->pin_since_ns, clock_mono_ns(), memory_order_relaxed);
-	atomic_store_explicit(&my_slot->pin_version, version, memory_order_relaxed);
 	atomic_store_explicit(&my_slot->pin_epoch, atomic_load_explicit(&shared->current, memory_order_acquire),
 	                      memory_order_relaxed);
+}
+
+void
+epoch_enter(void)
+{
+	store_epoch();
 	atomic_thread_fence(memory_order_seq_cst);
+}
+
+void
+epoch_leave(void)
+{
+	KV_ASSERT(epoch_pinned());
+	atomic_store_explicit(&my_slot->pin_epoch, PROC_NO_PIN, memory_order_release);
+}
+
+void
+epoch_hold(uint64_t version)
+{
+	atomic_store_explicit(&my_slot->pin_version, version, memory_order_relaxed);
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+void
+epoch_release(void)
+{
+	atomic_store_explicit(&my_slot->pin_version, PROC_NO_PIN, memory_order_release);
+}
+
+void
+epoch_pin(uint64_t version)
+{
+	store_epoch();
+	epoch_hold(version);
 }
 
 void
 epoch_unpin(void)
 {
-	KV_ASSERT(epoch_pinned());
-	atomic_store_explicit(&my_slot->pin_version, PROC_NO_PIN, memory_order_release);
-	atomic_store_explicit(&my_slot->pin_epoch, PROC_NO_PIN, memory_order_release);
+	epoch_release();
+	epoch_leave();
 }
 
 bool

@@ -19,15 +19,20 @@
 size_t epoch_shmem_size(void);
 void epoch_shmem_init(void *mem);
 
-/* Pin now. Does not nest: pin once per drained batch or page of a scan. `version` is a lower bound of the snapshot. */
+/*
+ * Two pins, set and cleared apart: the epoch (memory reachable now is not reused) and the version (compaction keeps
+ * versions >= it). Neither nests.
+ */
+void epoch_enter(void);
+void epoch_leave(void);
+/* Is an epoch pinned by this process? */
+bool epoch_pinned(void);
+/* Compaction keeps what a snapshot >= version needs; nobody waits for this process to let go of memory. */
+void epoch_hold(uint64_t version);
+void epoch_release(void);
+/* Both, with one fence: a read. `version` is a lower bound of the snapshot. */
 void epoch_pin(uint64_t version);
 void epoch_unpin(void);
-/*
- * Hold versions >= version without pinning an epoch (only pin_version of the slot): compaction keeps them, but
- * nobody waits for this process to let go of memory. For a writer that will read its outcome. epoch_unpin() ends it too.
- */
-void epoch_hold(uint64_t version);
-bool epoch_pinned(void);
 /* After the thing became unreachable: its retire epoch (> every pin that can hold it). */
 uint64_t epoch_retire(void);
 /* May things retired with r be reused? Scans the slots; call it once for many things. */

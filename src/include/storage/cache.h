@@ -14,13 +14,16 @@
 #include "common/bytes.h"
 
 #define CACHE_BLOCK_MAX 4096 /* larger blocks (one huge entry) are read past the cache */
+#define CACHE_BYTES_MIN 1048576 /* smallest cache: enough frames for one process's reads under one pin */
 
 typedef struct CacheStats {
 	uint64_t hits, misses, inserts, evictions, bypassed; /* bypassed: no frame could be freed, or too large */
 	uint64_t frames_used, frames_total;
 } CacheStats;
 
+/* cache_bytes (>= CACHE_BYTES_MIN, asserted) is all of it: index and headers are taken from it. */
 size_t cache_shmem_size(size_t cache_bytes);
+/* Zeroed memory. Before fork: children use the cache at the same address. */
 void cache_shmem_init(void *mem, size_t cache_bytes);
 
 /* REQUIRES an epoch pin. The bytes stay valid until the pin ends. False: not there. */
@@ -31,7 +34,11 @@ bool cache_lookup(uint64_t file, uint64_t offset, Slice *out);
  * low_priority: a scan's block, first to be replaced.
  */
 bool cache_insert(uint64_t file, uint64_t offset, Slice block, bool low_priority, Slice *out);
-/* Forget a deleted file's blocks lazily: they are never asked for again (file numbers are not reused). */
+/*
+ * Forget a deleted file's blocks lazily: they are never asked for again (file numbers are not reused).
+ * Without cache_shmem_init (offline tools) every lookup misses and every insert is refused. Counts of hits and
+ * misses of other processes lag by a few hundred each.
+ */
 void cache_stats(CacheStats *out);
 
 #endif

@@ -91,8 +91,8 @@ void kvstore_scan_close(Scan *sc);
 /* Compaction worker: open the manifest for writing (after kvstore_open() in the replay process). */
 KV_CHECK Status kvstore_compactor_open(void);
 KV_CHECK Status kvstore_compactor_step(bool *did);
-/* WAL writer: flush unwaited work, segments ahead, durable mark, retire, reap waits of dead slots. */
-KV_CHECK Status kvstore_walwriter_step(bool *did);
+/* WAL writer: flush unwaited work, segments ahead, durable mark, retire, reap dead slots. Then sleep on the own slot for sleep_ms. */
+KV_CHECK Status kvstore_walwriter_step(uint32_t *sleep_ms);
 /* WAL writer, for each slot it frees: forget what the dead process waited for. */
 void kvstore_slot_cleared(int slot);
 /* Replay process while running: apply what is committed and nobody waits for. */

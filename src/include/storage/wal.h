@@ -119,6 +119,8 @@ static inline bool wal_generation_open(uint32_t g) { return (g & 1) != 0; }
  * REQUIRES closed gate, term > last term.
  */
 KV_CHECK Status wal_begin_term(uint64_t term, uint64_t log_time, Lsn *end);
+/* Term of the newest TERM record: the one that inserts carry while the gate is open. */
+uint64_t wal_term(void);
 void wal_open_gate(void);   /* inserts carry the newest term from now on */
 /*
  * Raise the generation, wait until no slot is inserting, cut the stream at the first hole (G2). Returns false if a
@@ -145,6 +147,9 @@ KV_CHECK Status wal_insert(uint32_t generation, WalKind kind, uint32_t count, ui
  * Panics on I/O errors. After true the caller re-checks inserted (A2) and wakes those who wait.
  */
 bool wal_flush(void);
+
+/* The last flush could not make a log file for want of space; clears itself when one succeeds. */
+bool wal_out_of_space(void);
 
 /* ---- reading */
 /*

@@ -1,0 +1,284 @@
+/*
+ * apply.c - committed records become visible: the state machine.
+ *
+ * Run by whoever holds APPLY: on a node that leads, the first waiting backend, for all (rule A3); the WAL
+ * writer and the replay process for work nobody waits for. Pure in (log, state): no clock, no setting decides
+ * anything here (rule A4). An error other than "no free memtable" stops the node: it is never "absent".
+ *
+ * Invariants: `applied` moves from record to record and is published after the whole record (A1); the effective
+ * log time is the running maximum of the stamps (T1).
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/elog.h"
+#include "common/kv_assert.h"
+#include "ipc/epoch.h"
+#include "ipc/lwlock.h"
+#include "ipc/procslot.h"
+#include "kvstore_internal.h"
+
+/* Longest decimal 64-bit integer: "-9223372036854775808". */
+#define INTEGER_TEXT_MAX 20
+
+/*
+ * The applier reads through the current superversion. It holds APPLY, so the active memtable cannot be frozen under
+ * it; a pin protects the rest. A backend that applies is not inside a read of its own.
+ */
+static Status
+state_get(Slice key, Lsn below, Entry *out)
+{
+	return superversion_get(atomic_load_explicit(&kvs->current, memory_order_acquire), key, below, out);
+}
+
+/* Decimal text of a 64-bit integer: optional '-', digits, no leading zeros, no spaces. */
+static bool
+parse_integer(Slice s, int64_t *out)
+{
+	char text[INTEGER_TEXT_MAX + 1], again[INTEGER_TEXT_MAX + 2];
+	long long v;
+
+	if (s.len == 0 || s.len > INTEGER_TEXT_MAX)
+		return false;
+	memcpy(text, s.data, s.len);
+	text[s.len] = '\0';
+	v = strtoll(text, NULL, 10);
+	snprintf(again, sizeof again, "%lld", v);
+	*out = v;
+	return strlen(again) == s.len && memcmp(again, s.data, s.len) == 0;
+}
+
+static Status
+condition_verdict(const Op *op, bool present, const Entry *now)
+{
+	switch (op->condition) {
+	case COND_NONE:
+		return ST_OK;
+	case COND_ABSENT:
+		return present ? ST_CONDITION_FAILED : ST_OK;
+	case COND_PRESENT:
+		return present ? ST_OK : ST_NOT_FOUND;
+	case COND_VERSION:
+		return present && now->version == get_u64(op->expected.data) ? ST_OK : ST_CONDITION_FAILED;
+	case COND_VALUE:
+		return present && slice_eq(now->value, op->expected) ? ST_OK : ST_CONDITION_FAILED;
+	}
+	return ST_INTERNAL;
+}
+
+void
+apply_judge(const Op *op, Lsn below, uint64_t now_ms, OpVerdict *out)
+{
+	Entry e;
+	bool present;
+	int64_t old = 0;
+
+	*out = (OpVerdict){ .status = ST_OK };
+	if (op->condition == COND_NONE && op->kind != OP_INCR && !(op->flags & OP_KEEP_TTL))
+		return; /* plain PUT and DELETE never read */
+	out->status = state_get(op->key, below, &e);
+	if (out->status != ST_OK && out->status != ST_NOT_FOUND)
+		return;
+	present = out->status == ST_OK && e.kind == ENTRY_PUT && (e.expire_ms == 0 || e.expire_ms > now_ms);
+	out->version = present ? e.version : 0;
+	out->expire_ms = present ? e.expire_ms : 0;
+	out->status = condition_verdict(op, present, &e);
+	if (out->status != ST_OK || op->kind != OP_INCR)
+		return;
+	if (present && !parse_integer(e.value, &old))
+		out->status = ST_NOT_INTEGER;
+	else if (__builtin_add_overflow(old, (int64_t) get_u64(op->value.data), &out->number))
+		out->status = ST_OUT_OF_RANGE;
+}
+
+/* Put the effect of one operation that holds into the memtable, which has room. */
+static void
+apply_op(Memtable *m, const Op *op, const OpVerdict *v, uint64_t version, uint64_t now_ms)
+{
+	Entry e = { .key = op->key, .version = version, .kind = ENTRY_PUT };
+	char text[INTEGER_TEXT_MAX + 2];
+
+	if (op->kind == OP_DELETE) {
+		e.kind = ENTRY_DELETE;
+	} else {
+		e.value = op->value;
+		if (op->kind == OP_INCR)
+			e.value = slice_of(text, (size_t) snprintf(text, sizeof text, "%lld", (long long) v->number));
+		if (op->flags & OP_TTL)
+			e.expire_ms = now_ms + op->ttl_ms;
+		else if (op->kind == OP_INCR || (op->flags & OP_KEEP_TTL))
+			e.expire_ms = v->expire_ms;
+	}
+	if (memtable_add(m, &e) != ST_OK)
+		elog_panic("memtable refused an entry it had room for (version %llu)", (unsigned long long) version);
+}
+
+/* A verdict that is an answer, as against a failure to find one. */
+static bool
+is_verdict(Status s)
+{
+	return s == ST_OK || s == ST_NOT_FOUND || s == ST_CONDITION_FAILED || s == ST_NOT_INTEGER || s == ST_OUT_OF_RANGE;
+}
+
+/* The group that begins at r: how many operations, and does it take effect? All see the state before the group. */
+static Status
+judge_group(Reader r, uint64_t version, uint64_t now_ms, uint32_t *n, Status *verdict)
+{
+	Op op;
+	OpVerdict v;
+
+	*verdict = ST_OK;
+	for (*n = 0; reader_left(&r) > 0; (*n)++) {
+		KV_TRY(op_decode(&r, &op));
+		if (*n > 0 && !(op.flags & OP_GROUPED))
+			break;
+		apply_judge(&op, version, now_ms, &v);
+		if (!is_verdict(v.status))
+			return v.status;
+		if (*verdict == ST_OK)
+			*verdict = v.status;
+	}
+	return ST_OK;
+}
+
+/* Apply the group at *r, whose first operation has `version`; moves *r behind it. */
+static Status
+apply_group(Memtable *m, Reader *r, uint64_t version, uint64_t now_ms, uint32_t *n)
+{
+	Status verdict;
+	Op op;
+	OpVerdict v;
+
+	KV_TRY(judge_group(*r, version, now_ms, n, &verdict));
+	for (uint32_t i = 0; i < *n; i++) {
+		KV_TRY(op_decode(r, &op));
+		if (verdict != ST_OK)
+			continue;
+		apply_judge(&op, version, now_ms, &v);
+		apply_op(m, &op, &v, version + i, now_ms);
+	}
+	if (verdict != ST_OK)
+		atomic_fetch_add_explicit(&kvs->condition_failures, 1, memory_order_relaxed);
+	return ST_OK;
+}
+
+/* Arena bytes the whole record may take. */
+static Status
+record_cost(const WalRecord *rec, size_t *cost)
+{
+	Reader r = reader_of(rec->body.data, rec->body.len);
+	Op op;
+
+	*cost = 0;
+	while (reader_left(&r) > 0) {
+		KV_TRY(op_decode(&r, &op));
+		*cost += memtable_cost(op.key.len, op.kind == OP_INCR ? INTEGER_TEXT_MAX : op.value.len);
+	}
+	return ST_OK;
+}
+
+static Status
+apply_write(const WalRecord *rec, uint64_t now_ms)
+{
+	Memtable *m = atomic_load_explicit(&kvs->current, memory_order_relaxed)->active;
+	Reader r = reader_of(rec->body.data, rec->body.len);
+	uint32_t n, done = 0;
+	size_t cost;
+
+	KV_TRY(record_cost(rec, &cost));
+	if (memtable_room(m) < cost) {
+		KV_TRY(superversion_freeze());
+		m = atomic_load_explicit(&kvs->current, memory_order_relaxed)->active;
+		KV_ASSERT(memtable_room(m) >= cost);
+	}
+	while (reader_left(&r) > 0) {
+		KV_TRY(apply_group(m, &r, rec->header.lsn + done, now_ms, &n));
+		done += n;
+	}
+	if (done != rec->header.count)
+		return status_fail(ST_CORRUPT, "log record at %llu says %u operations, holds %u",
+		                   (unsigned long long) rec->header.lsn, rec->header.count, done);
+	atomic_fetch_add_explicit(&kvs->applied_ops, done, memory_order_relaxed);
+	return ST_OK;
+}
+
+Status
+apply_record(const WalRecord *rec)
+{
+	uint64_t now_ms = atomic_load_explicit(&kvs->applied_time, memory_order_relaxed);
+	Status st = ST_OK;
+
+	KV_DEBUG_ASSERT(lwlock_mine(LWLOCK_APPLY, 0));
+	KV_ASSERT(rec->header.lsn == atomic_load_explicit(&kvs->applied, memory_order_relaxed));
+	if (rec->header.log_time > now_ms)
+		now_ms = rec->header.log_time;
+	if (rec->header.kind == WAL_WRITE)
+		st = apply_write(rec, now_ms);
+	if (st == ST_BUSY)
+		return st; /* nothing was changed: freezing comes before the first operation */
+	if (st != ST_OK)
+		elog_panic("cannot apply log record at %llu: %s", (unsigned long long) rec->header.lsn, status_detail());
+	atomic_fetch_add_explicit(&kvs->applied_records, 1, memory_order_relaxed);
+	atomic_store_explicit(&kvs->applied_time, now_ms, memory_order_release);
+	atomic_store_explicit(&kvs->applied, rec->end, memory_order_release);
+	return ST_OK;
+}
+
+/* REQUIRES APPLY. Freeze on request or because the log runs far ahead of the tables (rule: it must not grow without bound). */
+static void
+freeze_if_wanted(void)
+{
+	Lsn applied = atomic_load_explicit(&kvs->applied, memory_order_relaxed);
+	Superversion *sv = atomic_load_explicit(&kvs->current, memory_order_relaxed);
+	uint64_t ahead = applied - atomic_load_explicit(&kvs->flushed, memory_order_relaxed);
+	bool far = sv->nfrozen == 0 && ahead > (uint64_t) config.memtable_size * LOG_AHEAD_MEMTABLES;
+
+	if (!far && atomic_load_explicit(&kvs->freeze_wanted, memory_order_relaxed) == 0)
+		return;
+	if (superversion_freeze() == ST_OK)
+		atomic_store_explicit(&kvs->freeze_wanted, 0, memory_order_relaxed);
+}
+
+/* REQUIRES APPLY. From the ring, up to commit. */
+static void
+apply_from_ring(void)
+{
+	static Buf scratch; /* grows to the largest record that wrapped around the ring */
+	Lsn at = atomic_load_explicit(&kvs->applied, memory_order_relaxed);
+	WalRecord rec;
+
+	while (at < wal_commit()) {
+		Status st = wal_ring_read(at, &scratch, &rec);
+
+		if (st != ST_OK)
+			elog_panic("cannot read committed log record at %llu: %s", (unsigned long long) at, status_detail());
+		if (apply_record(&rec) == ST_BUSY) {
+			atomic_store(&kvs->stalled, 1);
+			atomic_fetch_add_explicit(&kvs->stalls, 1, memory_order_relaxed);
+			procslot_wake(PROC_COMPACTOR);
+			break;
+		}
+		at = rec.end;
+	}
+	if (at >= wal_commit() && atomic_load_explicit(&kvs->stalled, memory_order_relaxed))
+		atomic_store(&kvs->stalled, 0);
+	wal_release_ring(at);
+	freeze_if_wanted();
+}
+
+bool
+apply_committed(void)
+{
+	/* Conditions may read tables: pin, unless this process is inside a read already. */
+	bool pin = !epoch_pinned();
+
+	if (!lwlock_try(LWLOCK_APPLY, 0))
+		return false;
+	if (pin)
+		epoch_enter();
+	apply_from_ring();
+	if (pin)
+		epoch_leave();
+	lwlock_release(LWLOCK_APPLY, 0);
+	return true;
+}

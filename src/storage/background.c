@@ -1,0 +1,304 @@
+/*
+ * background.c - one step of the compaction worker's and of the WAL writer's work.
+ *
+ * The compaction worker turns frozen memtables into tables before anything else, also in the middle of a long
+ * compaction; it is the only process that makes Versions. The WAL writer keeps the path of a commit short: it
+ * flushes what nobody waits for, makes log files ahead, syncs the durable mark, retires old log.
+ */
+#include <stdlib.h>
+
+#include "common/elog.h"
+#include "common/kv_assert.h"
+#include "ipc/epoch.h"
+#include "ipc/procslot.h"
+#include "kvstore_internal.h"
+#include "port/clock.h"
+#include "port/fs.h"
+
+#define RETRY_US 1000            /* a publication waits for readers to let go: pins last a request */
+#define PUBLISH_TRIES 60000      /* a minute of them, then something holds a pin for ever: stop */
+#define SPACE_CHECK_MS 250       /* how often free space is asked for */
+#define WALWRITER_LONG_MS 1000   /* sleep when idle; whoever commits wakes us */
+#define WALWRITER_SHORT_MS 20    /* sleep after work: bounds how far the durable mark is behind (rule L6: 50 ms) */
+
+/* ---- compaction worker ------------------------------------------------ */
+
+Status
+kvstore_compactor_open(void)
+{
+	union { const Version *in; Version *out; } v = { atomic_load(&kvs->current)->version };
+
+	return lsm_writer_open(v.out);
+}
+
+/* Smallest snapshot anyone may still ask for. */
+static Lsn
+oldest_snapshot(void)
+{
+	Lsn floor = atomic_load(&kvs->history_floor);
+	Lsn applied = kvstore_applied();
+
+	return epoch_min_version(floor < applied ? floor : applied);
+}
+
+/* Readers switch to v; the Version before it is let go. */
+static Status
+publish(Version *v, bool flushed)
+{
+	union { const Version *in; Version *out; } old = { atomic_load(&kvs->current)->version };
+
+	for (int i = 0; superversion_publish(v, flushed) == ST_BUSY; i++) {
+		if (i == PUBLISH_TRIES)
+			return status_fail(ST_INTERNAL, "all %d superversions are pinned for a minute", SUPERVERSIONS);
+		procslot_sleep(procslot_prepare_sleep(), RETRY_US);
+	}
+	atomic_store(&kvs->l0_tables, v->ntables[0]);
+	lsm_retire(old.out);
+	return ST_OK;
+}
+
+static void
+unstall(void)
+{
+	if (atomic_exchange(&kvs->stalled, 0) != 0) {
+		procslot_wake(PROC_REPLAY);
+		commit_wake_all();
+	}
+}
+
+/* Oldest frozen memtable -> table. *did false: there is none. */
+static Status
+flush_oldest(bool *did)
+{
+	MemSlot m;
+	LsmState state;
+	Version *v;
+	Iter *it;
+	Status st;
+
+	*did = superversion_oldest_frozen(&m);
+	if (!*did)
+		return ST_OK;
+	/* Rule L9: tables never run ahead of what is durable here. Alone it always is; else come back. */
+	if (wal_durable() < m.end) {
+		*did = false;
+		return ST_OK;
+	}
+	it = memtable_iter(m.table);
+	if (it == NULL)
+		return status_fail(ST_OUT_OF_MEMORY, "out of memory writing a memtable out");
+	state = (LsmState){ m.end, m.end_term, m.end_time };
+	st = lsm_flush(it, &state, oldest_snapshot(), &v);
+	iter_close(it);
+	KV_TRY(st);
+	KV_TRY(publish(v, true));
+	atomic_store(&kvs->flushed_term, m.end_term);
+	atomic_store(&kvs->flushed, m.end);
+	superversion_reclaim();
+	unstall();
+	commit_poke_walwriter(); /* log below may go now */
+	return ST_OK;
+}
+
+static bool
+between_blocks(void *arg)
+{
+	Status *failed = arg;
+	bool did = true;
+
+	while (*failed == ST_OK && did)
+		*failed = flush_oldest(&did);
+	if (superversion_reclaim())
+		unstall();
+	return *failed != ST_OK;
+}
+
+static Status
+compact(bool all, bool *did)
+{
+	Status failed = ST_OK;
+	LsmCompactOptions opt = { .oldest = oldest_snapshot(), .now_ms = kvstore_applied_time(),
+		                  .between = between_blocks, .between_arg = &failed };
+	Version *v = NULL;
+	Status st = all ? lsm_compact_all(&opt, &v) : lsm_compact(&opt, &v);
+
+	KV_TRY(failed);
+	KV_TRY(st);
+	*did = v != NULL;
+	return v != NULL ? publish(v, false) : ST_OK;
+}
+
+Status
+kvstore_compactor_step(bool *did)
+{
+	uint32_t wanted = atomic_load(&kvs->compact_wanted);
+
+	if (superversion_reclaim())
+		unstall();
+	KV_TRY(lsm_collect());
+	KV_TRY(flush_oldest(did));
+	if (*did)
+		return ST_OK;
+	if (wanted != atomic_load(&kvs->compact_done)) {
+		bool more;
+
+		KV_TRY(compact(true, &more));
+		atomic_store(&kvs->compact_done, wanted);
+		commit_wake_all();
+		*did = true;
+		return ST_OK;
+	}
+	if (lsm_pressure(atomic_load(&kvs->current)->version) >= 1.0)
+		return compact(false, did);
+	return ST_OK;
+}
+
+/* ---- WAL writer --------------------------------------------------------- */
+
+static void
+check_space(uint64_t now_ms)
+{
+	static uint64_t next;
+	uint64_t left;
+	bool full;
+
+	if (now_ms < next)
+		return;
+	next = now_ms + SPACE_CHECK_MS;
+	if (fs_free_space(".", &left) != ST_OK) {
+		elog(LOG_LEVEL_WARNING, "%s", status_detail());
+		return;
+	}
+	full = left < (uint64_t) config.disk_reserve;
+	if (full != (atomic_load(&kvs->no_space) != 0))
+		elog(full ? LOG_LEVEL_WARNING : LOG_LEVEL_LOG,
+		     full ? "%llu MB free, less than disk_reserve: writes are refused, deletes are not"
+		          : "%llu MB free again: writes go on",
+		     (unsigned long long) (left / (uint64_t) MB));
+	atomic_store(&kvs->no_space, full);
+}
+
+/* Sample (time, applied); the floor is what was applied snapshot_retention ago. */
+static void
+move_history_floor(uint64_t now_ms)
+{
+	uint64_t keep = (uint64_t) config.snapshot_retention;
+	uint64_t step = keep / (HISTORY_SAMPLES / 2);
+	int n = kvs->history_count, old = 0;
+
+	if (n > 0 && now_ms < kvs->history[n - 1].mono_ms + step)
+		return;
+	while (old < n && kvs->history[old].mono_ms + keep <= now_ms)
+		old++;
+	if (old > 0)
+		atomic_store(&kvs->history_floor, kvs->history[old - 1].applied);
+	if (n == HISTORY_SAMPLES && old == 0)
+		return; /* retention was raised: samples are spaced too densely; wait until the oldest may go */
+	memmove(kvs->history, kvs->history + old, (size_t) (n - old) * sizeof kvs->history[0]);
+	kvs->history[n - old].mono_ms = now_ms;
+	kvs->history[n - old].applied = kvstore_applied();
+	kvs->history_count = n - old + 1;
+}
+
+static Status
+retire_log(void)
+{
+	static Lsn retired;
+	Lsn flushed = atomic_load(&kvs->flushed);
+	Lsn below = flushed > (uint64_t) config.wal_keep ? flushed - (uint64_t) config.wal_keep : 0;
+
+	if (below <= retired)
+		return ST_OK;
+	retired = below;
+	return wal_retire_segments(below, (int) config.wal_spare_segments);
+}
+
+/* Nobody fills the memtable, but the log grows: ask for a flush all the same. */
+static void
+bound_log(void)
+{
+	uint64_t ahead = kvstore_applied() - atomic_load(&kvs->flushed);
+
+	if (ahead > (uint64_t) config.memtable_size * LOG_AHEAD_MEMTABLES)
+		(void) apply_committed();
+}
+
+Status
+kvstore_walwriter_step(uint32_t *sleep_ms)
+{
+	uint64_t now_ms = clock_mono_ns() / 1000000;
+	bool prepared, marked, worked = false;
+
+	atomic_store(&kvs->walwriter_idle, 0);
+	procslot_reap(kvstore_slot_cleared);
+	if (wal_durable() < wal_inserted())
+		worked |= wal_flush();
+	if (kvstore_applied() < wal_commit())
+		worked |= apply_committed();
+	if (worked)
+		commit_wake();
+	bound_log();
+	check_space(now_ms);
+	move_history_floor(now_ms);
+	KV_TRY(wal_prepare_segments((int) config.wal_spare_segments, &prepared));
+	KV_TRY(retire_log());
+	KV_TRY(wal_update_mark(&marked));
+	*sleep_ms = WALWRITER_SHORT_MS;
+	if (!worked && !prepared && !marked) {
+		atomic_store(&kvs->walwriter_idle, 1);
+		/* Whoever inserted before it could see the flag: look again. */
+		*sleep_ms = wal_durable() < wal_inserted() ? 0 : WALWRITER_LONG_MS;
+	}
+	return ST_OK;
+}
+
+/* ---- on command -------------------------------------------------------- */
+
+/* Poll a condition that the compaction worker brings about; it wakes us, the poll is the safety net. */
+static Status
+wait_compactor(bool (*done)(uint64_t arg), uint64_t arg, int timeout_ms, const char *what)
+{
+	uint64_t deadline = clock_mono_ns() + (uint64_t) timeout_ms * 1000000;
+
+	while (!done(arg)) {
+		if (clock_mono_ns() > deadline)
+			return status_fail(ST_TIMEOUT, "%s did not end within %d ms; it goes on", what, timeout_ms);
+		procslot_wake(PROC_COMPACTOR);
+		procslot_sleep(procslot_prepare_sleep(), RETRY_US);
+		if (atomic_load(&kvs->freeze_wanted))
+			(void) apply_committed();
+	}
+	return ST_OK;
+}
+
+static bool
+is_flushed(uint64_t lsn)
+{
+	return atomic_load(&kvs->flushed) >= lsn;
+}
+
+static bool
+is_compacted(uint64_t ticket)
+{
+	return (int32_t) (atomic_load(&kvs->compact_done) - (uint32_t) ticket) >= 0;
+}
+
+Status
+kvstore_checkpoint(int timeout_ms)
+{
+	Lsn target = kvstore_applied();
+
+	if (is_flushed(target))
+		return ST_OK;
+	atomic_store(&kvs->freeze_wanted, 1);
+	(void) apply_committed();
+	return wait_compactor(is_flushed, target, timeout_ms, "writing the memtables out");
+}
+
+Status
+kvstore_compact(int timeout_ms)
+{
+	uint32_t ticket = atomic_fetch_add(&kvs->compact_wanted, 1) + 1;
+
+	return wait_compactor(is_compacted, ticket, timeout_ms, "compaction");
+}

@@ -1,0 +1,248 @@
+/*
+ * commit.c - a write's way through the log: insert, flush, apply, wake.
+ *
+ * Run by backends (and the WAL writer for work nobody waits for). The waiting process does the work itself,
+ * for all who wait: whoever finds the flush free writes and syncs everything inserted, whoever finds APPLY free applies
+ * everything committed; the others sleep and are woken when their position is reached. No timer.
+ *
+ * No lost wake-up (rule A2): a waiter stores want[] before it tries the locks, and before sleeping looks once
+ * more whether its position is reached or a lock it needs is free. Who gives a lock back scans want[] after that, and
+ * wakes whoever is satisfied and, if work is left, one of those who are not. Every sleep ends within a second.
+ */
+#include "common/elog.h"
+#include "common/kv_assert.h"
+#include "ipc/epoch.h"
+#include "ipc/logclock.h"
+#include "ipc/lwlock.h"
+#include "ipc/procslot.h"
+#include "kvstore_internal.h"
+#include "port/clock.h"
+
+#define SLEEP_US UINT64_C(1000000)      /* rule P2: every sleep re-checks within a second */
+#define STALL_SLEEP_US UINT64_C(2000)   /* waiting for a memtable or ring room, which nobody signals to us alone */
+#define SLOWDOWN_STEP_US UINT64_C(1000) /* a writer's pause for each level-0 table over the setting l0_slowdown */
+#define SLOWDOWN_MAX_US UINT64_C(50000) /* the longest pause of one write: slowed, never stopped */
+#define TIME_WAIT_MS 5000                   /* ring room for a TIME record, which may use the reserve */
+
+/* Has the position been reached that this want word stands for? */
+static bool
+want_reached(uint64_t want)
+{
+	if (want & WANT_LOCAL)
+		return wal_durable() >= (want & ~WANT_LOCAL);
+	return atomic_load_explicit(&kvs->applied, memory_order_acquire) >= want;
+}
+
+/* Could this process do something for its position right now? Asked between preparing to sleep and sleeping. */
+static bool
+work_free(Lsn end)
+{
+	if (wal_durable() < end)
+		return !lwlock_held(LWLOCK_WAL_FLUSH, 0);
+	return atomic_load(&kvs->stalled) == 0 && !lwlock_held(LWLOCK_APPLY, 0);
+}
+
+void
+commit_wake(void)
+{
+	int next = -1, high = procslot_high_water();
+
+	atomic_thread_fence(memory_order_seq_cst);
+	for (int i = 0; i < high; i++) {
+		uint64_t want = atomic_load_explicit(&kvs->want[i], memory_order_relaxed);
+
+		if (want == 0 || i == my_slot_no)
+			continue;
+		if (want_reached(want))
+			procslot_wake(i);
+		else if (next < 0 && work_free(want & ~WANT_LOCAL))
+			next = i;
+	}
+	if (next >= 0)
+		procslot_wake(next);
+}
+
+void
+commit_wake_all(void)
+{
+	int high = procslot_high_water();
+
+	atomic_thread_fence(memory_order_seq_cst);
+	for (int i = 0; i < high; i++)
+		if (atomic_load_explicit(&kvs->want[i], memory_order_relaxed) != 0)
+			procslot_wake(i);
+}
+
+void
+commit_poke_walwriter(void)
+{
+	if (atomic_load_explicit(&kvs->walwriter_idle, memory_order_relaxed) == 0)
+		return;
+	if (atomic_exchange(&kvs->walwriter_idle, 0) != 0)
+		procslot_wake(PROC_WALWRITER);
+}
+
+/* Flush and apply as far as possible without waiting. True if something was done. */
+static bool
+work(Lsn end)
+{
+	bool did = false;
+
+	if (wal_durable() < end)
+		did = wal_flush();
+	if (atomic_load_explicit(&kvs->applied, memory_order_acquire) < wal_commit())
+		did |= apply_committed();
+	if (did)
+		commit_wake();
+	return did;
+}
+
+/*
+ * Wait until want is reached. OUTCOME_UNKNOWN when the gate's generation changed first and the record is not known to
+ * be committed in its own term (rule G3).
+ */
+static Status
+wait_for(uint64_t want, Lsn start, uint64_t term, uint32_t generation)
+{
+	Lsn end = want & ~WANT_LOCAL;
+	Status st = ST_OK;
+
+	atomic_store(&kvs->want[my_slot_no], want);
+	while (!want_reached(want)) {
+		uint32_t token;
+
+		if (wal_generation() != generation && wal_commit() < end) {
+			st = status_fail(ST_OUTCOME_UNKNOWN, "leadership changed while the write was under way");
+			break;
+		}
+		if (work(end))
+			continue;
+		token = procslot_prepare_sleep();
+		if (want_reached(want) || (work_free(end) && wal_generation() == generation)) {
+			procslot_cancel_sleep();
+			continue;
+		}
+		procslot_sleep(token, atomic_load(&kvs->stalled) ? STALL_SLEEP_US : SLEEP_US);
+	}
+	atomic_store(&kvs->want[my_slot_no], 0);
+	if (st == ST_OK && wal_generation() != generation) {
+		/* A weak wait read only durable, which may have been cut and grown again; a strong one checks whose record it is. */
+		if ((want & WANT_LOCAL) || wal_term_at(start) != term)
+			st = status_fail(ST_OUTCOME_UNKNOWN, "leadership changed while the write was under way");
+	}
+	return st;
+}
+
+/* Writers slow down as level 0 fills, a little more with each table: debt is paid by those who make it. */
+static void
+slow_down(void)
+{
+	int64_t over = (int64_t) atomic_load_explicit(&kvs->l0_tables, memory_order_relaxed) - config.l0_slowdown;
+	uint64_t us;
+
+	if (over < 0)
+		return;
+	us = (uint64_t) (over + 1) * SLOWDOWN_STEP_US;
+	procslot_sleep(procslot_prepare_sleep(), us < SLOWDOWN_MAX_US ? us : SLOWDOWN_MAX_US);
+}
+
+/* Insert, helping to make room in the ring while it is full (rule L11). */
+static Status
+insert_record(uint32_t generation, WalKind kind, const Buf *body, uint32_t count, uint64_t log_time, int timeout_ms,
+              Lsn *start, Lsn *end)
+{
+	uint64_t deadline = 0;
+	Slice part = slice_buf(body);
+
+	for (;;) {
+		Status st = wal_insert(generation, kind, count, log_time, &part, 1, start, end);
+
+		if (st != ST_BUSY)
+			return st;
+		if (deadline == 0)
+			deadline = clock_mono_ns() + (uint64_t) timeout_ms * 1000000;
+		else if (clock_mono_ns() > deadline)
+			return status_fail(ST_TIMEOUT, "no room in the log's buffer within %d ms", timeout_ms);
+		if (wal_out_of_space())
+			return status_fail(ST_NO_SPACE, "no space for the log; free some, writes go on by themselves");
+		if (!work(wal_inserted()))
+			procslot_sleep(procslot_prepare_sleep(), STALL_SLEEP_US);
+	}
+}
+
+Status
+kvstore_write(uint32_t generation, const Buf *body, uint32_t count, Ack ack, int timeout_ms, bool deletes_only,
+              uint64_t *version)
+{
+	uint64_t term = wal_term();
+	Lsn start, end;
+
+	KV_ASSERT(count > 0 && count <= KV_BATCH_OPS_MAX);
+	if (wal_out_of_space() || (!deletes_only && atomic_load_explicit(&kvs->no_space, memory_order_relaxed)))
+		return status_fail(ST_NO_SPACE, "less than disk_reserve is free on the data directory's file system; "
+		                   "delete data or free space, writes go on by themselves");
+	slow_down();
+	KV_TRY(insert_record(generation, WAL_WRITE, body, count, logclock_now(), timeout_ms, &start, &end));
+	*version = start;
+	if (ack == ACK_NONE) {
+		commit_poke_walwriter();
+		return ST_OK;
+	}
+	KV_TRY(wait_for(ack == ACK_LOCAL ? end | WANT_LOCAL : end, start, term, generation));
+	commit_poke_walwriter();
+	return ST_OK;
+}
+
+Status
+kvstore_advance_time(uint64_t now_ms)
+{
+	static const Buf empty;
+	uint32_t generation = wal_generation();
+	uint64_t term = wal_term();
+	Lsn start, end;
+
+	if (kvstore_applied_time() >= now_ms)
+		return ST_OK;
+	/* Join the one under way if it reaches far enough; a late view only makes a second record. */
+	if (atomic_load(&kvs->pending_time) >= now_ms) {
+		end = atomic_load(&kvs->pending_time_end);
+		KV_TRY(wait_for(end, end - WAL_HEADER_SIZE, term, generation));
+		if (kvstore_applied_time() >= now_ms)
+			return ST_OK;
+	}
+	KV_TRY(insert_record(generation, WAL_TIME, &empty, 0, now_ms, TIME_WAIT_MS, &start, &end));
+	atomic_store(&kvs->pending_time_end, end);
+	atomic_store(&kvs->pending_time, now_ms);
+	return wait_for(end, start, term, generation);
+}
+
+Status
+kvstore_wait_applied(Lsn at_least, int timeout_ms)
+{
+	uint64_t deadline = clock_mono_ns() + (uint64_t) timeout_ms * 1000000;
+
+	while (kvstore_applied() <= at_least) {
+		uint64_t now = clock_mono_ns();
+		uint32_t token;
+
+		if (now >= deadline)
+			return status_fail(ST_TIMEOUT, "version %llu is not here yet, applied are those below %llu",
+			                   (unsigned long long) at_least, (unsigned long long) kvstore_applied());
+		atomic_store(&kvs->want[my_slot_no], (at_least & ~UINT64_C(7)) + 8);
+		token = procslot_prepare_sleep();
+		if (kvstore_applied() > at_least)
+			procslot_cancel_sleep();
+		else
+			procslot_sleep(token, deadline - now < SLEEP_US * 1000 ? (deadline - now) / 1000 + 1 : SLEEP_US);
+		atomic_store(&kvs->want[my_slot_no], 0);
+	}
+	return ST_OK;
+}
+
+void
+kvstore_slot_cleared(int slot)
+{
+	atomic_store(&kvs->want[slot], 0);
+	/* It may have been woken to flush next: pass that on. */
+	commit_wake();
+}

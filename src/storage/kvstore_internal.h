@@ -1,0 +1,131 @@
+/*
+ * kvstore_internal.h - what the files of kvstore share: the engine's part of shared memory.
+ */
+#ifndef STORAGE_KVSTORE_INTERNAL_H
+#define STORAGE_KVSTORE_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "common/config.h"
+#include "storage/cache.h"
+#include "storage/kvstore.h"
+#include "storage/lsm.h"
+#include "storage/memtable.h"
+#include "storage/op.h"
+
+#define MEMTABLES_MAX 16 /* bound of the setting memtable_count */
+/*
+ * Superversions alive at once: one for each freeze, flush or compaction while the oldest pin lasts. Pins last a request,
+ * so a handful is usual; when all are in use the next change waits for a pin to go.
+ */
+#define SUPERVERSIONS 64
+/* Samples of (time, applied) for the history floor: one each 1/64 of snapshot_retention. */
+#define HISTORY_SAMPLES 128
+/* The log may be this many memtables ahead of the tables before a flush is asked for although the memtable is not full. */
+#define LOG_AHEAD_MEMTABLES 4
+
+typedef enum MemState { MEM_FREE, MEM_ACTIVE, MEM_FROZEN, MEM_RETIRED } MemState;
+
+/* Changed under SUPERVERSION. */
+typedef struct MemSlot {
+	void *memory;
+	Memtable *table;      /* NULL while it has to be emptied first */
+	MemState state;
+	Lsn end;              /* FROZEN: everything below is in this table or older ones */
+	uint64_t end_term, end_time;
+	uint64_t retire_epoch;
+} MemSlot;
+
+/* What a reader needs to see everything, behind one pointer (rule A5). Immutable once current. */
+typedef struct Superversion {
+	Memtable *active;
+	int nfrozen;
+	Memtable *frozen[MEMTABLES_MAX]; /* newest first */
+	const Version *version;
+	bool in_use;           /* SUPERVERSION lock */
+	uint64_t retire_epoch; /* 0 while current */
+} Superversion;
+
+typedef struct KvShared {
+	/* -- line 1: positions. Writer: holder of APPLY. Readers: anyone; late only means an older snapshot. */
+	_Alignas(64) _Atomic Lsn applied;
+	_Atomic uint64_t applied_time;
+	/* Writer: holder of SUPERVERSION. Readers: anyone with a pin. */
+	_Atomic(Superversion *) current;
+	/* -- line 2: seldom written */
+	_Alignas(64) _Atomic Lsn history_floor;  /* WAL writer; snapshots below are gone (rule A10) */
+	_Atomic uint32_t walwriter_idle;         /* WAL writer sets 1 before a long sleep; who clears it wakes it */
+	_Atomic uint32_t stalled;                /* applier: no free memtable; compactor clears it and wakes the waiters */
+	_Atomic uint32_t no_space;               /* WAL writer: less than disk_reserve is free */
+	_Atomic uint32_t freeze_wanted;          /* anyone sets; the next applier freezes and clears */
+	_Atomic uint32_t compact_wanted;         /* anyone adds 1; see compact_done */
+	_Atomic uint32_t compact_done;           /* compaction worker: value of compact_wanted it has served */
+	_Atomic Lsn flushed;                     /* compaction worker: everything below is in tables */
+	_Atomic uint64_t flushed_term;
+	_Atomic uint64_t pending_time;           /* newest TIME record under way (rule T3) */
+	_Atomic Lsn pending_time_end;
+	_Atomic uint32_t l0_tables;              /* compaction worker: for the slow-down of writers */
+	/* -- figures; writers: holder of APPLY */
+	_Alignas(64) _Atomic uint64_t applied_records, applied_ops, freezes, stalls, condition_failures;
+	/* -- recovery result; replay process writes once, before the consensus worker starts */
+	WalRecovery recovered;
+	/* -- history samples: WAL writer only */
+	struct { uint64_t mono_ms; Lsn applied; } history[HISTORY_SAMPLES];
+	int history_count;
+	/* -- under SUPERVERSION */
+	int nmem;
+	MemSlot mem[MEMTABLES_MAX];
+	Superversion pool[SUPERVERSIONS];
+	int nslots;
+	/* want[slot]: position the process waits for (WANT_LOCAL: durable is enough), 0 = none. Writer: the slot's owner. */
+	_Atomic uint64_t want[];
+} KvShared;
+
+#define WANT_LOCAL UINT64_C(1) /* positions are 8-byte aligned: bit 0 is free */
+
+extern KvShared *kvs;
+
+/* ---- superversion.c */
+/* First superversion: an active memtable over v. */
+KV_CHECK Status superversion_first(const Version *v);
+/* REQUIRES APPLY. Freeze the active memtable and start the next. BUSY: no memtable or superversion is free yet. */
+KV_CHECK Status superversion_freeze(void);
+/* Compaction worker: make v current; flushed: also drop the oldest frozen memtable. */
+KV_CHECK Status superversion_publish(const Version *v, bool flushed);
+/* Oldest frozen memtable; false: none. Compaction worker. */
+bool superversion_oldest_frozen(MemSlot *out);
+/* Empty what no reader can see any more. Returns whether anything became free. Compaction worker or applier. */
+bool superversion_reclaim(void);
+
+/* ---- apply.c */
+/* REQUIRES APPLY, record at `applied`. BUSY: no free memtable. Panics when the engine cannot apply. */
+KV_CHECK Status apply_record(const WalRecord *r);
+/* Apply what is committed if nobody else does. True if it got the lock. */
+bool apply_committed(void);
+/* One group of operations against the state below `version`: does it take effect? Index of the first that fails and why. */
+typedef struct OpVerdict {
+	Status status;       /* OK, NOT_FOUND, CONDITION_FAILED, NOT_INTEGER, OUT_OF_RANGE; others: cannot tell */
+	uint64_t version;    /* of the key when judged; 0 absent */
+	int64_t number;      /* INCR: the new value */
+	uint64_t expire_ms;  /* deadline of the value that was there; 0 none or absent */
+} OpVerdict;
+void apply_judge(const Op *op, Lsn below, uint64_t now_ms, OpVerdict *out);
+
+/* ---- read.c */
+/* Newest version < at in superversion sv, tombstones included. NOT_FOUND, OK, failures. */
+KV_CHECK Status superversion_get(const Superversion *sv, Slice key, Lsn at, Entry *out);
+/* Superversion of the read this process is in. */
+const Superversion *read_superversion(void);
+
+/* Is the entry a live value for this snapshot? Notes in it when log time has to move on to be sure. */
+bool read_entry_live(Snapshot *s, const Entry *e);
+
+/* ---- commit.c */
+/* Wake everybody whose position is reached, and one that must flush next. */
+void commit_wake(void);
+/* Wake everybody who waits for anything. */
+void commit_wake_all(void);
+/* Wake the WAL writer if it sleeps long. */
+void commit_poke_walwriter(void);
+
+#endif

@@ -1,0 +1,144 @@
+/*
+ * read.c - snapshots and point reads.
+ *
+ * Run by any attached process under its own pin (rule A5); no locks. A snapshot is (applied, superversion): versions
+ * below `applied` are seen, in whatever memtables and tables the superversion holds.
+ */
+#include "common/kv_assert.h"
+#include "ipc/epoch.h"
+#include "kvstore_internal.h"
+
+/* This process's read: NULL outside of one. */
+static const Superversion *reading;
+static const Version *files_of; /* version whose files may be open here */
+
+const Superversion *
+read_superversion(void)
+{
+	return reading;
+}
+
+static bool
+file_alive(void *arg, uint64_t number)
+{
+	return lsm_version_has(arg, number);
+}
+
+/* Pinned already: load what the pin protects. */
+static void
+enter_read(Snapshot *s, Lsn at, uint64_t now)
+{
+	s->at = at;
+	s->log_time = atomic_load_explicit(&kvs->applied_time, memory_order_acquire);
+	s->now = now;
+	s->time_behind = false;
+	reading = atomic_load_explicit(&kvs->current, memory_order_acquire);
+	if (reading->version != files_of) {
+		union { const Version *in; void *out; } v = { reading->version };
+
+		table_files_sweep(file_alive, v.out);
+		files_of = reading->version;
+	}
+}
+
+void
+kvstore_begin_read(Snapshot *s, uint64_t now)
+{
+	KV_ASSERT(reading == NULL);
+	epoch_pin(kvstore_applied());
+	enter_read(s, kvstore_applied(), now);
+}
+
+Status
+kvstore_begin_read_at(Snapshot *s, uint64_t now, Lsn at)
+{
+	KV_ASSERT(reading == NULL);
+	if (at > kvstore_applied())
+		return status_fail(ST_SNAPSHOT_GONE, "snapshot %llu is not of this server's past", (unsigned long long) at);
+	/* Pin first, then look at the floor: whoever raised it before will see the pin or be seen (rule A10). */
+	epoch_pin(at);
+	if (at < atomic_load(&kvs->history_floor)) {
+		epoch_unpin();
+		return status_fail(ST_SNAPSHOT_GONE, "snapshot %llu is older than snapshot_retention; begin the scan again",
+		                   (unsigned long long) at);
+	}
+	enter_read(s, at, now);
+	return ST_OK;
+}
+
+void
+kvstore_end_read(void)
+{
+	KV_ASSERT(reading != NULL);
+	reading = NULL;
+	epoch_unpin();
+}
+
+void
+kvstore_hold(void)
+{
+	epoch_hold(kvstore_applied());
+}
+
+void
+kvstore_release(void)
+{
+	epoch_release();
+}
+
+Lsn
+kvstore_applied(void)
+{
+	return atomic_load_explicit(&kvs->applied, memory_order_acquire);
+}
+
+uint64_t
+kvstore_applied_time(void)
+{
+	return atomic_load_explicit(&kvs->applied_time, memory_order_acquire);
+}
+
+Status
+superversion_get(const Superversion *sv, Slice key, Lsn at, Entry *out)
+{
+	if (memtable_get(sv->active, key, at, out))
+		return ST_OK;
+	for (int i = 0; i < sv->nfrozen; i++)
+		if (memtable_get(sv->frozen[i], key, at, out))
+			return ST_OK;
+	return lsm_get(sv->version, key, at, out);
+}
+
+bool
+read_entry_live(Snapshot *s, const Entry *e)
+{
+	if (e->kind == ENTRY_DELETE)
+		return false;
+	if (e->expire_ms == 0)
+		return true;
+	if (e->expire_ms <= s->log_time)
+		return false;
+	if (e->expire_ms <= s->now)
+		s->time_behind = true; /* "gone" is answered only at a log time past the deadline */
+	return true;
+}
+
+Status
+kvstore_get(Snapshot *s, Slice key, Entry *out)
+{
+	KV_TRY(superversion_get(reading, key, s->at, out));
+	return read_entry_live(s, out) ? ST_OK : ST_NOT_FOUND;
+}
+
+void
+kvstore_prefetch(Slice key)
+{
+	memtable_prefetch(reading->active, key);
+}
+
+Status
+kvstore_outcome(Slice key, uint64_t version, Entry *out)
+{
+	KV_TRY(superversion_get(reading, key, version + 1, out));
+	return out->version == version ? ST_OK : ST_NOT_FOUND;
+}

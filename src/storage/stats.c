@@ -1,0 +1,123 @@
+/*
+ * stats.c - the engine's figures, as name and value, for STATS.
+ *
+ * Run by any backend; reads counters without locks: each is right, together they are a moment apart.
+ */
+#include <stdio.h>
+
+#include "ipc/epoch.h"
+#include "ipc/shheap.h"
+#include "kvstore_internal.h"
+
+typedef struct Out {
+	Status (*emit)(void *arg, const char *name, uint64_t value);
+	void *arg;
+} Out;
+
+#define EMIT(o, name, value) KV_TRY((o)->emit((o)->arg, name, (uint64_t) (value)))
+
+static Status
+emit_cache(const Out *o)
+{
+	CacheStats c;
+
+	cache_stats(&c);
+	EMIT(o, "cache.bypassed", c.bypassed);
+	EMIT(o, "cache.evictions", c.evictions);
+	EMIT(o, "cache.frames_total", c.frames_total);
+	EMIT(o, "cache.frames_used", c.frames_used);
+	EMIT(o, "cache.hits", c.hits);
+	EMIT(o, "cache.inserts", c.inserts);
+	EMIT(o, "cache.misses", c.misses);
+	return ST_OK;
+}
+
+static Status
+emit_tables(const Out *o)
+{
+	const Version *v = read_superversion()->version;
+	LsmStats l;
+	char name[64];
+
+	lsm_stats(&l);
+	EMIT(o, "compaction.bytes_in", l.compact_bytes_in);
+	EMIT(o, "compaction.bytes_out", l.compact_bytes_out);
+	EMIT(o, "compaction.count", l.compactions);
+	EMIT(o, "compaction.files_deleted", l.files_deleted);
+	EMIT(o, "compaction.trivial_moves", l.trivial_moves);
+	EMIT(o, "flush.bytes", l.flush_bytes);
+	EMIT(o, "flush.count", l.flushes);
+	for (int i = 0; i < LSM_LEVELS; i++) {
+		snprintf(name, sizeof name, "level.%d.bytes", i);
+		EMIT(o, name, v->bytes[i]);
+		snprintf(name, sizeof name, "level.%d.tables", i);
+		EMIT(o, name, v->ntables[i]);
+	}
+	return ST_OK;
+}
+
+static Status
+emit_log(const Out *o)
+{
+	WalStats w;
+
+	wal_stats(&w);
+	EMIT(o, "log.applied", kvstore_applied());
+	EMIT(o, "log.applied_ms", kvstore_applied_time());
+	EMIT(o, "log.bytes", w.bytes);
+	EMIT(o, "log.commit", wal_commit());
+	EMIT(o, "log.durable", wal_durable());
+	EMIT(o, "log.flush_bytes", w.flush_bytes);
+	EMIT(o, "log.flush_ns", w.flush_ns);
+	EMIT(o, "log.flush_ns_max", w.flush_ns_max);
+	EMIT(o, "log.flushed", atomic_load(&kvs->flushed));
+	EMIT(o, "log.flushes", w.flushes);
+	EMIT(o, "log.inserted", wal_inserted());
+	EMIT(o, "log.records", w.records);
+	EMIT(o, "log.ring_full", w.ring_full);
+	EMIT(o, "log.segments_created", w.segments_created);
+	EMIT(o, "log.segments_inline", w.segments_inline);
+	EMIT(o, "log.segments_recycled", w.segments_recycled);
+	EMIT(o, "log.written", wal_written());
+	return ST_OK;
+}
+
+static Status
+emit_memtables(const Out *o)
+{
+	const Superversion *sv = read_superversion();
+
+	EMIT(o, "memtable.active_bytes", memtable_used(sv->active));
+	EMIT(o, "memtable.active_entries", memtable_count(sv->active));
+	EMIT(o, "memtable.freezes", atomic_load(&kvs->freezes));
+	EMIT(o, "memtable.frozen", sv->nfrozen);
+	EMIT(o, "memtable.stalls", atomic_load(&kvs->stalls));
+	EMIT(o, "metadata.bytes_total", shheap_total());
+	EMIT(o, "metadata.bytes_used", shheap_used());
+	EMIT(o, "snapshot.floor", atomic_load(&kvs->history_floor));
+	EMIT(o, "snapshot.oldest_pin", epoch_min_version(kvstore_applied()));
+	EMIT(o, "write.conditions_failed", atomic_load(&kvs->condition_failures));
+	EMIT(o, "write.no_space", atomic_load(&kvs->no_space));
+	EMIT(o, "write.operations", atomic_load(&kvs->applied_ops));
+	EMIT(o, "write.records", atomic_load(&kvs->applied_records));
+	return ST_OK;
+}
+
+Status
+kvstore_stats(Status (*emit)(void *arg, const char *name, uint64_t value), void *arg)
+{
+	Out o = { emit, arg };
+	Snapshot s;
+	Status st;
+
+	kvstore_begin_read(&s, 0);
+	st = emit_cache(&o);
+	if (st == ST_OK)
+		st = emit_tables(&o);
+	if (st == ST_OK)
+		st = emit_log(&o);
+	if (st == ST_OK)
+		st = emit_memtables(&o);
+	kvstore_end_read();
+	return st;
+}
