@@ -205,6 +205,9 @@ search(const Memtable *m, const Target *t, Link from, int level, Link *path)
 			/* A node that ended the level above need not be compared again. */
 			if (next == 0 || next == known_after)
 				break;
+			/* Most likely looked at next: one level down from here. */
+			if (level > 0)
+				__builtin_prefetch(node_at(m, next_of(m, at, level - 1)));
 			if (!node_before(node_at(m, next), t)) {
 				known_after = next;
 				break;
