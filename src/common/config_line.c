@@ -71,7 +71,8 @@ plain_value(Slice s, ConfigLine *line)
 {
 	s = trim(before(s, '#'));
 	if (s.len >= sizeof line->value)
-		return status_fail(ST_BAD_SETTING, "the value of \"%s\" is longer than %zu bytes", line->name, sizeof line->value - 1);
+		return status_fail(ST_BAD_SETTING, "the value of \"%s\" is longer than %zu bytes", line->name,
+			sizeof line->value - 1);
 	if (s.len == 0)
 		return status_fail(ST_BAD_SETTING, "\"%s\" has no value (an empty one is written '')", line->name);
 	memcpy(line->value, s.data, s.len);
@@ -88,7 +89,8 @@ assignment(Slice s, ConfigLine *line)
 	if (left.len == s.len || name.len == 0 || memchr(name.data, '#', name.len) != NULL)
 		return status_fail(ST_BAD_SETTING, "expected name = value");
 	if (name.len >= sizeof line->name)
-		return status_fail(ST_BAD_SETTING, "unknown setting \"%.*s...\"", (int) sizeof line->name, (const char *) name.data);
+		return status_fail(ST_BAD_SETTING, "unknown setting \"%.*s...\"", (int) sizeof line->name,
+			(const char *) name.data);
 	memcpy(line->name, name.data, name.len);
 	line->name[name.len] = '\0';
 	s = trim(skip(s, left.len + 1));

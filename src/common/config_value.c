@@ -24,8 +24,8 @@
 #define TEXT_DEF_ENUM(d) d
 
 #define SETTING(t, n, def, lo, hi, ch, ctx, h) \
-	{ .name = #n, .help = h, .choices = ch, .def_text = TEXT_DEF_##t(def), .def_number = NUMBER_DEF_##t(def), .min = lo, \
-		.max = hi, .offset = offsetof(Config, n), .type = CONFIG_##t, .context = CONFIG_##ctx },
+	{ .name = #n, .help = h, .choices = ch, .def_text = TEXT_DEF_##t(def), .def_number = NUMBER_DEF_##t(def), \
+		.min = lo, .max = hi, .offset = offsetof(Config, n), .type = CONFIG_##t, .context = CONFIG_##ctx },
 
 const Setting config_table[] = { CONFIG_LIST(SETTING) };
 const int config_table_count = (int) (sizeof config_table / sizeof config_table[0]);

@@ -51,7 +51,8 @@ config_write_sample(FILE *out)
 		config_value_format(s, &defaults, text);
 		fprintf(out, "\n# %s\n# ", s->help);
 		write_allowed(out, s);
-		fprintf(out, "%s\n#%s = %s%s%s\n", s->context == CONFIG_RESTART ? " (restart)" : "", s->name, quote, text, quote);
+		fprintf(out, "%s\n", s->context == CONFIG_RESTART ? " (restart)" : "");
+		fprintf(out, "#%s = %s%s%s\n", s->name, quote, text, quote);
 	}
 }
 
@@ -74,7 +75,7 @@ config_auto_text(Slice auto_conf, const char *name, const char *value, Buf *out)
 		return status_fail(ST_BAD_SETTING, "unknown setting \"%s\"", name);
 	if (value != NULL)
 		KV_TRY(config_check(name, value));
-	KV_TRY(buf_printf(out, "# Written by the server: do not edit, kvd.conf is for you. This file wins over kvd.conf.\n"));
+	KV_TRY(buf_printf(out, "# Written by the server: do not edit, kvd.conf is for you. This file wins over it.\n"));
 	for (;;) {
 		Status s = config_line_next(&auto_conf, &line, &found);
 

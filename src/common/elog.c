@@ -54,7 +54,7 @@ elog_process(const char *name)
 static size_t
 utf8_len(const unsigned char *p)
 {
-	size_t n = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
 
 	for (size_t i = 1; i < n; i++)
 		if ((p[i] & 0xc0) != 0x80)
@@ -124,10 +124,12 @@ line_build(Line *l, LogLevel level, const char *message)
 
 	format_now(now, sizeof now, log_json);
 	if (log_json)
-		n = snprintf(l->text, LINE_ROOM, "{\"time\":\"%s\",\"pid\":%ld,\"process\":\"%.64s\",\"level\":\"%s\",\"message\":\"",
-			now, (long) getpid(), process_name, level_name[level]);
+		n = snprintf(l->text, LINE_ROOM,
+			"{\"time\":\"%s\",\"pid\":%ld,\"process\":\"%.64s\",\"level\":\"%s\",\"message\":\"", now,
+			(long) getpid(), process_name, level_name[level]);
 	else
-		n = snprintf(l->text, LINE_ROOM, "%s [%ld] %.64s %s:  ", now, (long) getpid(), process_name, level_name[level]);
+		n = snprintf(l->text, LINE_ROOM, "%s [%ld] %.64s %s:  ", now, (long) getpid(), process_name,
+			level_name[level]);
 	l->len = (size_t) n;
 	line_add_clean(l, message);
 	if (log_json) {

@@ -77,7 +77,8 @@ posix_pwrite(int fd, const void *buf, size_t len, uint64_t off)
 		if (n > 0)
 			done += (size_t) n;
 		else if (n == 0)
-			return status_fail(ST_IO_ERROR, "cannot write %zu bytes at %llu: nothing was taken", len, (unsigned long long) off);
+			return status_fail(ST_IO_ERROR, "cannot write %zu bytes at %llu: nothing was taken", len,
+				(unsigned long long) off);
 		else if (errno != EINTR)
 			return status_fail_errno(ST_IO_ERROR, "cannot write %zu bytes at %llu", len, (unsigned long long) off);
 	}
@@ -168,7 +169,8 @@ static Status
 posix_rename(const char *from, const char *to)
 {
 	if (rename(from, to) != 0)
-		return status_fail_errno(errno == ENOENT ? ST_NOT_FOUND : ST_IO_ERROR, "cannot rename \"%s\" to \"%s\"", from, to);
+		return status_fail_errno(errno == ENOENT ? ST_NOT_FOUND : ST_IO_ERROR, "cannot rename \"%s\" to \"%s\"", from,
+			to);
 	return ST_OK;
 }
 

@@ -90,7 +90,8 @@ fs_replace_file(const char *path, const void *data, size_t len)
 	size_t n = strlen(path);
 
 	if (n + sizeof ".tmp" > sizeof tmp)
-		return status_fail(ST_OUT_OF_RANGE, "path \"%.100s...\" is longer than %zu bytes", path, sizeof tmp - sizeof ".tmp");
+		return status_fail(ST_OUT_OF_RANGE, "path \"%.100s...\" is longer than %zu bytes", path,
+			sizeof tmp - sizeof ".tmp");
 	memcpy(tmp, path, n);
 	memcpy(tmp + n, ".tmp", sizeof ".tmp");
 	dir_of(path, dir);

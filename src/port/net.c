@@ -79,7 +79,9 @@ local_port(int fd)
 
 	if (getsockname(fd, (struct sockaddr *) &a, &len) != 0)
 		return 0;
-	return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *) &a)->sin6_port : ((struct sockaddr_in *) &a)->sin_port);
+	if (a.ss_family == AF_INET6)
+		return ntohs(((struct sockaddr_in6 *) &a)->sin6_port);
+	return ntohs(((struct sockaddr_in *) &a)->sin_port);
 }
 
 /* One listening socket; -1 with errno. */

@@ -76,8 +76,9 @@ fail_map(size_t bytes, int err)
 
 	errno = err;
 	if (err == ENOSPC && statvfs("/dev/shm", &v) == 0)
-		return status_fail(ST_NO_SPACE, "no room for %llu MB of shared memory: /dev/shm has %llu MB free of %llu MB", mb,
-			(unsigned long long) v.f_bavail * v.f_frsize / 1048576, (unsigned long long) v.f_blocks * v.f_frsize / 1048576);
+		return status_fail(ST_NO_SPACE, "no room for %llu MB of shared memory: /dev/shm has %llu MB free of %llu MB",
+			mb, (unsigned long long) v.f_bavail * v.f_frsize / 1048576,
+			(unsigned long long) v.f_blocks * v.f_frsize / 1048576);
 	if (err == ENOSPC)
 		return status_fail(ST_NO_SPACE, "no room for %llu MB of shared memory", mb);
 	return status_fail_errno(err == ENOMEM ? ST_OUT_OF_MEMORY : ST_IO_ERROR, "cannot map %llu MB of shared memory", mb);

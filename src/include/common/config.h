@@ -21,7 +21,13 @@
 
 typedef enum ConfigType { CONFIG_BOOL, CONFIG_INT, CONFIG_SIZE, CONFIG_TIME_MS, CONFIG_STRING, CONFIG_ENUM } ConfigType;
 typedef enum ConfigContext { CONFIG_RESTART, CONFIG_RELOAD } ConfigContext;
-typedef enum ConfigSource { SOURCE_DEFAULT, SOURCE_FILE, SOURCE_AUTO_FILE, SOURCE_ENV, SOURCE_COMMAND_LINE } ConfigSource;
+typedef enum ConfigSource {
+	SOURCE_DEFAULT,
+	SOURCE_FILE,
+	SOURCE_AUTO_FILE,
+	SOURCE_ENV,
+	SOURCE_COMMAND_LINE
+} ConfigSource;
 
 /*
  * X(type, name, default, min, max, choices, context, "help")

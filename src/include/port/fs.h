@@ -51,31 +51,99 @@ typedef struct FsOps {
 extern const FsOps fs_posix;   /* the real one */
 extern const FsOps *fs;        /* the one in use; &fs_posix unless a test changed it */
 
-KV_CHECK static inline Status fs_open(const char *path, FsOpen how, int *fd) { return fs->open(path, how, fd); }
-KV_CHECK static inline Status fs_close(int fd) { return fs->close(fd); }
+KV_CHECK static inline Status
+fs_open(const char *path, FsOpen how, int *fd)
+{
+	return fs->open(path, how, fd);
+}
+KV_CHECK static inline Status
+fs_close(int fd)
+{
+	return fs->close(fd);
+}
 /* Reads until len bytes or end of file; *got tells how many. A short read is not an error here. */
-KV_CHECK static inline Status fs_pread(int fd, void *buf, size_t len, uint64_t off, size_t *got) { return fs->pread(fd, buf, len, off, got); }
+KV_CHECK static inline Status
+fs_pread(int fd, void *buf, size_t len, uint64_t off, size_t *got)
+{
+	return fs->pread(fd, buf, len, off, got);
+}
 /* All of it, or an error. */
-KV_CHECK static inline Status fs_pwrite(int fd, const void *buf, size_t len, uint64_t off) { return fs->pwrite(fd, buf, len, off); }
+KV_CHECK static inline Status
+fs_pwrite(int fd, const void *buf, size_t len, uint64_t off)
+{
+	return fs->pwrite(fd, buf, len, off);
+}
 /* All of it, or an error; n <= 16. */
-KV_CHECK static inline Status fs_pwritev(int fd, const struct iovec *iov, int n, uint64_t off) { return fs->pwritev(fd, iov, n, off); }
+KV_CHECK static inline Status
+fs_pwritev(int fd, const struct iovec *iov, int n, uint64_t off)
+{
+	return fs->pwritev(fd, iov, n, off);
+}
 /* fdatasync. After an error the descriptor's data is in doubt: stop, never retry. */
-KV_CHECK static inline Status fs_datasync(int fd) { return fs->datasync(fd); }
-KV_CHECK static inline Status fs_sync(int fd) { return fs->sync(fd); }
+KV_CHECK static inline Status
+fs_datasync(int fd)
+{
+	return fs->datasync(fd);
+}
+KV_CHECK static inline Status
+fs_sync(int fd)
+{
+	return fs->sync(fd);
+}
 /* fsync of a directory, after names in it changed. */
-KV_CHECK static inline Status fs_sync_dir(const char *path) { return fs->sync_dir(path); }
-KV_CHECK static inline Status fs_rename(const char *from, const char *to) { return fs->rename(from, to); }
-KV_CHECK static inline Status fs_unlink(const char *path) { return fs->unlink(path); }
+KV_CHECK static inline Status
+fs_sync_dir(const char *path)
+{
+	return fs->sync_dir(path);
+}
+KV_CHECK static inline Status
+fs_rename(const char *from, const char *to)
+{
+	return fs->rename(from, to);
+}
+KV_CHECK static inline Status
+fs_unlink(const char *path)
+{
+	return fs->unlink(path);
+}
 /* An existing directory is no error. */
-KV_CHECK static inline Status fs_mkdir(const char *path) { return fs->mkdir(path); }
-KV_CHECK static inline Status fs_list(const char *path, FsListFn fn, void *arg) { return fs->list(path, fn, arg); }
-KV_CHECK static inline Status fs_size(int fd, uint64_t *bytes) { return fs->size(fd, bytes); }
-KV_CHECK static inline Status fs_truncate(int fd, uint64_t bytes) { return fs->truncate(fd, bytes); }
+KV_CHECK static inline Status
+fs_mkdir(const char *path)
+{
+	return fs->mkdir(path);
+}
+KV_CHECK static inline Status
+fs_list(const char *path, FsListFn fn, void *arg)
+{
+	return fs->list(path, fn, arg);
+}
+KV_CHECK static inline Status
+fs_size(int fd, uint64_t *bytes)
+{
+	return fs->size(fd, bytes);
+}
+KV_CHECK static inline Status
+fs_truncate(int fd, uint64_t bytes)
+{
+	return fs->truncate(fd, bytes);
+}
 /* Bytes an unprivileged process may still write to the file system that holds `path`. */
-KV_CHECK static inline Status fs_free_space(const char *path, uint64_t *bytes) { return fs->free_space(path, bytes); }
+KV_CHECK static inline Status
+fs_free_space(const char *path, uint64_t *bytes)
+{
+	return fs->free_space(path, bytes);
+}
 /* Hints: start writing dirty pages out (sync_file_range); forget clean pages (posix_fadvise DONTNEED). */
-static inline void fs_writeback(int fd, uint64_t off, uint64_t len) { fs->writeback(fd, off, len); }
-static inline void fs_drop_cache(int fd, uint64_t off, uint64_t len) { fs->drop_cache(fd, off, len); }
+static inline void
+fs_writeback(int fd, uint64_t off, uint64_t len)
+{
+	fs->writeback(fd, off, len);
+}
+static inline void
+fs_drop_cache(int fd, uint64_t off, uint64_t len)
+{
+	fs->drop_cache(fd, off, len);
+}
 
 /* Whole small file into *out (malloc'ed, NUL-terminated past *len; caller frees). Refuses files over max. */
 KV_CHECK Status fs_read_file(const char *path, size_t max, char **out, size_t *len);

@@ -14,8 +14,12 @@
  * Listening non-blocking sockets for every address `host` resolves to ("*" = all). At most `max`
  * are opened; *n tells how many. port 0 lets the system choose; *bound_port tells which.
  */
-KV_CHECK Status net_listen(const char *host, uint16_t port, int backlog, int *fds, int max, int *n, uint16_t *bound_port);
-/* Next connection (blocking, TCP_NODELAY, keepalive, CLOEXEC); *fd = -1 when none is waiting. BUSY: out of descriptors. */
+KV_CHECK Status net_listen(const char *host, uint16_t port, int backlog, int *fds, int max, int *n,
+	uint16_t *bound_port);
+/*
+ * Next connection (blocking, TCP_NODELAY, keepalive, CLOEXEC); *fd = -1 when none is waiting. BUSY: out of
+ * descriptors.
+ */
 KV_CHECK Status net_accept(int listen_fd, int *fd);
 /* Connected blocking socket with TCP_NODELAY. Fails within timeout_ms (CANNOT_CONNECT or TIMEOUT). */
 KV_CHECK Status net_connect(const char *host, uint16_t port, int timeout_ms, int *fd);

@@ -80,7 +80,8 @@ json_line(void **state)
 	(void) state;
 	elog_setup(ends[1], LOG_LEVEL_DEBUG, true);
 	elog(LOG_LEVEL_WARNING, "a \"quote\" \\ \n\t\x01 \x7f \xc3\xa9");
-	snprintf(want, sizeof want, ",\"pid\":%ld,\"process\":\"tester\",\"level\":\"WARNING\",\"message\":", (long) getpid());
+	snprintf(want, sizeof want, ",\"pid\":%ld,\"process\":\"tester\",\"level\":\"WARNING\",\"message\":",
+		(long) getpid());
 	assert_memory_equal(line(), "{\"time\":\"", 9);
 	assert_non_null(strstr(got, "Z\""));
 	assert_non_null(strstr(got, want));
@@ -121,7 +122,8 @@ what_is_not_utf8_is_marked(void **state)
 {
 	(void) state;
 	elog_setup(ends[1], LOG_LEVEL_LOG, false);
-	elog(LOG_LEVEL_LOG, "%s", "\x80|\xc3|\xc0\xaf|\xe0\x80\x80|\xed\xa0\x80|\xf4\x90\x80\x80|\xff|\xe2\x82\xac|\xf0\x9f\x98\x80|\xe2\x82");
+	elog(LOG_LEVEL_LOG, "%s",
+		"\x80|\xc3|\xc0\xaf|\xe0\x80\x80|\xed\xa0\x80|\xf4\x90\x80\x80|\xff|\xe2\x82\xac|\xf0\x9f\x98\x80|\xe2\x82");
 	assert_string_equal(tail(), "LOG:  ?|?|??|???|???|????|?|\xe2\x82\xac|\xf0\x9f\x98\x80|??\n");
 }
 
