@@ -204,6 +204,9 @@ procslot_cancel_sleep(void)
 void
 procslot_sleep(uint32_t token, uint64_t timeout_us)
 {
+	/* Again: what was called between prepare and here may have slept itself. A wake since prepare shows in the token. */
+	atomic_store(&my_slot->sleeping, 1);
+	atomic_thread_fence(memory_order_seq_cst);
 	park(&my_slot->wake, token, timeout_us < SLEEP_MAX_US ? timeout_us : SLEEP_MAX_US);
 	procslot_cancel_sleep();
 }
@@ -217,10 +220,8 @@ procslot_wake(int i)
 {
 	ProcSlot *s = &table->slots[i];
 
-	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_load_explicit(&s->sleeping, memory_order_relaxed) == 0)
-		return;
 	atomic_fetch_add(&s->wake, 1);
-	if (atomic_exchange(&s->sleeping, 0) != 0)
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(&s->sleeping, memory_order_relaxed) != 0 && atomic_exchange(&s->sleeping, 0) != 0)
 		unpark(&s->wake, 1);
 }

@@ -1,0 +1,67 @@
+/*
+ * lock.c - one server a data directory (rule P3).
+ *
+ * Postmaster, and offline modes of kvd. Two parts:
+ *   kvd.lock   an fcntl lock, between postmasters. Not inherited by fork, so it says nothing of children.
+ *   kvd.alive  a FIFO whose read end attached children inherit: opening it for writing without waiting fails
+ *              with ENXIO exactly when none of them lives any more.
+ *
+ * Invariant: kvd.lock is opened once in a process and never closed while it serves.
+ */
+#include "common/elog.h"
+#include "port/child.h"
+#include "port/clock.h"
+#include "port/fs.h"
+#include "postmaster_internal.h"
+
+#define LOCK_FILE "kvd.lock"
+#define ALIVE_FIFO "kvd.alive"
+#define CHILDREN_WAIT_MS 2000 /* children of a killed postmaster are gone after milliseconds, on Linux; elsewhere half a second */
+
+static int lock_fd = -1;
+static int alive_fd = -1;
+
+/* Wait a little for the children of a predecessor to notice that it is gone. */
+static Status
+wait_for_children(const char *shown)
+{
+	uint64_t deadline = clock_mono_ns() + UINT64_C(1000000) * CHILDREN_WAIT_MS;
+	bool has;
+
+	for (;;) {
+		KV_TRY(child_fifo_has_reader(ALIVE_FIFO, &has));
+		if (!has)
+			return ST_OK;
+		if (clock_mono_ns() >= deadline)
+			return status_fail(ST_BUSY, "a process of an earlier server still uses data directory \"%s\": "
+			                   "end it (fuser %s/" ALIVE_FIFO " names it), then start again", shown, shown);
+		child_poll(NULL, NULL, 0, 10);
+	}
+}
+
+Status
+lock_take(const char *shown)
+{
+	pid_t holder;
+	Status st = child_lock_file(LOCK_FILE, &lock_fd, &holder);
+
+	if (st == ST_BUSY)
+		return status_fail(ST_BUSY, "another server (process %ld) is running in data directory \"%s\"", (long) holder, shown);
+	KV_TRY(st);
+	KV_TRY(wait_for_children(shown));
+	return child_fifo_open_reader(ALIVE_FIFO, &alive_fd);
+}
+
+void
+lock_close_in_child(bool attached)
+{
+	/* Closing it in a child does not touch the postmaster's lock: fcntl locks belong to a process. */
+	if (lock_fd >= 0 && fs_close(lock_fd) != ST_OK)
+		elog(LOG_LEVEL_WARNING, "%s", status_detail());
+	lock_fd = -1;
+	if (attached)
+		return;
+	if (alive_fd >= 0 && fs_close(alive_fd) != ST_OK)
+		elog(LOG_LEVEL_WARNING, "%s", status_detail());
+	alive_fd = -1;
+}

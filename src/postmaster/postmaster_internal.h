@@ -1,0 +1,97 @@
+/*
+ * postmaster_internal.h - what the files of this room share.
+ */
+#ifndef POSTMASTER_INTERNAL_H
+#define POSTMASTER_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/status.h"
+#include "ipc/procslot.h"
+#include "storage/control.h"
+
+/* ---- initdir.c: in the data directory */
+/* FOREIGN: there are files here, but not ours, or of a newer kvd. *empty: nothing is here yet (or a half-made start). */
+KV_CHECK Status initdir_look(const char *shown, bool *empty);
+/* Make everything. REQUIRES the lock. */
+KV_CHECK Status initdir_make(void);
+
+/* ---- lock.c */
+/* Interlock of rule P3; keeps it until the process ends. BUSY: another server, or a child of one, is alive. */
+KV_CHECK Status lock_take(const char *shown);
+/* Child: attached ones keep the FIFO's read end. */
+void lock_close_in_child(bool attached);
+
+/* ---- pidfile.c: postmaster.pid, for kvctl. Lines: pid, port, start (ms since 1970), directory, state */
+#define PIDFILE "postmaster.pid"
+KV_CHECK Status pidfile_write(const char *dir, uint64_t started_ms, int port, const char *state);
+void pidfile_remove(void);
+
+/* ---- shmem.c */
+/* Slots: the fixed children, then regular backends, then reserved ones. Some more of each than may be used
+ * at once: a dead backend's slot is free only after the WAL writer has cleared it. */
+#define SLOTS_SPARE 64
+#define SLOTS_SPARE_RESERVED 8
+int shmem_slots(void);
+int shmem_first_reserved(void);
+/* Map and initialise; replaces the old mapping, of which no user may be alive. */
+KV_CHECK Status shmem_create(const Control *control);
+
+/* ---- launch.c */
+typedef struct LaunchPipes {
+	int death[2];   /* write end only in the postmaster (rule P4) */
+	int report[2];  /* children write how far the start is */
+} LaunchPipes;
+extern LaunchPipes launch_pipes;
+KV_CHECK Status launch_make_pipes(void);
+const char *launch_name(ProcKind kind);
+/* Fork a child of this kind into this slot. in_child closes what the postmaster alone uses. */
+KV_CHECK Status launch_child(ProcKind kind, int slot, int client_fd, void (*in_child)(void), pid_t *pid);
+
+/* ---- worker.c: the loop all auxiliary children share */
+/*
+ * Step and sleep on the slot until SIGTERM. The step sets *nap_us: 0 there is more to do now. A failed step: NO_SPACE,
+ * OUT_OF_MEMORY and BUSY are tried again after a second, everything else stops the node. `what` is for messages.
+ */
+void worker_loop(const char *what, Status (*step)(uint64_t *nap_us));
+/* Where log lines of this process and its children go; put the settings about logging in force. */
+void worker_log_fd(int fd);
+void worker_apply_log_settings(void);
+/* End the node: CORRUPT and failed I/O on what we own. */
+_Noreturn void worker_failed(const char *what);
+
+_Noreturn void replay_main(void);
+_Noreturn void walwriter_main(void);
+_Noreturn void compactor_main(void);
+_Noreturn void consensus_main(void);
+
+/* ---- clients.c: listening sockets, accepting, refusing */
+#define LISTEN_MAX 16 /* sockets; more addresses than that are a mistake in listen_addresses */
+KV_CHECK Status clients_listen(int *port);
+/* Descriptors to poll; 0 of them while accepting pauses. */
+int clients_poll_fds(int *fds, int max);
+/* Handle those that are ready. */
+void clients_ready(const int *fds, const bool *ready, int n);
+/* Milliseconds until something is to be done without an event; at most `most`. */
+int clients_timeout(int most);
+void clients_tick(void);
+void clients_close_in_child(void);
+
+/* ---- postmaster.c */
+/* What clients.c asks for: where would the next client go? */
+typedef struct ClientPlace {
+	enum { PLACE_SERVE, PLACE_REFUSE, PLACE_WAIT } what;
+	int slot;            /* SERVE */
+	Status code;         /* REFUSE */
+	char text[160];
+} ClientPlace;
+void postmaster_place(ClientPlace *out);
+/* Fork a backend; on failure the caller refuses the client. */
+KV_CHECK Status postmaster_serve(int slot, int client_fd);
+/* Runs the server in the current directory until it stops; returns the exit code. */
+int postmaster_run(const Control *control, const char *dir);
+
+#endif

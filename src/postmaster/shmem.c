@@ -1,0 +1,144 @@
+/*
+ * shmem.c - the shared memory of a node: one mapping, cut up for the rooms.
+ *
+ * Postmaster only, before it forks the children that use it. Each room says how much it needs and initialises its
+ * piece; after a crash all of it is made anew (nobody is attached then), so no room ever cleans up.
+ */
+#include "common/config.h"
+#include "common/elog.h"
+#include "common/kv_assert.h"
+#include "backend/backend.h"
+#include "ipc/epoch.h"
+#include "ipc/logclock.h"
+#include "ipc/lwlock.h"
+#include "ipc/nodestate.h"
+#include "port/proc.h"
+#include "postmaster_internal.h"
+#include "storage/kvstore.h"
+
+static void *mapping;
+static size_t mapping_bytes;
+static const Control *init_control;
+
+int
+shmem_first_reserved(void)
+{
+	return PROC_AUX_COUNT + (int) config.max_connections + SLOTS_SPARE;
+}
+
+int
+shmem_slots(void)
+{
+	int reserved = (int) config.reserved_connections;
+
+	return shmem_first_reserved() + (reserved > 0 ? reserved + SLOTS_SPARE_RESERVED : 0);
+}
+
+static size_t
+procslot_size(void)
+{
+	return procslot_shmem_size(shmem_slots());
+}
+
+static size_t
+backend_size(void)
+{
+	return backend_shmem_size(shmem_slots());
+}
+
+static Status
+procslot_make(void *mem)
+{
+	procslot_shmem_init(mem, shmem_slots());
+	return ST_OK;
+}
+
+static Status
+lwlock_make(void *mem)
+{
+	lwlock_shmem_init(mem);
+	return ST_OK;
+}
+
+static Status
+epoch_make(void *mem)
+{
+	epoch_shmem_init(mem);
+	return ST_OK;
+}
+
+static Status
+nodestate_make(void *mem)
+{
+	nodestate_shmem_init(mem);
+	return ST_OK;
+}
+
+static Status
+logclock_make(void *mem)
+{
+	logclock_shmem_init(mem);
+	return ST_OK;
+}
+
+static Status
+backend_make(void *mem)
+{
+	backend_shmem_init(mem, shmem_slots());
+	return ST_OK;
+}
+
+static Status
+kvstore_make(void *mem)
+{
+	return kvstore_shmem_init(mem, init_control);
+}
+
+/* In this order: storage may take locks while it initialises. */
+static const struct {
+	size_t (*size)(void);
+	Status (*make)(void *mem);
+} pieces[] = {
+	{ procslot_size, procslot_make },
+	{ lwlock_shmem_size, lwlock_make },
+	{ epoch_shmem_size, epoch_make },
+	{ nodestate_shmem_size, nodestate_make },
+	{ logclock_shmem_size, logclock_make },
+	{ backend_size, backend_make },
+	{ kvstore_shmem_size, kvstore_make },
+};
+#define PIECES (sizeof pieces / sizeof *pieces)
+#define PIECE_ALIGN 4096 /* no two rooms share a page: cheap, and keeps their cache lines apart */
+
+static size_t
+piece_room(size_t i)
+{
+	return (pieces[i].size() + PIECE_ALIGN - 1) & ~(size_t) (PIECE_ALIGN - 1);
+}
+
+Status
+shmem_create(const Control *control)
+{
+	size_t at = 0;
+	Status st;
+
+	if (mapping != NULL)
+		proc_shm_unmap(mapping, mapping_bytes);
+	mapping = NULL;
+	mapping_bytes = 0;
+	for (size_t i = 0; i < PIECES; i++)
+		mapping_bytes += piece_room(i);
+	st = proc_shm_map(mapping_bytes, &mapping);
+	if (st != ST_OK) {
+		mapping = NULL;
+		return status_prefix(st, "cannot get %zu MB of shared memory: lower memtable_size, memtable_count, block_cache_size, "
+		                     "wal_buffers or metadata_size in kvd.conf", mapping_bytes >> 20);
+	}
+	init_control = control;
+	for (size_t i = 0; i < PIECES; i++) {
+		KV_TRY(pieces[i].make((char *) mapping + at));
+		at += piece_room(i);
+	}
+	elog(LOG_LEVEL_INFO, "shared memory: %zu MB, %d process slots", mapping_bytes >> 20, shmem_slots());
+	return ST_OK;
+}

@@ -1,0 +1,44 @@
+/*
+ * walwriter.c - the WAL writer process: keeps the log ahead of those who wait for it, clears dead slots.
+ *
+ * Work is kvstore_walwriter_step()'s; here are its signals and its end: it is the last child to stop, and everything
+ * inserted is durable then.
+ */
+#include "common/elog.h"
+#include "ipc/childsig.h"
+#include "port/child.h"
+#include "postmaster_internal.h"
+#include "storage/kvstore.h"
+#include "storage/wal.h"
+
+static Status
+step(uint64_t *nap_us)
+{
+	uint32_t ms = 0;
+	Status st = kvstore_walwriter_step(&ms);
+
+	*nap_us = (uint64_t) ms * 1000;
+	return st;
+}
+
+/* Nobody inserts any more: make the log's end durable and the mark exact, so that the next start has nothing to cut. */
+static void
+finish(void)
+{
+	bool did;
+
+	while (wal_durable() < wal_inserted())
+		if (!wal_flush() && wal_durable() < wal_inserted())
+			child_poll(NULL, NULL, 0, 1);
+	if (wal_update_mark(&did) != ST_OK)
+		elog(LOG_LEVEL_WARNING, "cannot write the durable mark: %s", status_detail());
+}
+
+void
+walwriter_main(void)
+{
+	worker_loop("writing the log", step);
+	finish();
+	procslot_detach();
+	child_exit(0);
+}
