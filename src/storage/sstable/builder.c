@@ -1,0 +1,389 @@
+/*
+ * builder.c - writing a table file from entries in order.
+ *
+ * Compaction worker (and replay at start); memory private to the builder. The file is written front to
+ * back under the name N.kvt.tmp, synced and renamed. Index blocks go to the file as soon as they are full,
+ * after all they name, so memory is one block a level, the keys' hashes, and a write buffer.
+ *
+ * The first failure sticks: later calls return it and finish removes the file. A failed sync is an
+ * IO_ERROR for the caller to stop the node on; it is not retried here.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/elog.h"
+#include "common/kv_assert.h"
+#include "port/fs.h"
+#include "sstable_internal.h"
+
+#define WRITE_BYTES (256 * 1024)     /* one pwrite is at least this, but for the last */
+#define WRITEBACK_BYTES (512 * 1024) /* dirty pages are sent to the disk this far behind */
+
+struct TableBuilder {
+	TableInfo info;
+	uint32_t filter_bits;
+	Status failed;                   /* sticky */
+	char failed_detail[STATUS_DETAIL_MAX];
+	char path[FS_PATH_MAX], tmp[FS_PATH_MAX];
+	int fd;
+	Buf out;                         /* not yet written; begins at file offset `written` */
+	uint64_t written, written_back;
+	DataBuilder data;
+	IndexBuilder *levels[TABLE_HEIGHT_MAX]; /* [0] names data blocks; made when needed */
+	uint32_t nlevels;
+	Buf hashes;                      /* uint64_t of each key, once */
+	Buf smallest, separator;
+};
+
+/* ---- output */
+
+static Status
+flush_out(TableBuilder *b)
+{
+	KV_TRY(fs_pwrite(b->fd, b->out.data, b->out.len, b->written));
+	b->written += b->out.len;
+	b->out.len = 0;
+	if (b->written - b->written_back >= WRITEBACK_BYTES) {
+		fs_writeback(b->fd, b->written_back, b->written - b->written_back);
+		b->written_back = b->written;
+	}
+	return ST_OK;
+}
+
+/* Append a block and its trailer to the file. */
+static Status
+write_block(TableBuilder *b, Slice content, BlockHandle *h)
+{
+	uint8_t trailer[BLOCK_TRAILER];
+
+	KV_ASSERT(content.len > 0 && content.len <= BLOCK_BYTES_MAX);
+	h->offset = b->written + b->out.len;
+	h->size = (uint32_t) content.len;
+	trailer[0] = CODEC_NONE;
+	put_u32(trailer + 1, block_crc(b->info.file_id, h->offset, content.data, content.len, CODEC_NONE));
+	if (content.len >= WRITE_BYTES) { /* one huge entry: not copied */
+		if (b->out.len > 0)
+			KV_TRY(flush_out(b));
+		KV_TRY(fs_pwrite(b->fd, content.data, content.len, b->written));
+		b->written += content.len;
+	} else
+		KV_TRY(buf_append_slice(&b->out, content));
+	KV_TRY(buf_append(&b->out, trailer, sizeof(trailer)));
+	return b->out.len >= WRITE_BYTES ? flush_out(b) : ST_OK;
+}
+
+/* ---- index */
+
+static Status
+level_open(TableBuilder *b, uint32_t level)
+{
+	if (level < b->nlevels)
+		return ST_OK;
+	KV_ASSERT(level < TABLE_HEIGHT_MAX);
+	b->levels[level] = calloc(1, sizeof(IndexBuilder));
+	if (b->levels[level] == NULL)
+		return status_fail(ST_OUT_OF_MEMORY, "building %s: no memory for its index", b->tmp);
+	b->nlevels = level + 1;
+	return ST_OK;
+}
+
+/*
+ * Add an item at `level`; a block that would become too large is written first, and its last separator goes
+ * one level up. A block takes two items however large, so each level at least halves the number of blocks.
+ */
+static Status
+index_put(TableBuilder *b, uint32_t level, Slice key, uint64_t version, BlockHandle child)
+{
+	IndexBuilder *ib;
+	BlockHandle written;
+	Buf up = { 0 };
+	uint64_t up_version;
+	Status st;
+
+	KV_TRY(level_open(b, level));
+	ib = b->levels[level];
+	if (ib->n < 2 || index_builder_size_with(ib, key, version, child) <= BLOCK_TARGET)
+		return index_builder_add(ib, key, version, child);
+	KV_TRY(index_builder_finish(ib));
+	KV_TRY(write_block(b, slice_buf(&ib->content), &written));
+	KV_TRY(buf_set(&up, index_builder_last(ib, &up_version)));
+	index_builder_reset(ib);
+	st = index_builder_add(ib, key, version, child);
+	if (st == ST_OK)
+		st = index_put(b, level + 1, slice_buf(&up), up_version, written);
+	buf_free(&up);
+	return st;
+}
+
+/* Write what is left of each level; the topmost block is the root. */
+static Status
+index_finish(TableBuilder *b)
+{
+	for (uint32_t level = 0;; level++) {
+		IndexBuilder *ib = b->levels[level];
+		BlockHandle h;
+		uint64_t version;
+		Slice last;
+
+		KV_TRY(index_builder_finish(ib));
+		KV_TRY(write_block(b, slice_buf(&ib->content), &h));
+		if (level + 1 == b->nlevels) {
+			b->info.root_offset = h.offset;
+			b->info.root_size = h.size;
+			b->info.index_height = level + 1;
+			return ST_OK;
+		}
+		last = index_builder_last(ib, &version);
+		KV_TRY(index_put(b, level + 1, last, version, h));
+	}
+}
+
+/* ---- data */
+
+/* Write the data block; `next` is the first entry after it, NULL at the end. */
+static Status
+data_flush(TableBuilder *b, const Entry *next)
+{
+	Slice last = slice_buf(&b->data.last_key);
+	uint64_t version = 0;
+	BlockHandle h;
+
+	KV_TRY(data_builder_finish(&b->data));
+	KV_TRY(write_block(b, slice_buf(&b->data.content), &h));
+	b->separator.len = 0;
+	if (next == NULL)
+		KV_TRY(buf_append_slice(&b->separator, last));
+	else if (slice_eq(last, next->key)) { /* versions of one key on both sides */
+		KV_TRY(buf_append_slice(&b->separator, last));
+		version = b->data.last_version;
+	} else
+		KV_TRY(index_separator(last, next->key, &b->separator));
+	data_builder_reset(&b->data);
+	if (b->data.content.cap > WRITE_BYTES) /* was a huge entry */
+		buf_free(&b->data.content);
+	return index_put(b, 0, slice_buf(&b->separator), version, h);
+}
+
+static void
+count_entry(TableInfo *t, const Entry *e)
+{
+	t->entries++;
+	t->tombstones += e->kind == ENTRY_DELETE;
+	t->expiring += e->expire_ms != 0;
+	t->key_bytes += e->key.len;
+	t->value_bytes += e->value.len;
+	if (e->version < t->version_min)
+		t->version_min = e->version;
+	if (e->version > t->version_max)
+		t->version_max = e->version;
+}
+
+static Status
+add_entry(TableBuilder *b, const Entry *e)
+{
+	bool new_key = b->info.entries == 0 || !slice_eq(slice_buf(&b->data.last_key), e->key);
+
+	if (b->info.entries == 0)
+		KV_TRY(buf_set(&b->smallest, e->key));
+	if (new_key && b->filter_bits > 0) {
+		uint64_t hash = table_key_hash(e->key);
+
+		KV_TRY(buf_append(&b->hashes, &hash, sizeof(hash)));
+	}
+	if (data_builder_full(&b->data, e))
+		KV_TRY(data_flush(b, e));
+	KV_TRY(data_builder_add(&b->data, e));
+	count_entry(&b->info, e);
+	return ST_OK;
+}
+
+/* ---- the end of the file */
+
+static Status
+filter_write(TableBuilder *b)
+{
+	uint64_t n = b->hashes.len / sizeof(uint64_t);
+	uint32_t npages = filter_pages_for(n, b->filter_bits);
+	uint8_t *pages;
+	Status st = ST_OK;
+
+	if (npages == 0)
+		return ST_OK;
+	pages = calloc(npages, FILTER_PAGE);
+	if (pages == NULL)
+		return status_fail(ST_OUT_OF_MEMORY, "building %s: no memory for its filter", b->tmp);
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t hash;
+
+		memcpy(&hash, b->hashes.data + i * sizeof(hash), sizeof(hash));
+		filter_add(pages, npages, hash);
+	}
+	for (uint32_t i = 0; i < npages && st == ST_OK; i++) {
+		BlockHandle h;
+
+		st = write_block(b, slice_of(pages + (size_t) i * FILTER_PAGE, FILTER_PAGE), &h);
+		if (st == ST_OK && i == 0)
+			b->info.filter_offset = h.offset;
+	}
+	b->info.filter_pages = npages;
+	free(pages);
+	return st;
+}
+
+static Status
+tail_write(TableBuilder *b, Slice largest)
+{
+	Footer f = { .file_id = b->info.file_id };
+	uint8_t raw[FOOTER_BYTES];
+	BlockHandle h;
+	Buf props = { 0 };
+	Status st;
+
+	KV_TRY(index_finish(b));
+	b->info.bytes = b->written + b->out.len + PROPERTIES_FIXED + b->smallest.len + largest.len + BLOCK_TRAILER +
+		FOOTER_BYTES;
+	st = properties_encode(&b->info, slice_buf(&b->smallest), largest, &props);
+	if (st == ST_OK)
+		st = write_block(b, slice_buf(&props), &h);
+	buf_free(&props);
+	KV_TRY(st);
+	f.root_offset = b->info.root_offset;
+	f.root_size = b->info.root_size;
+	f.index_height = b->info.index_height;
+	f.props_offset = h.offset;
+	f.props_size = h.size;
+	footer_encode(&f, raw);
+	KV_TRY(buf_append(&b->out, raw, sizeof(raw)));
+	KV_TRY(flush_out(b));
+	KV_ASSERT(b->written == b->info.bytes);
+	return ST_OK;
+}
+
+static Status
+finish_file(TableBuilder *b)
+{
+	Status st;
+	int fd = b->fd;
+
+	KV_TRY(data_flush(b, NULL));
+	KV_TRY(filter_write(b));
+	KV_TRY(tail_write(b, slice_buf(&b->data.last_key)));
+	KV_TRY(fs_sync(fd));
+	b->fd = -1;
+	st = fs_close(fd);
+	return st == ST_OK ? fs_rename(b->tmp, b->path) : st;
+}
+
+/* ---- for everybody */
+
+static void
+builder_free(TableBuilder *b)
+{
+	for (uint32_t i = 0; i < b->nlevels; i++) {
+		index_builder_free(b->levels[i]);
+		free(b->levels[i]);
+	}
+	data_builder_free(&b->data);
+	buf_free(&b->out);
+	buf_free(&b->hashes);
+	buf_free(&b->smallest);
+	buf_free(&b->separator);
+	free(b);
+}
+
+Status
+table_builder_open(const TableBuildOptions *opt, TableBuilder **out)
+{
+	TableBuilder *b = calloc(1, sizeof(*b));
+	Status st;
+
+	if (b == NULL)
+		return status_fail(ST_OUT_OF_MEMORY, "no memory to build a table");
+	b->info.number = opt->number;
+	b->info.file_id = opt->file_id;
+	b->info.version_min = UINT64_MAX;
+	b->filter_bits = opt->filter_bits_per_key;
+	table_path(opt->number, b->path, sizeof(b->path));
+	snprintf(b->tmp, sizeof(b->tmp), "tables/%016llx.kvt.tmp", (unsigned long long) opt->number);
+	st = fs_open(b->tmp, FS_CREATE, &b->fd);
+	if (st == ST_OK) { /* what a crash left under this name goes */
+		st = fs_truncate(b->fd, 0);
+		if (st == ST_OK)
+			st = buf_reserve(&b->out, WRITE_BYTES + BLOCK_TARGET + BLOCK_TRAILER);
+		if (st == ST_OK && b->filter_bits > 0)
+			st = buf_reserve(&b->hashes, opt->expected_entries * sizeof(uint64_t));
+		if (st != ST_OK) {
+			table_builder_abandon(b);
+			return st;
+		}
+		*out = b;
+		return ST_OK;
+	}
+	builder_free(b);
+	return st;
+}
+
+Status
+table_builder_add(TableBuilder *b, const Entry *e)
+{
+	Status st;
+
+	if (b->failed != ST_OK)
+		return status_fail(b->failed, "%s", b->failed_detail);
+	KV_ASSERT(e->key.len >= 1 && e->key.len <= INTERNAL_KEY_MAX && e->value.len <= KV_VALUE_MAX && e->version > 0);
+	KV_ASSERT(b->info.entries == 0 ||
+	          entry_cmp(slice_buf(&b->data.last_key), b->data.last_version, e->key, e->version) < 0);
+	st = add_entry(b, e);
+	if (st != ST_OK) {
+		b->failed = st;
+		snprintf(b->failed_detail, sizeof(b->failed_detail), "%s", status_detail());
+	}
+	return st;
+}
+
+uint64_t
+table_builder_bytes(const TableBuilder *b)
+{
+	return b->written + b->out.len + b->data.content.len;
+}
+
+uint64_t
+table_builder_entries(const TableBuilder *b)
+{
+	return b->info.entries;
+}
+
+Status
+table_builder_finish(TableBuilder *b, TableInfo *info, Buf *smallest, Buf *largest)
+{
+	Status st;
+
+	if (b->failed != ST_OK)
+		st = status_fail(b->failed, "%s", b->failed_detail);
+	else if (b->info.entries == 0)
+		st = status_fail(ST_INTERNAL, "%s: a table without entries is not written", b->path);
+	else
+		st = finish_file(b);
+	if (st == ST_OK)
+		st = buf_append_slice(smallest, slice_buf(&b->smallest));
+	if (st == ST_OK)
+		st = buf_append_slice(largest, slice_buf(&b->data.last_key));
+	if (st != ST_OK) {
+		table_builder_abandon(b);
+		return st;
+	}
+	*info = b->info;
+	builder_free(b);
+	return ST_OK;
+}
+
+void
+table_builder_abandon(TableBuilder *b)
+{
+	Status st = b->fd >= 0 ? fs_close(b->fd) : ST_OK;
+
+	/* the failure that led here matters more than these; start removes what stays */
+	if (st != ST_OK || fs_unlink(b->tmp) != ST_OK)
+		elog(LOG_LEVEL_WARNING, "removing %s: %s", b->tmp, status_detail());
+	builder_free(b);
+}

@@ -1,0 +1,180 @@
+/*
+ * data_block.c - writing data blocks, and finding one entry in them.
+ *
+ * Pure; any process. A block:  entry...  restart offset (u16)...  number of restarts (u16)
+ *   entry:   shared, unshared, value length (varints); kind and flags (u8); version (varint);
+ *            expire (varint, if flagged); unshared key bytes; value
+ * Every 16th entry is a restart: shared = 0. Otherwise shared is the longest prefix in common with the key
+ * before; data_get() relies on "longest". Restart offsets fit 16 bits: a block over 4096 bytes has one entry.
+ */
+#include "common/kv_assert.h"
+#include "data_block_internal.h"
+
+/* ---- writing */
+
+static size_t
+common_prefix(Slice a, Slice b)
+{
+	size_t n = a.len < b.len ? a.len : b.len, i = 0;
+
+	while (i < n && a.data[i] == b.data[i])
+		i++;
+	return i;
+}
+
+static size_t
+shared_with_last(const DataBuilder *b, Slice key)
+{
+	return b->entries % RESTART_INTERVAL == 0 ? 0 : common_prefix(slice_buf(&b->last_key), key);
+}
+
+bool
+data_builder_full(const DataBuilder *b, const Entry *e)
+{
+	size_t shared = shared_with_last(b, e->key), unshared = e->key.len - shared;
+	size_t restarts = b->nrestarts + (b->entries % RESTART_INTERVAL == 0);
+
+	return b->entries > 0 && b->content.len + varint_len(shared) + varint_len(unshared) + varint_len(e->value.len) +
+		1 + varint_len(e->version) + (e->expire_ms != 0 ? varint_len(e->expire_ms) : 0) + unshared + e->value.len +
+		2 * restarts + 2 > BLOCK_TARGET;
+}
+
+Status
+data_builder_add(DataBuilder *b, const Entry *e)
+{
+	size_t shared = shared_with_last(b, e->key), unshared = e->key.len - shared;
+	uint8_t *p;
+
+	KV_TRY(buf_reserve(&b->content, ENTRY_HEADER_MAX + unshared + e->value.len));
+	KV_TRY(buf_set(&b->last_key, e->key));
+	if (b->entries % RESTART_INTERVAL == 0) {
+		KV_ASSERT(b->nrestarts < RESTARTS_MAX && b->content.len <= UINT16_MAX);
+		b->restarts[b->nrestarts++] = (uint16_t) b->content.len;
+	}
+	p = b->content.data + b->content.len;
+	p = put_varint(p, shared);
+	p = put_varint(p, unshared);
+	p = put_varint(p, e->value.len);
+	*p++ = (uint8_t) e->kind | (e->expire_ms != 0 ? ENTRY_FLAG_EXPIRE : 0);
+	p = put_varint(p, e->version);
+	if (e->expire_ms != 0)
+		p = put_varint(p, e->expire_ms);
+	if (unshared > 0)
+		memcpy(p, e->key.data + shared, unshared);
+	if (e->value.len > 0)
+		memcpy(p + unshared, e->value.data, e->value.len);
+	b->content.len = (size_t) (p + unshared + e->value.len - b->content.data);
+	b->last_version = e->version;
+	b->entries++;
+	return ST_OK;
+}
+
+Status
+data_builder_finish(DataBuilder *b)
+{
+	uint8_t *p;
+
+	KV_TRY(buf_reserve(&b->content, 2 * (size_t) b->nrestarts + 2));
+	p = b->content.data + b->content.len;
+	for (uint32_t i = 0; i < b->nrestarts; i++, p += 2)
+		put_u16(p, b->restarts[i]);
+	put_u16(p, (uint16_t) b->nrestarts);
+	b->content.len += 2 * (size_t) b->nrestarts + 2;
+	KV_ASSERT(b->content.len <= BLOCK_TARGET || b->entries == 1);
+	return ST_OK;
+}
+
+void
+data_builder_reset(DataBuilder *b)
+{
+	b->content.len = 0;
+	b->nrestarts = b->entries = 0;
+}
+
+void
+data_builder_free(DataBuilder *b)
+{
+	buf_free(&b->content);
+	buf_free(&b->last_key);
+}
+
+/* ---- finding */
+
+/*
+ * Last restart whose entry is at or before (key, version), or the first one: the answer cannot be before
+ * it, nor after the next one.
+ */
+bool
+data_restart_find(const DataView *v, Slice key, uint64_t version, const uint8_t **out)
+{
+	uint32_t lo = 0, hi = v->nrestarts;
+
+	while (hi - lo > 1) {
+		uint32_t mid = lo + (hi - lo) / 2;
+		EntryView e;
+		uint64_t found = 0;
+		int c;
+
+		if (!data_entry(v, data_restart(v, mid), &e) || e.shared != 0)
+			return false;
+		c = slice_cmp(slice_of(e.delta, e.unshared), key);
+		if (c == 0) {
+			if (get_varint(e.version_at, e.delta, &found) == NULL)
+				return false;
+			c = (found < version) - (found > version);
+		}
+		if (c <= 0)
+			lo = mid;
+		else
+			hi = mid;
+	}
+	*out = data_restart(v, lo);
+	return true;
+}
+
+/*
+ * No key is put together: `matched` counts the bytes of `key` that the entry before has in common with it,
+ * and that entry is before the target. Because shared is the longest common prefix of neighbours:
+ *   shared > matched: the new key differs from `key` where the old one did: still before;
+ *   shared < matched: it is greater than the old one at a place where the old one equals `key`: after.
+ * A restart says nothing of the key before it (the next version of the key may be one): compared from its start.
+ */
+Status
+data_get(Slice block, Slice key, uint64_t version, Entry *out)
+{
+	DataView v;
+	const uint8_t *p;
+	size_t matched = 0, before_len = 0;
+	EntryView e;
+
+	if (!data_view(&v, block) || !data_restart_find(&v, key, version, &p))
+		return ST_CORRUPT;
+	for (; p < v.limit; p = e.value + e.value_len) {
+		size_t n, m = 0;
+
+		if (!data_entry(&v, p, &e) || e.shared > before_len)
+			return ST_CORRUPT;
+		before_len = (size_t) e.shared + e.unshared;
+		if (e.shared == 0)
+			matched = 0;
+		if (e.shared > matched)
+			continue;
+		if (e.shared < matched)
+			return ST_NOT_FOUND;
+		n = key.len - matched < e.unshared ? key.len - matched : e.unshared;
+		while (m < n && e.delta[m] == key.data[matched + m])
+			m++;
+		matched += m;
+		if (m == e.unshared && matched == key.len) {
+			if (!data_entry_fill(&e, out))
+				return ST_CORRUPT;
+			if (out->version > version)
+				continue;
+			out->key = key;
+			return ST_OK;
+		}
+		if (m < e.unshared && (matched == key.len || e.delta[m] > key.data[matched]))
+			return ST_NOT_FOUND;
+	}
+	return ST_NOT_FOUND;
+}

@@ -1,0 +1,119 @@
+/*
+ * files.c - this process's open table files: at most TABLE_FILES_MAX, least recently used goes.
+ *
+ * Any process; private to it, no locks. Only reads from the file come here (cache hits do not), so a
+ * linear search is cheap beside the read that follows. A file is opened once its footer has been
+ * checked against what the list of tables says.
+ */
+#include <stdio.h>
+
+#include "common/elog.h"
+#include "port/fs.h"
+#include "sstable_internal.h"
+
+typedef struct OpenFile {
+	uint64_t number, file_id;
+	uint64_t used; /* tick of the last use */
+	int fd;
+} OpenFile;
+
+static OpenFile files[TABLE_FILES_MAX];
+static int nfiles;
+static uint64_t tick;
+
+void
+table_path(uint64_t number, char *out, size_t size)
+{
+	snprintf(out, size, "tables/%016llx.kvt", (unsigned long long) number);
+}
+
+static void
+close_fd(int fd)
+{
+	if (fs_close(fd) != ST_OK)
+		elog(LOG_LEVEL_WARNING, "closing a table file: %s", status_detail());
+}
+
+static void
+forget(int i)
+{
+	close_fd(files[i].fd);
+	files[i] = files[--nfiles];
+}
+
+/* The file must be the one the list of tables means: size, id, root. */
+static Status
+check_file(const TableInfo *t, int fd, const char *path)
+{
+	uint8_t raw[FOOTER_BYTES];
+	uint64_t size;
+	size_t got;
+	Footer f;
+
+	KV_TRY(fs_size(fd, &size));
+	if (size != t->bytes || size < FOOTER_BYTES)
+		return status_fail(ST_CORRUPT, "%s has %llu bytes, not %llu: it is cut or not the right file", path,
+		                   (unsigned long long) size, (unsigned long long) t->bytes);
+	KV_TRY(fs_pread(fd, raw, sizeof(raw), size - FOOTER_BYTES, &got));
+	if (got != sizeof(raw))
+		return status_fail(ST_CORRUPT, "%s is shorter than its size says", path);
+	KV_TRY(footer_decode(raw, path, &f));
+	if (f.file_id != t->file_id || f.root_offset != t->root_offset || f.root_size != t->root_size ||
+		f.index_height != t->index_height)
+		return status_fail(ST_CORRUPT, "%s is not the table that the manifest names: restore the right file", path);
+	return ST_OK;
+}
+
+static Status
+open_file(const TableInfo *t, int *fd)
+{
+	char path[FS_PATH_MAX];
+	Status st;
+
+	table_path(t->number, path, sizeof(path));
+	st = fs_open(path, FS_READ, fd);
+	if (st == ST_NOT_FOUND) /* never to be taken for an absent key */
+		return status_fail(ST_CORRUPT, "%s is missing: restore it or this node's data", path);
+	KV_TRY(st);
+	st = check_file(t, *fd, path);
+	if (st != ST_OK)
+		close_fd(*fd);
+	return st;
+}
+
+Status
+table_file(const TableInfo *t, int *fd)
+{
+	int oldest = 0;
+
+	tick++;
+	for (int i = 0; i < nfiles; i++) {
+		if (files[i].number == t->number && files[i].file_id == t->file_id) {
+			files[i].used = tick;
+			*fd = files[i].fd;
+			return ST_OK;
+		}
+		if (files[i].used < files[oldest].used)
+			oldest = i;
+	}
+	if (nfiles == TABLE_FILES_MAX)
+		forget(oldest);
+	KV_TRY(open_file(t, fd));
+	files[nfiles++] = (OpenFile){ t->number, t->file_id, tick, *fd };
+	return ST_OK;
+}
+
+void
+table_files_sweep(bool (*alive)(void *arg, uint64_t number), void *arg)
+{
+	for (int i = nfiles - 1; i >= 0; i--)
+		if (!alive(arg, files[i].number))
+			forget(i);
+}
+
+void
+table_files_close_all(void)
+{
+	while (nfiles > 0)
+		forget(nfiles - 1);
+}

@@ -1,0 +1,178 @@
+/*
+ * sstable_internal.h - the table format's constants and what the files of this room share.
+ *
+ * The bytes are documented in doc/formats-tables.md; change both, and TABLE_FORMAT_VERSION.
+ */
+#ifndef SSTABLE_INTERNAL_H
+#define SSTABLE_INTERNAL_H
+
+#include "common/bytes.h"
+#include "common/coding.h"
+#include "common/limits.h"
+#include "storage/cache.h"
+#include "storage/entry.h"
+#include "storage/sstable.h"
+
+/* ---- format */
+#define TABLE_MAGIC "KVDTABLE"
+#define TABLE_FORMAT_VERSION 1u
+#define BLOCK_TARGET 4096          /* blocks are cut before they exceed it, unless one entry alone does */
+#define BLOCK_TRAILER 5            /* codec, crc32c */
+#define CODEC_NONE 0
+#define RESTART_INTERVAL 16
+#define RESTARTS_MAX 64            /* in a block of BLOCK_TARGET bytes */
+#define ENTRY_BYTES_MIN 5          /* shared, unshared, value length, flags, version: one byte each */
+#define ENTRY_HEADER_MAX (3 * CODING_VARINT32_MAX + 1 + 2 * CODING_VARINT64_MAX)
+#define ENTRY_KIND_MASK 0x01
+#define ENTRY_FLAG_EXPIRE 0x80
+#define INDEX_HEADER 8             /* count, prefix length */
+#define INDEX_ITEM 12              /* key head, offset of the item */
+#define INDEX_ITEM_HEADER_MAX (2 * CODING_VARINT64_MAX + CODING_VARINT32_MAX)
+#define TABLE_HEIGHT_MAX 32        /* each level at least halves the number of blocks */
+#define FILTER_PAGE 4096
+#define FILTER_LINE 64
+#define FILTER_PAGE_LINES (FILTER_PAGE / FILTER_LINE)
+#define FILTER_PROBES 6
+#define FILTER_STRIDE (FILTER_PAGE + BLOCK_TRAILER)
+#define FOOTER_BYTES 64
+#define PROPERTIES_FIXED 128       /* then the two keys */
+/* The largest block: one largest record. A larger size in an index is damage. */
+#define BLOCK_BYTES_MAX KV_RECORD_MAX
+#define PROPERTIES_MAX (PROPERTIES_FIXED + 2 * INTERNAL_KEY_MAX)
+
+_Static_assert(BLOCK_TARGET <= CACHE_BLOCK_MAX, "ordinary blocks fit a cache frame");
+_Static_assert(FILTER_PAGE <= CACHE_BLOCK_MAX, "filter pages fit a cache frame");
+_Static_assert(BLOCK_TARGET / ENTRY_BYTES_MIN / RESTART_INTERVAL + 1 <= RESTARTS_MAX, "restarts of a full block");
+_Static_assert(ENTRY_HEADER_MAX + INTERNAL_KEY_MAX + KV_VALUE_MAX + 4 <= BLOCK_BYTES_MAX, "a largest entry fits");
+_Static_assert(INDEX_HEADER + 2 * (INDEX_ITEM + INDEX_ITEM_HEADER_MAX + INTERNAL_KEY_MAX) + 4 <= BLOCK_BYTES_MAX,
+               "two largest separators fit");
+_Static_assert(sizeof(TableInfo) == 112, "no padding: compared as bytes by table_verify");
+_Static_assert(ENTRY_PUT == 0 && ENTRY_DELETE == 1, "kinds are on disk");
+
+/* ---- checksums, footer, properties: format.c */
+uint32_t block_crc(uint64_t file_id, uint64_t offset, const uint8_t *content, size_t size, uint8_t codec);
+typedef struct Footer {
+	uint64_t file_id, root_offset, props_offset;
+	uint32_t root_size, index_height, props_size;
+} Footer;
+void footer_encode(const Footer *f, uint8_t out[FOOTER_BYTES]);
+/* CORRUPT or FOREIGN; `path` for the detail. */
+KV_CHECK Status footer_decode(const uint8_t in[FOOTER_BYTES], const char *path, Footer *f);
+KV_CHECK Status properties_encode(const TableInfo *info, Slice smallest, Slice largest, Buf *out);
+/* False: malformed. Keys are views into `in`. */
+bool properties_decode(Slice in, TableInfo *info, Slice *smallest, Slice *largest);
+
+/* ---- data blocks: data_block.c */
+typedef struct DataBuilder {
+	Buf content, last_key;         /* entries so far; key of the last */
+	uint16_t restarts[RESTARTS_MAX];
+	uint32_t nrestarts, entries;
+	uint64_t last_version;
+} DataBuilder;
+/* Would the block pass BLOCK_TARGET with it? False for an empty block. */
+bool data_builder_full(const DataBuilder *b, const Entry *e);
+KV_CHECK Status data_builder_add(DataBuilder *b, const Entry *e);
+/* Append the restarts: content is the block. */
+KV_CHECK Status data_builder_finish(DataBuilder *b);
+void data_builder_reset(DataBuilder *b);
+void data_builder_free(DataBuilder *b);
+
+/* First entry at or after (key, version) if it has this key. NOT_FOUND, or CORRUPT without a detail. */
+KV_CHECK Status data_get(Slice block, Slice key, uint64_t version, Entry *out);
+
+/* A place in a data block. false = the block is malformed (bounds, not checksums). */
+typedef struct DataCursor {
+	Slice block;
+	uint32_t limit;                /* end of the entries */
+	uint32_t nrestarts;
+	uint32_t at, next;             /* offsets of the current entry and the one after; at == limit: none */
+	Buf key;
+	Entry entry;                   /* key points to this->key */
+	bool out_of_memory;            /* why a call gave false */
+} DataCursor;
+bool data_cursor_open(DataCursor *c, Slice block);
+bool data_cursor_first(DataCursor *c);
+bool data_cursor_last(DataCursor *c);
+/* at == limit when all entries are before (key, version). */
+bool data_cursor_seek(DataCursor *c, Slice key, uint64_t version);
+bool data_cursor_next(DataCursor *c);
+/* at == limit when there was none before. */
+bool data_cursor_prev(DataCursor *c);
+void data_cursor_free(DataCursor *c);
+static inline bool
+data_cursor_valid(const DataCursor *c)
+{
+	return c->at < c->limit;
+}
+
+/* ---- index blocks: index_block.c */
+typedef struct BlockHandle {
+	uint64_t offset;
+	uint32_t size;
+} BlockHandle;
+
+typedef struct IndexItem {
+	size_t key_at, key_len;        /* in IndexBuilder.keys */
+	uint64_t version;
+	BlockHandle child;
+} IndexItem;
+
+typedef struct IndexBuilder {
+	Buf keys, items, content;      /* items: IndexItem[n] */
+	uint32_t n;
+	size_t prefix, header_bytes;
+} IndexBuilder;
+/* Bytes of the block with one more item; to be compared with BLOCK_TARGET. */
+size_t index_builder_size_with(const IndexBuilder *b, Slice key, uint64_t version, BlockHandle child);
+KV_CHECK Status index_builder_add(IndexBuilder *b, Slice key, uint64_t version, BlockHandle child);
+/* Into b->content. */
+KV_CHECK Status index_builder_finish(IndexBuilder *b);
+/* Separator of the last item: the parent's separator for this block. */
+Slice index_builder_last(const IndexBuilder *b, uint64_t *version);
+void index_builder_reset(IndexBuilder *b);
+void index_builder_free(IndexBuilder *b);
+
+typedef struct IndexView {
+	const uint8_t *prefix, *heads, *offsets, *items;
+	uint32_t n, prefix_len, items_len;
+} IndexView;
+/* False: malformed. An open view has n >= 1. */
+bool index_open(IndexView *v, Slice block);
+/* First item whose separator is at or after (key, version); n if none. False: malformed. */
+bool index_seek(const IndexView *v, Slice key, uint64_t version, uint32_t *i);
+bool index_child(const IndexView *v, uint32_t i, BlockHandle *child);
+/* Item i's separator: prefix, suffix, version. */
+bool index_item(const IndexView *v, uint32_t i, Slice *suffix, uint64_t *version, BlockHandle *child);
+/* Shortest key s with a <= s < b, appended to `out` (REQUIRES a < b). */
+KV_CHECK Status index_separator(Slice a, Slice b, Buf *out);
+
+/* ---- filter: filter.c */
+uint32_t filter_pages_for(uint64_t keys, uint32_t bits_per_key);
+/* pages * FILTER_PAGE zeroed bytes */
+void filter_add(uint8_t *pages, uint32_t npages, uint64_t key_hash);
+uint32_t filter_page_of(uint32_t npages, uint64_t key_hash);
+bool filter_probe(const uint8_t *page, uint32_t npages, uint64_t key_hash);
+
+/* ---- open files: files.c */
+/* Descriptor of the table's file, its footer checked when it is opened. */
+KV_CHECK Status table_file(const TableInfo *t, int *fd);
+
+/* ---- reading blocks: block_io.c */
+typedef enum BlockUse {
+	BLOCK_KEEP,    /* through the cache */
+	BLOCK_SCAN,    /* through the cache, first to be replaced */
+	BLOCK_LOOK,    /* from the cache if it is there, else past it */
+	BLOCK_PAST     /* past the cache */
+} BlockUse;
+/* Content of a block: in the cache, or in `own` (reused). */
+KV_CHECK Status block_load(const TableInfo *t, BlockHandle h, BlockUse use, Buf *own, Slice *out);
+/* Content and trailer into buf[0 .. size + BLOCK_TRAILER), checked. */
+KV_CHECK Status block_read(const TableInfo *t, BlockHandle h, Buf *own);
+/* `raw`: size + BLOCK_TRAILER bytes as they are in the file. */
+KV_CHECK Status block_check(const TableInfo *t, BlockHandle h, const uint8_t *raw);
+/* CORRUPT with file and offset. */
+Status block_damaged(const TableInfo *t, uint64_t offset, const char *what);
+/* Children lie before their parents in the file: no cycles whatever the bytes say. */
+KV_CHECK Status block_child_check(const TableInfo *t, BlockHandle parent, BlockHandle child);
+
+#endif
