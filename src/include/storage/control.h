@@ -12,6 +12,9 @@
 
 #define CONTROL_FILE "kvd.control"
 #define CONTROL_FORMAT 1
+/* Bounds of wal_segment_size: a page, and what one file may take when it is zero-filled ahead. */
+#define CONTROL_SEGMENT_MIN 4096u
+#define CONTROL_SEGMENT_MAX 1073741824u
 
 typedef struct Control {
 	uint32_t format;            /* CONTROL_FORMAT */
@@ -22,7 +25,7 @@ typedef struct Control {
 	uint64_t created_ms;        /* wall clock, for people */
 } Control;
 
-/* Fill with fresh random identities. */
+/* Fill with fresh random identities. BAD_SETTING: segment size no power of two or out of bounds. */
 KV_CHECK Status control_make(Control *c, uint32_t wal_segment_size);
 KV_CHECK Status control_write(const Control *c);
 /* NOT_FOUND: no such file. FOREIGN: other magic or a newer format. CORRUPT: bad checksum. */

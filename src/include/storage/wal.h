@@ -88,7 +88,7 @@ typedef struct WalRecovery {
 } WalRecovery;
 /*
  * Read the log from `from` (a record boundary: what tables already hold, or the log's start) with the term of
- * the record before it, find its end, tell a torn tail (cut) from damage below the durable mark (CORRUPT:
+ * the record before it (0 above the log's start: not known), find its end, tell a torn tail (cut) from damage below the durable mark (CORRUPT:
  * refuse, naming file and offset), rewrite and sync the tail above the mark (L7), build the term history, set all
  * positions but `commit` and `released` (set to `from`). Gate stays closed.
  */
@@ -148,7 +148,11 @@ KV_CHECK Status wal_insert(uint32_t generation, WalKind kind, uint32_t count, ui
  */
 bool wal_flush(void);
 
-/* The last flush could not make a log file for want of space; clears itself when one succeeds. */
+/*
+ * No file is ready behind the one being written, and none could be made for lack of space: refuse writes (NO_SPACE).
+ * wal_flush() then writes what fits and returns false when nothing does; waiters go on trying. Cleared
+ * when a file is made or recycled.
+ */
 bool wal_out_of_space(void);
 
 /* ---- reading */
@@ -158,7 +162,10 @@ bool wal_out_of_space(void);
  * that `released` <= lsn.
  */
 KV_CHECK Status wal_ring_read(Lsn lsn, Buf *scratch, WalRecord *out);
-/* From the files; checks CRC, LSN and the term chain. */
+/*
+ * From the files; checks CRC, LSN and the term chain. until: at most wal_written(), or UINT64_MAX: to the end of a log
+ * that nobody writes (kvd --check): NOT_FOUND where the log ends at or above the durable mark.
+ */
 typedef struct WalReader WalReader;
 KV_CHECK Status wal_reader_open(Lsn from, Lsn until, WalReader **out);
 /* NOT_FOUND at `until`. *out is valid until the next call. CORRUPT names file and offset. */
@@ -166,13 +173,19 @@ KV_CHECK Status wal_reader_next(WalReader *r, WalRecord *out);
 void wal_reader_close(WalReader *r);
 
 /* ---- house-keeping (WAL writer) */
-/* Keep `spare` zero-filled or recycled segments ready beyond the one being written. Returns true if it did something. */
+/*
+ * Keep `spare` zero-filled or recycled segments ready beyond the one being written. *did: one was made. No space is no
+ * error here: see wal_out_of_space().
+ */
 KV_CHECK Status wal_prepare_segments(int spare, bool *did);
 /* Segments wholly below `below` are recycled (or removed when there are enough spares). */
 KV_CHECK Status wal_retire_segments(Lsn below, int spare);
-/* Sync the durable mark {epoch, durable, commit} if it has fallen behind. Returns true if written. */
+/*
+ * Sync the durable mark {epoch, durable, commit} if it is behind and either 50 ms old or nothing was flushed for
+ * 10 ms. *did: written. Call it at least every 50 ms while the log moves, and once more when it stops.
+ */
 KV_CHECK Status wal_update_mark(bool *did);
-/* Close this process's descriptors. */
+/* Close this process's descriptors (of segments and the mark). */
 void wal_files_close(void);
 
 /* ---- figures */

@@ -1,0 +1,139 @@
+/*
+ * wal_recover.c - find the log's end at start, and make what is there durable.
+ *
+ * Runs in the replay process, once, before the gate is ever opened: nobody inserts, flushes or makes segments
+ * (house-keeping waits for `recovered`), so it takes no locks.
+ *
+ * 1. The first position p at which no sound record of the right term follows is the end. p below the durable mark:
+ *    these bytes were synced once, so they are damaged; refuse, never cut (L5). p at or above: a torn tail; cut.
+ *    The cut is logical: the next record overwrites. Why the bytes behind it never come back: wal_scan.c.
+ * 2. Start does not trust the page cache (L7): after a failed sync it may hold bytes that are not on disk, as clean
+ *    pages. Records above the mark are written again from the bytes that were checked, and synced, before they count.
+ */
+#include "common/bytes.h"
+#include "common/elog.h"
+#include "common/kv_assert.h"
+#include "wal_internal.h"
+
+/* Checked records are gathered up to this size before they are written again. */
+#define REWRITE_PIECE (1024 * 1024)
+
+typedef struct Tail {
+	Lsn from;   /* where the tail begins: the mark */
+	Lsn at;     /* position of buf */
+	Buf buf;
+} Tail;
+
+static Status
+tail_write(Tail *t)
+{
+	KV_TRY(wal_segment_write(t->at, slice_buf(&t->buf)));
+	t->at += t->buf.len;
+	buf_clear(&t->buf);
+	return ST_OK;
+}
+
+static Status
+tail_add(Tail *t, Slice raw)
+{
+	KV_TRY(buf_append_slice(&t->buf, raw));
+	return t->buf.len >= REWRITE_PIECE ? tail_write(t) : ST_OK;
+}
+
+static void
+note_record(const WalRecord *r, WalRecovery *out)
+{
+	if (r->header.kind == WAL_TERM || out->last_term == 0)
+		wal_terms_add(r->header.term, r->header.lsn);
+	if (r->header.kind == WAL_CONFIG)
+		out->last_config = r->header.lsn;
+	if (r->header.log_time > out->last_time)
+		out->last_time = r->header.log_time;
+	out->last_term = r->header.term;
+}
+
+/* All records from scan->pos on; those at or above the tail's start are written again. */
+static Status
+scan_all(WalScan *scan, Lsn mark, Tail *tail, WalRecovery *out)
+{
+	for (;;) {
+		WalRecord r;
+		Slice raw;
+		Status s = wal_scan_next(scan, &r, &raw);
+
+		if (s == ST_NOT_FOUND && scan->pos < mark)
+			return wal_scan_corrupt(scan, "it was synced up to a higher position: restore the directory from a backup "
+				"or a replica");
+		if (s == ST_NOT_FOUND)
+			return ST_OK;
+		KV_TRY(s);
+		if (r.header.lsn < mark && r.end > mark) {
+			scan->pos = r.header.lsn;
+			scan->why = "the durable mark is no record boundary";
+			return wal_scan_corrupt(scan, "\"" WAL_MARK_FILE "\" belongs to another log: restore both");
+		}
+		note_record(&r, out);
+		if (r.header.lsn >= tail->from)
+			KV_TRY(tail_add(tail, raw));
+	}
+}
+
+static void
+publish(Lsn from, const WalMark *m, WalRecovery *out)
+{
+	WalShared *s = wal_sh;
+
+	atomic_store(&s->written, out->end);
+	atomic_store(&s->durable, out->end);
+	atomic_store(&s->commit, from);
+	atomic_store(&s->released, from);
+	atomic_store(&s->ring_base, out->end);
+	atomic_store(&s->start_lsn, out->end);
+	atomic_store(&s->reserve, wal_word(wal_word_generation(atomic_load(&s->reserve)), out->end));
+	out->commit_hint = m->commit < out->end ? m->commit : out->end;
+}
+
+static Status
+recover(WalScan *scan, Tail *tail, Lsn from, WalMark *m, WalRecovery *out)
+{
+	KV_TRY(scan_all(scan, tail->from, tail, out));
+	out->end = scan->pos;
+	out->torn_bytes = scan->torn;
+	KV_TRY(wal_segment_settle(out->end)); /* before the tail, so that the file has its size */
+	KV_TRY(tail_write(tail));
+	KV_TRY(wal_segment_sync(tail->from, out->end));
+	publish(from, m, out);
+	if (m->durable < out->end) {
+		m->durable = out->end;
+		KV_TRY(wal_mark_write(m));
+	}
+	atomic_store(&wal_sh->recovered, 1);
+	return ST_OK;
+}
+
+Status
+wal_recover(Lsn from, uint64_t from_term, WalRecovery *out)
+{
+	Tail tail = { 0 };
+	WalScan scan;
+	WalMark m;
+	Status s;
+
+	KV_ASSERT(atomic_load(&wal_sh->recovered) == 0 && !wal_generation_open(wal_generation()));
+	KV_ASSERT(from >= wal_sh->first_lsn && from % 8 == 0);
+	*out = (WalRecovery){ .last_term = from_term };
+	wal_files_close();
+	KV_TRY(wal_mark_read(&m, &wal_sh->mark_slot));
+	wal_sh->mark = m;
+	wal_terms_reset();
+	if (from_term != 0)
+		wal_terms_add(from_term, from);
+	/* What tables hold was durable in the log, even where the mark is a little behind. */
+	tail.from = tail.at = m.durable > from ? m.durable : from;
+	/* 0 above the log's start: older than what the term history remembered; the first record's is taken as it comes. */
+	KV_TRY(wal_scan_open(&scan, from, UINT64_MAX, from_term == 0 && from != wal_sh->first_lsn ? UINT64_MAX : from_term));
+	s = recover(&scan, &tail, from, &m, out);
+	wal_scan_close(&scan);
+	buf_free(&tail.buf);
+	return s;
+}
