@@ -57,6 +57,7 @@ kvstore_shmem_init(void *mem, const Control *control)
 	p += round_line(lsm_shmem_size());
 	shheap_shmem_init(p, (size_t) config.metadata_size);
 	p += round_line((size_t) config.metadata_size);
+	kvs->control = *control;
 	kvs->nmem = (int) config.memtable_count;
 	kvs->nslots = procslot_count();
 	for (int i = 0; i < kvs->nmem; i++) {
@@ -64,6 +65,12 @@ kvstore_shmem_init(void *mem, const Control *control)
 		p += round_line((size_t) config.memtable_size);
 	}
 	return ST_OK;
+}
+
+const Control *
+kvstore_control(void)
+{
+	return &kvs->control;
 }
 
 Status

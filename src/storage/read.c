@@ -49,6 +49,14 @@ kvstore_begin_read(Snapshot *s, uint64_t now)
 	enter_read(s, kvstore_applied(), now);
 }
 
+void
+kvstore_begin_own_read(Snapshot *s)
+{
+	KV_ASSERT(reading == NULL);
+	epoch_enter();
+	enter_read(s, kvstore_applied(), 0);
+}
+
 Status
 kvstore_begin_read_at(Snapshot *s, uint64_t now, Lsn at)
 {
@@ -141,4 +149,14 @@ kvstore_outcome(Slice key, uint64_t version, Entry *out)
 {
 	KV_TRY(superversion_get(reading, key, version + 1, out));
 	return out->version == version ? ST_OK : ST_NOT_FOUND;
+}
+
+void
+kvstore_judge(const Op *op, Lsn below, Status *status, uint64_t *version)
+{
+	OpVerdict v;
+
+	apply_judge(op, below, kvstore_applied_time(), &v);
+	*status = v.status;
+	*version = v.version;
 }

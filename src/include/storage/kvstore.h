@@ -15,11 +15,15 @@
 #include "storage/entry.h"
 #include "storage/wal.h"
 
+struct Op;
+
 /* ---- set up */
 /* Shared memory of all storage rooms (log, cache, heap, memtables), by the settings in force. */
 size_t kvstore_shmem_size(void);
 /* Postmaster, before fork. BAD_SETTING names settings that do not fit together. */
 KV_CHECK Status kvstore_shmem_init(void *mem, const Control *control);
+/* Identity of this data directory and its cluster. */
+const Control *kvstore_control(void);
 /* Make the log and the manifest of a new data directory (kvd.control is written by the caller). */
 KV_CHECK Status kvstore_create(const Control *control);
 
@@ -65,6 +69,9 @@ typedef struct Snapshot {
 
 /* Pin and take a snapshot of all that is applied. Does not nest. */
 void kvstore_begin_read(Snapshot *s, uint64_t now);
+/* As kvstore_begin_read(), keeping what kvstore_hold() holds; for kvstore_outcome() and kvstore_judge(). kvstore_end_read()
+ * ends both. */
+void kvstore_begin_own_read(Snapshot *s);
 /* The same at an older position (paged scan). SNAPSHOT_GONE below the history floor (rule A10); nothing is pinned then. */
 KV_CHECK Status kvstore_begin_read_at(Snapshot *s, uint64_t now, Lsn at);
 void kvstore_end_read(void);
@@ -75,6 +82,11 @@ KV_CHECK Status kvstore_get(Snapshot *s, Slice key, Entry *out);
 void kvstore_prefetch(Slice key);
 /* Did the operation with this version take effect on key? *out: the entry it left (also a tombstone). NOT_FOUND: its condition failed. */
 KV_CHECK Status kvstore_outcome(Slice key, uint64_t version, Entry *out);
+/*
+ * Why an operation did not take effect: judge it anew against the state below `below` (the first version of its group).
+ * *status as in doc/protocol.md; OK when it can't be told any more (a deadline passed since). *version: of the key then, 0 absent.
+ */
+void kvstore_judge(const struct Op *op, Lsn below, Status *status, uint64_t *version);
 /* Wait until applied > at_least. TIMEOUT. */
 KV_CHECK Status kvstore_wait_applied(Lsn at_least, int timeout_ms);
 Lsn kvstore_applied(void);

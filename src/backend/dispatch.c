@@ -1,0 +1,301 @@
+/*
+ * dispatch.c - from bytes to commands: frames are checked, the batch is cut into runs, handlers are called.
+ *
+ * Order of answers = order of requests: a run of writes is committed, and its answers appended, before any other
+ * command is looked at; a read ends (unpins) before a write is committed or anything is sent (rule A7).
+ */
+#include "common/config.h"
+#include "common/elog.h"
+#include "ipc/logclock.h"
+#include "ipc/nodestate.h"
+#include "port/clock.h"
+#include "session.h"
+
+typedef enum CommandClass { CLASS_WRITE, CLASS_READ, CLASS_OTHER } CommandClass;
+
+/* One line a command. Writes have no handler: they join the run. */
+static const struct {
+	CommandClass class;
+	CommandFn handle;
+} commands[PROTO_COMMANDS] = {
+	[PROTO_HELLO] = { CLASS_OTHER, cmd_hello },
+	[PROTO_PING] = { CLASS_OTHER, cmd_ping },
+	[PROTO_PUT] = { CLASS_WRITE, NULL },
+	[PROTO_GET] = { CLASS_READ, cmd_get },
+	[PROTO_MGET] = { CLASS_READ, cmd_mget },
+	[PROTO_DELETE] = { CLASS_WRITE, NULL },
+	[PROTO_DELETE_RANGE] = { CLASS_OTHER, cmd_delete_range },
+	[PROTO_SCAN] = { CLASS_OTHER, cmd_scan },
+	[PROTO_COUNT] = { CLASS_OTHER, cmd_count },
+	[PROTO_BATCH] = { CLASS_WRITE, NULL },
+	[PROTO_INCR] = { CLASS_WRITE, NULL },
+	[PROTO_STATS] = { CLASS_OTHER, cmd_stats },
+	[PROTO_CONFIG] = { CLASS_OTHER, cmd_config },
+	[PROTO_CHECKPOINT] = { CLASS_OTHER, cmd_checkpoint },
+};
+
+/* Reads whose keys are looked up ahead of being answered. */
+#define PREFETCH_REQUESTS 16
+/* Longest key that is prefetched: longer ones cost more than a cache miss anyway. */
+#define PREFETCH_KEY_MAX 128
+/* Where doc/protocol.md puts the sizes inside a write of one operation. */
+#define AT_OP_KEY (PROTO_WRITE_PREFIX + 4)
+#define AT_OP_VALUE (PROTO_WRITE_PREFIX + 8)
+
+Status
+answer_error(Session *s, const Request *r, Status code, uint64_t detail)
+{
+	count_error(code);
+	return proto_error(&s->out, r->header.id, r->header.type | PROTO_ANSWER, code, detail, status_detail());
+}
+
+Status
+answer_begin(Session *s, size_t *at)
+{
+	return proto_begin(&s->out, at);
+}
+
+void
+answer_end(Session *s, const Request *r, size_t at)
+{
+	proto_finish(&s->out, at, r->header.id, r->header.type | PROTO_ANSWER, ST_OK);
+}
+
+Status
+end_read(Session *s)
+{
+	if (s->reading)
+		kvstore_end_read();
+	s->reading = false;
+	return ST_OK;
+}
+
+/* Wait for what the prefix asks: be the leader, have applied at_least. */
+static Status
+check_freshness(const ReadPrefix *p)
+{
+	if (p->freshness == 0 && !wal_generation_open(wal_generation()))
+		return status_fail(ST_NOT_LEADER, "%s", "");
+	if (p->at_least == 0 || kvstore_applied() > p->at_least)
+		return ST_OK;
+	return kvstore_wait_applied(p->at_least, p->timeout_ms);
+}
+
+/* Look the keys of the next GETs up in the memtable's index, so that their cache misses overlap. */
+static void
+prefetch_ahead(const Session *s)
+{
+	size_t at = s->in_at;
+	uint8_t key[PREFETCH_KEY_MAX + 1];
+	ProtoHeader h;
+
+	key[0] = KEYSPACE_USER;
+	for (int i = 0; i < PREFETCH_REQUESTS && s->in.len - at >= PROTO_HEADER_SIZE; i++) {
+		proto_get_header(s->in.data + at, &h);
+		at += PROTO_HEADER_SIZE;
+		if (h.type != PROTO_GET || h.length < PROTO_READ_PREFIX || h.length > PROTO_READ_PREFIX + PREFETCH_KEY_MAX ||
+		    s->in.len - at < h.length)
+			return;
+		memcpy(key + 1, s->in.data + at + PROTO_READ_PREFIX, h.length - PROTO_READ_PREFIX);
+		kvstore_prefetch(slice_of(key, 1 + h.length - PROTO_READ_PREFIX));
+		at += h.length;
+	}
+}
+
+Status
+begin_read(Session *s, const Request *r, Lsn at)
+{
+	Reader reader = reader_of(r->payload, r->header.length);
+	ReadPrefix p;
+
+	KV_TRY(decode_read_prefix(&reader, &p));
+	if (s->reading && at == 0 && p.at_least < s->snapshot.at)
+		return wal_generation_open(wal_generation()) || p.freshness ? ST_OK : check_freshness(&p);
+	KV_TRY(end_read(s));
+	KV_TRY(check_freshness(&p));
+	if (s->now == 0)
+		s->now = logclock_now();
+	if (at == 0)
+		kvstore_begin_read(&s->snapshot, p.freshness == 0 ? s->now : 0);
+	else
+		KV_TRY(kvstore_begin_read_at(&s->snapshot, p.freshness == 0 ? s->now : 0, at));
+	s->reading = true;
+	if (at == 0)
+		prefetch_ahead(s);
+	return ST_OK;
+}
+
+/*
+ * Answer a read; when it met an entry that the leader's clock, but not yet the log's, holds for expired,
+ * move the log's time on and answer it anew.
+ */
+static Status
+answer_read(Session *s, const Request *r, CommandFn handle)
+{
+	size_t mark = s->out.len;
+
+	KV_TRY(handle(s, r));
+	if (!s->reading || !s->snapshot.time_behind)
+		return ST_OK;
+	s->out.len = mark;
+	KV_TRY(end_read(s));
+	if (kvstore_advance_time(s->now) != ST_OK)
+		return answer_error(s, r, ST_BUSY, 0);
+	return handle(s, r);
+}
+
+static Status
+dispatch(Session *s, const Request *r)
+{
+	int command = r->header.type;
+	bool known = command > 0 && command < PROTO_COMMANDS;
+
+	count_command(known ? command : 0);
+	if (!s->hello_done && command != PROTO_HELLO) {
+		s->closing = true;
+		(void) status_fail(ST_BAD_REQUEST, "the first request must be HELLO");
+		return answer_error(s, r, ST_BAD_REQUEST, 0);
+	}
+	if (known && commands[command].class == CLASS_WRITE) {
+		KV_TRY(end_read(s));
+		return write_run_add(s, r);
+	}
+	KV_TRY(write_run_commit(s));
+	if (!known || commands[command].handle == NULL) {
+		(void) status_fail(ST_UNKNOWN_COMMAND, "no command has the number %d", command);
+		return answer_error(s, r, ST_UNKNOWN_COMMAND, 0);
+	}
+	if (r->header.flags != 0 || r->header.status != 0) {
+		(void) status_fail(ST_BAD_REQUEST, "flags and status of a request must be 0");
+		return answer_error(s, r, ST_BAD_REQUEST, 0);
+	}
+	if (commands[command].class == CLASS_READ)
+		return answer_read(s, r, commands[command].handle);
+	KV_TRY(end_read(s));
+	return answer_read(s, r, commands[command].handle);
+}
+
+Status
+early_size_check(const ProtoHeader *h, const uint8_t *payload, size_t have)
+{
+	bool single = h->type == PROTO_PUT || h->type == PROTO_DELETE || h->type == PROTO_INCR;
+
+	if (h->type == PROTO_GET && h->length > PROTO_READ_PREFIX + KV_KEY_MAX)
+		return status_fail(ST_KEY_TOO_LARGE, "a key has at most %d bytes", KV_KEY_MAX);
+	if (!single || have < PROTO_WRITE_PREFIX + PROTO_OP_HEADER)
+		return ST_OK;
+	if (get_u32(payload + AT_OP_KEY) > KV_KEY_MAX)
+		return status_fail(ST_KEY_TOO_LARGE, "a key has at most %d bytes, this one %u", KV_KEY_MAX,
+		                   get_u32(payload + AT_OP_KEY));
+	if (get_u32(payload + AT_OP_VALUE) > (uint64_t) config.max_value_size)
+		return status_fail(ST_VALUE_TOO_LARGE, "a value has at most %lld bytes (max_value_size), this one %u",
+		                   (long long) config.max_value_size, get_u32(payload + AT_OP_VALUE));
+	return ST_OK;
+}
+
+/* Throw away input of a refused request. True when all of it has come. */
+static bool
+discard_input(Session *s)
+{
+	size_t have = s->in.len - s->in_at;
+	size_t n = s->discard < have ? (size_t) s->discard : have;
+
+	s->in_at += n;
+	s->discard -= n;
+	return s->discard == 0;
+}
+
+/* The frame can't be served: answer, then read its payload away or, when its length can't be trusted, close. */
+static Status
+refuse_frame(Session *s, const ProtoHeader *h, Status code, bool close_after)
+{
+	Request r = { .header = *h };
+
+	KV_TRY(write_run_commit(s));
+	KV_TRY(end_read(s));
+	KV_TRY(answer_error(s, &r, code, 0));
+	s->closing = close_after;
+	s->discard = (uint64_t) PROTO_HEADER_SIZE + h->length;
+	s->frame_since_ns = 0;
+	(void) discard_input(s);
+	return ST_OK;
+}
+
+/* Not all of a request is here: refuse it already if its sizes say so, else wait for the rest. */
+static Status
+frame_incomplete(Session *s, const ProtoHeader *h, const uint8_t *payload, size_t have)
+{
+	Status st = s->hello_done ? early_size_check(h, payload, have) : ST_OK;
+
+	if (st != ST_OK)
+		return refuse_frame(s, h, st, false);
+	if (s->frame_since_ns == 0)
+		s->frame_since_ns = clock_mono_ns();
+	return ST_OK;
+}
+
+/* The next complete frame, if any. *got false: wait for more (or closing). */
+static Status
+next_frame(Session *s, Request *r, bool *got)
+{
+	uint8_t *p;
+	size_t have;
+
+	*got = false;
+	if (!discard_input(s) || s->closing || s->in.len == s->in_at)
+		return ST_OK;
+	p = s->in.data + s->in_at;
+	have = s->in.len - s->in_at;
+	if (have < PROTO_HEADER_SIZE) {
+		if (s->frame_since_ns == 0)
+			s->frame_since_ns = clock_mono_ns();
+		return ST_OK;
+	}
+	proto_get_header(p, &r->header);
+	if (r->header.length > KV_FRAME_MAX) {
+		(void) status_fail(ST_BATCH_TOO_LARGE, "a frame has at most %d bytes of payload, this one %u", KV_FRAME_MAX,
+		                   r->header.length);
+		return refuse_frame(s, &r->header, ST_BATCH_TOO_LARGE, true);
+	}
+	if (have - PROTO_HEADER_SIZE < r->header.length)
+		return frame_incomplete(s, &r->header, p + PROTO_HEADER_SIZE, have - PROTO_HEADER_SIZE);
+	if (!proto_crc_ok(p, &r->header)) {
+		(void) status_fail(ST_BAD_REQUEST, "wrong checksum: the connection can't be trusted any more");
+		return refuse_frame(s, &r->header, ST_BAD_REQUEST, true);
+	}
+	s->frame_since_ns = 0;
+	r->payload = p + PROTO_HEADER_SIZE;
+	s->in_at += PROTO_HEADER_SIZE + (size_t) r->header.length;
+	*got = true;
+	return ST_OK;
+}
+
+/* Send what has gathered although requests are left. Nothing may be pinned while a client takes its time. */
+static Status
+flush_answers(Session *s)
+{
+	KV_TRY(write_run_commit(s));
+	KV_TRY(end_read(s));
+	return session_send(s);
+}
+
+Status
+session_handle(Session *s)
+{
+	Request r;
+	bool got = true;
+	Status st = ST_OK;
+
+	while (st == ST_OK && !s->closing) {
+		st = next_frame(s, &r, &got);
+		if (st != ST_OK || !got)
+			break;
+		st = dispatch(s, &r);
+		if (st == ST_OK && s->out.len >= OUT_FLUSH_BYTES)
+			st = flush_answers(s);
+	}
+	if (st == ST_OK)
+		st = write_run_commit(s);
+	KV_TRY(end_read(s));
+	return st;
+}

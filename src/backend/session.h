@@ -1,0 +1,117 @@
+/*
+ * session.h - one client's session: what the files of the backend share. Private to the room.
+ *
+ * A drained batch of requests is cut into runs (rule A7): consecutive writes become one log record, consecutive reads
+ * share one snapshot. Answers gather in `out` in the order of the requests and leave in one send.
+ */
+#ifndef BACKEND_SESSION_H
+#define BACKEND_SESSION_H
+
+#include "common/proto.h"
+#include "storage/kvstore.h"
+#include "storage/op.h"
+
+/* Output gathered before it is sent although requests are left: bounds memory and how long a pin is kept. */
+#define OUT_FLUSH_BYTES 262144
+/* A run of writes is committed at this size although more writes follow: bounds the log record of small ones. */
+#define WRITE_RUN_BYTES (1024 * 1024)
+
+/* One request waiting for its write run to be committed. */
+typedef struct Pending {
+	uint32_t id;
+	uint8_t command;
+	bool conditional;     /* its outcome has to be looked up */
+	uint32_t first, count;/* its operations in the run */
+	size_t body_at;       /* where they begin in the run's body */
+} Pending;
+
+typedef struct WriteRun {
+	Buf body;             /* encoded operations */
+	Buf pending;          /* Pending[] */
+	uint32_t ops;
+	Ack ack;
+	int timeout_ms;
+	bool conditional, deletes_only;
+} WriteRun;
+
+typedef struct Request {
+	ProtoHeader header;
+	uint8_t *payload;     /* in the session's input buffer; handlers may overwrite what they have decoded */
+} Request;
+
+typedef struct Session {
+	int fd;
+	bool hello_done, closing, reserved_slot;
+	Buf in;               /* received, from in_at on not yet handled */
+	size_t in_at;
+	uint64_t discard;     /* bytes still to come of a request that was refused for its size */
+	uint64_t frame_since_ns; /* when the first byte of an incomplete frame came; 0 none */
+	Buf out;
+	WriteRun run;
+	bool reading;         /* inside kvstore_begin_read() */
+	Snapshot snapshot;
+	uint64_t now;         /* log clock when this batch arrived; 0 not asked for yet */
+	Buf key;              /* scratch for internal keys that can't be made in place */
+} Session;
+
+/* ---- session_io.c: bytes in and out. CLOSED: the client is gone or too slow. */
+KV_CHECK Status session_receive(Session *s);
+KV_CHECK Status session_send(Session *s);
+void session_shrink(Session *s);
+
+/* ---- dispatch.c */
+/* Handle every complete request in the input. Not OK: close the connection (after sending what is in `out`). */
+KV_CHECK Status session_handle(Session *s);
+/* Append an answer's error with the last status detail as text. */
+KV_CHECK Status answer_error(Session *s, const Request *r, Status code, uint64_t detail);
+/* Begin an answer with status OK; *at for answer_end(). */
+KV_CHECK Status answer_begin(Session *s, size_t *at);
+void answer_end(Session *s, const Request *r, size_t at);
+KV_CHECK Status end_read(Session *s);
+/* Start a read with freshness and at_least of the prefix at the start of the payload. */
+KV_CHECK Status begin_read(Session *s, const Request *r, Lsn at);
+
+/* ---- write_run.c */
+KV_CHECK Status write_run_add(Session *s, const Request *r);
+KV_CHECK Status write_run_commit(Session *s);
+/* Check the 8-byte write prefix. BAD_REQUEST. */
+KV_CHECK Status decode_write_prefix(Reader *r, Ack *ack, int *timeout_ms);
+void write_run_free(WriteRun *run);
+
+/* ---- commands: append one answer. A failure that is the client's is an answer too; not OK closes the connection. */
+typedef Status (*CommandFn)(Session *s, const Request *r);
+KV_CHECK Status cmd_hello(Session *s, const Request *r);
+KV_CHECK Status cmd_ping(Session *s, const Request *r);
+KV_CHECK Status cmd_get(Session *s, const Request *r);
+KV_CHECK Status cmd_mget(Session *s, const Request *r);
+KV_CHECK Status cmd_scan(Session *s, const Request *r);
+KV_CHECK Status cmd_count(Session *s, const Request *r);
+KV_CHECK Status cmd_delete_range(Session *s, const Request *r);
+KV_CHECK Status cmd_stats(Session *s, const Request *r);
+KV_CHECK Status cmd_config(Session *s, const Request *r);
+KV_CHECK Status cmd_checkpoint(Session *s, const Request *r);
+
+/* Size of a request that may be refused before all of it has come: OK, or the code to refuse it with. */
+KV_CHECK Status early_size_check(const ProtoHeader *h, const uint8_t *payload, size_t have);
+
+/* A prefix of 16 bytes before reads. */
+typedef struct ReadPrefix {
+	uint8_t freshness;
+	int timeout_ms;
+	uint64_t at_least;
+} ReadPrefix;
+KV_CHECK Status decode_read_prefix(Reader *r, ReadPrefix *p);
+/* Key given by a client: BAD_REQUEST when empty, KEY_TOO_LARGE. */
+KV_CHECK Status check_key(Slice key);
+/* The internal key of a client's key, in the session's scratch until the next call. BAD_REQUEST, KEY_TOO_LARGE. */
+KV_CHECK Status internal_key(Session *s, Slice key, Slice *out);
+/* What is left of a deadline, ms, at least 1; 0 for none. */
+uint64_t ttl_left(const Session *s, uint64_t expire_ms);
+
+/* ---- counters.c */
+void count_command(int command);
+void count_error(Status code);
+void count_bytes(uint64_t in, uint64_t out);
+KV_CHECK Status counters_emit(Status (*emit)(void *arg, const char *name, uint64_t value), void *arg);
+
+#endif

@@ -1,0 +1,353 @@
+/*
+ * write_run.c - consecutive writes of a drained batch become one log record, one wait, one set of answers.
+ *
+ * Plain writes need nothing but the record's LSN for their answers. Conditional ones look up, at their own
+ * version, what the apply made of them (rule A8); versions from before the insertion on are held meanwhile.
+ */
+#include <stdlib.h>
+
+#include "common/config.h"
+#include "common/kv_assert.h"
+#include "session.h"
+
+/* Header and padding of the record around the run's body. */
+#define RUN_BODY_MAX (KV_RECORD_MAX - WAL_HEADER_SIZE - 8)
+/* An operation grows by its keyspace byte when it enters the run. */
+#define OP_GROWTH 1
+
+Status
+decode_write_prefix(Reader *r, Ack *ack, int *timeout_ms)
+{
+	const uint8_t *p = reader_take(r, PROTO_WRITE_PREFIX);
+	uint32_t ms;
+
+	if (p == NULL || p[0] > ACK_NONE || p[1] != 0 || p[2] != 0 || p[3] != 0)
+		return status_fail(ST_BAD_REQUEST, "bad write prefix: ack is 0, 1 or 2, the next three bytes 0");
+	*ack = (Ack) p[0];
+	ms = get_u32(p + 4);
+	*timeout_ms = ms == 0 || ms > INT32_MAX ? PROTO_DEADLINE_MS : (int) ms;
+	return ST_OK;
+}
+
+/*
+ * An operation's internal key without a copy: the byte before the key is the end of the operation's header, decoded by
+ * now, and becomes the keyspace.
+ */
+static Slice
+internal_key_in_place(Slice key)
+{
+	union { const uint8_t *in; uint8_t *out; } p = { key.data - 1 };
+
+	*p.out = KEYSPACE_USER;
+	return slice_of(p.out, key.len + 1);
+}
+
+/* One operation off the wire; the key becomes internal in place. */
+static Status
+decode_op(Reader *r, OpKind want, Op *op)
+{
+	const uint8_t *p = reader_take(r, PROTO_OP_HEADER);
+
+	if (p == NULL)
+		return status_fail(ST_BAD_REQUEST, "request ends inside an operation");
+	if (p[0] < OP_PUT || p[0] > OP_INCR || (want != 0 && p[0] != want) || p[1] > COND_VALUE || p[3] != 0)
+		return status_fail(ST_BAD_REQUEST, "bad operation: kind %u, condition %u", p[0], p[1]);
+	op->kind = (OpKind) p[0];
+	op->condition = (OpCondition) p[1];
+	op->flags = p[2];
+	if ((op->flags & ~(OP_TTL | OP_KEEP_TTL)) != 0 || op->flags == (OP_TTL | OP_KEEP_TTL) ||
+	    (op->flags != 0 && op->kind == OP_DELETE) || (op->flags == OP_KEEP_TTL && op->kind != OP_PUT))
+		return status_fail(ST_BAD_REQUEST, "bad flags %u of an operation", op->flags);
+	op->ttl_ms = (op->flags & OP_TTL) ? read_u64(r) : 0;
+	if ((op->flags & OP_TTL) && (op->ttl_ms == 0 || op->ttl_ms > PROTO_TTL_MAX))
+		return status_fail(ST_BAD_REQUEST, "a TTL is 1 to 2^53 ms");
+	op->key = read_bytes(r, get_u32(p + 4));
+	if (get_u32(p + 4) == 0 || get_u32(p + 4) > KV_KEY_MAX)
+		return check_key(slice_of(NULL, get_u32(p + 4)));
+	if (get_u32(p + 8) > (uint64_t) config.max_value_size)
+		return status_fail(ST_VALUE_TOO_LARGE, "a value has at most %lld bytes (max_value_size), this one %u",
+		                   (long long) config.max_value_size, get_u32(p + 8));
+	op->value = read_bytes(r, get_u32(p + 8));
+	op->expected = read_bytes(r, get_u32(p + 12));
+	if (!reader_ok(r))
+		return status_fail(ST_BAD_REQUEST, "request ends inside an operation");
+	if ((op->kind == OP_DELETE && op->value.len != 0) || (op->kind == OP_INCR && op->value.len != 8) ||
+	    (op->condition == COND_VERSION && op->expected.len != 8) ||
+	    (op->condition < COND_VERSION && op->expected.len != 0))
+		return status_fail(ST_BAD_REQUEST, "sizes do not fit the kind and condition of an operation");
+	op->key = internal_key_in_place(op->key);
+	return ST_OK;
+}
+
+static bool
+op_is_conditional(const Op *op)
+{
+	return op->condition != COND_NONE || op->kind == OP_INCR;
+}
+
+/* How many operations the payload says it holds. */
+static Status
+decode_count(const Request *r, Reader *reader, uint32_t *count)
+{
+	*count = 1;
+	if (r->header.type != PROTO_BATCH)
+		return ST_OK;
+	*count = read_u32(reader);
+	if (read_u32(reader) != 0 || !reader_ok(reader) || *count == 0)
+		return status_fail(ST_BAD_REQUEST, "a batch begins with its count of operations, at least 1, and four zero bytes");
+	if (*count > KV_BATCH_OPS_MAX)
+		return status_fail(ST_BATCH_TOO_LARGE, "a batch has at most %d operations, this one %u", KV_BATCH_OPS_MAX, *count);
+	return ST_OK;
+}
+
+/* Append the request's operations to the run's body; on failure the run is as before. */
+static Status
+encode_ops(WriteRun *run, const Request *r, Reader *reader, uint32_t count, Pending *p, bool *deletes_only)
+{
+	static const OpKind kinds[PROTO_COMMANDS] = { [PROTO_PUT] = OP_PUT, [PROTO_DELETE] = OP_DELETE, [PROTO_INCR] = OP_INCR };
+	Op op;
+
+	for (uint32_t i = 0; i < count; i++) {
+		KV_TRY(decode_op(reader, kinds[r->header.type], &op));
+		if (i > 0)
+			op.flags |= OP_GROUPED;
+		p->conditional |= op_is_conditional(&op);
+		*deletes_only &= op.kind == OP_DELETE;
+		KV_TRY(op_encode(&run->body, &op));
+	}
+	return reader_left(reader) == 0 ? ST_OK : status_fail(ST_BAD_REQUEST, "bytes left over after the last operation");
+}
+
+static void
+run_reset(WriteRun *run)
+{
+	buf_clear(&run->body);
+	buf_clear(&run->pending);
+	run->ops = 0;
+	run->conditional = false;
+	run->deletes_only = true;
+}
+
+/* Decode the request into the run. *too_full: it does not fit beside what is there. */
+static Status
+add_request(WriteRun *run, const Request *r, bool *too_full)
+{
+	Reader reader = reader_of(r->payload, r->header.length);
+	Pending p = { .id = r->header.id, .command = r->header.type, .first = run->ops, .body_at = run->body.len };
+	bool deletes_only = true;
+	Ack ack;
+	int timeout_ms;
+	Status st;
+
+	*too_full = false;
+	if (r->header.flags != 0 || r->header.status != 0)
+		return status_fail(ST_BAD_REQUEST, "flags and status of a request must be 0");
+	KV_TRY(decode_write_prefix(&reader, &ack, &timeout_ms));
+	KV_TRY(decode_count(r, &reader, &p.count));
+	if (run->ops > 0 && (run->ack != ack || run->ops + p.count > KV_BATCH_OPS_MAX ||
+	                     run->body.len + r->header.length + (size_t) p.count * OP_GROWTH > WRITE_RUN_BYTES)) {
+		*too_full = true;
+		return ST_OK;
+	}
+	st = encode_ops(run, r, &reader, p.count, &p, &deletes_only);
+	if (st == ST_OK && p.conditional && ack != ACK_QUORUM)
+		st = status_fail(ST_BAD_REQUEST, "conditions and increments need ack 0 (quorum)");
+	if (st == ST_OK && run->body.len > RUN_BODY_MAX)
+		st = status_fail(ST_BATCH_TOO_LARGE, "the operations take %zu bytes of log, more than %d", run->body.len,
+		                 (int) RUN_BODY_MAX);
+	if (st == ST_OK)
+		st = buf_append(&run->pending, &p, sizeof p);
+	if (st != ST_OK) {
+		run->body.len = p.body_at;
+		return st;
+	}
+	run->timeout_ms = run->ops == 0 || timeout_ms > run->timeout_ms ? timeout_ms : run->timeout_ms;
+	run->ack = ack;
+	run->ops += p.count;
+	run->conditional |= p.conditional;
+	run->deletes_only = run->deletes_only && deletes_only;
+	return ST_OK;
+}
+
+Status
+write_run_add(Session *s, const Request *r)
+{
+	bool too_full;
+	Status st;
+
+	if (s->run.ops == 0)
+		run_reset(&s->run);
+	st = add_request(&s->run, r, &too_full);
+	if (st == ST_OK && too_full) {
+		KV_TRY(write_run_commit(s));
+		st = add_request(&s->run, r, &too_full);
+	}
+	if (st == ST_OK)
+		return ST_OK;
+	/* Answers keep their order: those before this one first. Keep the detail over the commit. */
+	char detail[STATUS_DETAIL_MAX];
+
+	memcpy(detail, status_detail(), strlen(status_detail()) + 1);
+	KV_TRY(write_run_commit(s));
+	(void) status_fail(st, "%s", detail);
+	return answer_error(s, r, st, 0);
+}
+
+/* ---- answers -------------------------------------------------------------- */
+
+/* Which operation of a group that did not take effect failed first, and why. */
+static Status
+find_reason(const WriteRun *run, const Pending *p, uint64_t version, uint64_t *detail)
+{
+	Reader reader = reader_of(run->body.data + p->body_at, run->body.len - p->body_at);
+	Status reason = ST_CONDITION_FAILED;
+	uint64_t key_version = 0;
+	uint32_t i;
+	Op op;
+
+	for (i = 0; i < p->count; i++) {
+		Status st;
+
+		KV_TRY(op_decode(&reader, &op));
+		kvstore_judge(&op, version, &st, &key_version);
+		if (st != ST_OK) {
+			reason = st;
+			break;
+		}
+	}
+	*detail = p->command == PROTO_BATCH ? (i < p->count ? i : 0) : key_version;
+	return reason;
+}
+
+static const char *
+reason_text(Status st)
+{
+	switch (st) {
+	case ST_NOT_INTEGER:
+		return "the value is not a decimal 64-bit integer";
+	case ST_OUT_OF_RANGE:
+		return "the result would leave the range of 64-bit integers";
+	case ST_NOT_FOUND:
+		return "no such key";
+	default:
+		return "the condition did not hold, nothing was changed";
+	}
+}
+
+/* REQUIRES a read. Answer of one conditional request whose first operation has `version`. */
+static Status
+answer_conditional(Session *s, const Pending *p, uint64_t version)
+{
+	Reader reader = reader_of(s->run.body.data + p->body_at, s->run.body.len - p->body_at);
+	uint8_t payload[16];
+	uint64_t detail = 0;
+	size_t at;
+	Entry e;
+	Op op;
+	Status st;
+
+	KV_TRY(op_decode(&reader, &op));
+	st = kvstore_outcome(op.key, version, &e);
+	if (st == ST_OK) {
+		KV_TRY(answer_begin(s, &at));
+		put_u64(payload, version);
+		if (p->command == PROTO_INCR) {
+			char text[24] = { 0 };
+
+			KV_ASSERT(e.value.len < sizeof text);
+			memcpy(text, e.value.data, e.value.len);
+			put_u64(payload + 8, (uint64_t) strtoll(text, NULL, 10));
+		}
+		KV_TRY(buf_append(&s->out, payload, p->command == PROTO_INCR ? 16 : 8));
+		proto_finish(&s->out, at, p->id, p->command | PROTO_ANSWER, ST_OK);
+		return ST_OK;
+	}
+	if (st == ST_NOT_FOUND) {
+		st = find_reason(&s->run, p, version, &detail);
+		(void) status_fail(st, "%s", reason_text(st));
+	}
+	count_error(st);
+	return proto_error(&s->out, p->id, p->command | PROTO_ANSWER, st, detail, status_detail());
+}
+
+static Status
+answer_plain(Session *s, const Pending *p, uint64_t version)
+{
+	size_t at = s->out.len;
+
+	KV_TRY(buf_reserve(&s->out, PROTO_HEADER_SIZE + 8));
+	put_u64(s->out.data + at + PROTO_HEADER_SIZE, s->run.ack == ACK_QUORUM ? version : 0);
+	s->out.len += PROTO_HEADER_SIZE + 8;
+	proto_finish(&s->out, at, p->id, p->command | PROTO_ANSWER, ST_OK);
+	return ST_OK;
+}
+
+static Status
+answer_run(Session *s, Status st, uint64_t version)
+{
+	const Pending *all = (const Pending *) (const void *) s->run.pending.data;
+	size_t n = s->run.pending.len / sizeof *all;
+	bool read = s->run.conditional && st == ST_OK;
+	Snapshot snapshot;
+	Status result = ST_OK;
+
+	if (read)
+		kvstore_begin_own_read(&snapshot);
+	for (size_t i = 0; i < n && result == ST_OK; i++) {
+		if (st != ST_OK) {
+			count_error(st);
+			result = proto_error(&s->out, all[i].id, all[i].command | PROTO_ANSWER, st, 0, status_detail());
+		} else if (all[i].conditional) {
+			result = answer_conditional(s, &all[i], version + all[i].first);
+		} else {
+			result = answer_plain(s, &all[i], version + all[i].first);
+		}
+	}
+	if (read)
+		kvstore_end_read();
+	return result;
+}
+
+/* Read the keys of conditional operations before they enter the log, so that applying them rarely waits for the disk. */
+static void
+warm_up(const WriteRun *run)
+{
+	Reader reader = reader_of(run->body.data, run->body.len);
+	Snapshot snapshot;
+	Entry e;
+	Op op;
+
+	kvstore_begin_read(&snapshot, 0);
+	while (reader_left(&reader) > 0 && op_decode(&reader, &op) == ST_OK)
+		if (op_is_conditional(&op) && kvstore_get(&snapshot, op.key, &e) == ST_IO_ERROR)
+			break; /* the apply will meet it, and say so */
+	kvstore_end_read();
+}
+
+Status
+write_run_commit(Session *s)
+{
+	uint32_t generation;
+	uint64_t version = 0;
+	Status st;
+
+	if (s->run.ops == 0)
+		return ST_OK;
+	generation = wal_generation();
+	if (s->run.conditional) {
+		warm_up(&s->run);
+		kvstore_hold();
+	}
+	st = kvstore_write(generation, &s->run.body, s->run.ops, s->run.ack, s->run.timeout_ms, s->run.deletes_only, &version);
+	st = answer_run(s, st, version);
+	kvstore_release();
+	run_reset(&s->run);
+	return st;
+}
+
+void
+write_run_free(WriteRun *run)
+{
+	buf_free(&run->body);
+	buf_free(&run->pending);
+}
