@@ -1,0 +1,271 @@
+/*
+ * call.c - one request and its answer, with retries. And the codes, text and small parts of the interface.
+ *
+ * Runs in the client's threads. Rules for what may be sent twice (kv.h, "Trying again"):
+ *  1. A read: always.
+ *  2. A write: only if some of its bytes never reached the kernel, or the server answered that it did not do it.
+ *  3. An answer with type 128 and id 0 refuses the connection, not the request: a write that had left is in doubt.
+ */
+#include <stdlib.h>
+
+#include "libkv_internal.h"
+#include "port/clock.h"
+
+#define IDLE_CHECK_NS 10000000 /* look whether the server has gone before using a connection that rested so long */
+#define BROKEN_MAX 3           /* connections that one request may lose: it may be what kills them */
+#define RETRY_FIRST_MS 5
+#define RETRY_MAX_MS 200
+#define ANSWER_MARGIN_MS 100   /* the server's deadline ends before ours, so that its definite answer still arrives */
+
+#define SAME_NUMBER(name, number, text) _Static_assert((int) KV_##name == (int) ST_##name, "kv.h: KV_" #name);
+STATUS_LIST(SAME_NUMBER)
+#undef SAME_NUMBER
+
+Status
+call_again(kv_client *c)
+{
+	size_t at;
+
+	c->out_sent = 0;
+	buf_clear(&c->out);
+	return proto_begin(&c->out, &at);
+}
+
+Status
+call_begin(kv_client *c)
+{
+	Status st;
+
+	pthread_mutex_lock(&c->lock);
+	c->cancelled = false;
+	if (c->pending_count > 0)
+		st = status_fail(ST_USAGE, "replies are outstanding on this handle: take them with kv_get_reply() first");
+	else
+		st = call_again(c);
+	if (st != ST_OK)
+		pthread_mutex_unlock(&c->lock);
+	return st;
+}
+
+int
+call_end(kv_client *c, Status st)
+{
+	c->out_sent = 0;
+	buf_clear(&c->out);
+	if (c->out.cap > KV_BUFFER_KEEP)
+		buf_free(&c->out);
+	if (c->in_pos == c->in.len && c->in.cap > KV_BUFFER_KEEP) {
+		buf_free(&c->in);
+		c->in_pos = 0;
+	}
+	pthread_mutex_unlock(&c->lock);
+	return st;
+}
+
+Status
+call_error(uint16_t status, Slice payload, uint64_t *detail, Slice *text)
+{
+	Slice t = payload.len > 8 ? slice_of(payload.data + 8, payload.len - 8) : slice_of(NULL, 0);
+
+	if (detail != NULL)
+		*detail = payload.len >= 8 ? get_u64(payload.data) : 0;
+	if (text != NULL)
+		*text = t;
+	if (t.len == 0)
+		return status_fail((Status) status, "%s", status_text(status));
+	return status_fail((Status) status, "%.*s", (int) (t.len < STATUS_DETAIL_MAX ? t.len : STATUS_DETAIL_MAX),
+		(const char *) t.data);
+}
+
+Status
+call_short_answer(kv_client *c, ProtoCommand command)
+{
+	io_close(c);
+	return status_fail(ST_PROTOCOL, "the answer of %s:%u to %s is shorter than it must be", c->at.name, c->at.port,
+		proto_command_name(command));
+}
+
+uint32_t
+call_next_id(kv_client *c)
+{
+	/* 0 marks answers to no request. */
+	c->last_id = c->last_id == UINT32_MAX ? 1 : c->last_id + 1;
+	return c->last_id;
+}
+
+/* Write deadline, id and CRC into the frame and forget what was sent of it. */
+static void
+finish_frame(kv_client *c, const Call *call, uint64_t deadline_ns)
+{
+	int ms = deadline_left_ms(deadline_ns);
+	int margin = ms / 10 < ANSWER_MARGIN_MS ? ms / 10 : ANSWER_MARGIN_MS;
+
+	if (call->deadline_at >= 0)
+		put_u32(c->out.data + PROTO_HEADER_SIZE + call->deadline_at, (uint32_t) (ms - margin > 0 ? ms - margin : 1));
+	c->out_sent = 0;
+	proto_finish(&c->out, 0, call_next_id(c), (uint8_t) call->command, 0);
+}
+
+/* Send and wait for the answer's header. Not OK: the connection is of no more use; it is closed. */
+static Status
+exchange(kv_client *c, const Call *call, uint64_t deadline_ns, ProtoHeader *h, Slice *payload)
+{
+	bool have = false;
+	Status st = ST_OK;
+
+	io_send_some(c);
+	for (;;) {
+		st = io_take_frame(c, h, payload, &have);
+		if (st != ST_OK || have)
+			break;
+		if (c->eof) {
+			st = status_fail(c->broken, "%s", c->broken_text);
+			break;
+		}
+		st = io_step(c, deadline_ns);
+		if (st != ST_OK)
+			break;
+	}
+	if (st == ST_OK && h->id == 0 && h->type == PROTO_ANSWER && h->status != ST_OK)
+		st = call_error(h->status, *payload, NULL, NULL);
+	else if (st == ST_OK && (h->id != c->last_id || h->type != (call->command | PROTO_ANSWER)))
+		st = status_fail(ST_PROTOCOL, "%s:%u gave an answer that belongs to no request", c->at.name, c->at.port);
+	if (st != ST_OK)
+		io_close(c);
+	return st;
+}
+
+/* An answer after which the same request may be asked again, of this or of another server. */
+static bool
+answer_invites_retry(uint16_t status)
+{
+	return status == ST_NOT_LEADER || status == ST_STARTING || status == ST_SHUTTING_DOWN || status == ST_BUSY;
+}
+
+/* What the caller is told after the connection failed with st. */
+static Status
+broken_outcome(const Call *call, bool left, Status st)
+{
+	if (call->write && left)
+		return status_fail(ST_OUTCOME_UNKNOWN, "the connection was lost before the answer came (%s); the %s may or may "
+			"not have happened", status_text(st), proto_command_name(call->command));
+	return st;
+}
+
+/* One try on a connection that stands. *again: a further try is allowed. */
+static Status
+try_once(kv_client *c, Call *call, uint64_t deadline_ns, bool *again)
+{
+	ProtoHeader h;
+	Slice text;
+	Status st;
+	bool left;
+
+	finish_frame(c, call, deadline_ns);
+	st = exchange(c, call, deadline_ns, &h, &call->answer);
+	if (st != ST_OK) {
+		left = io_unsent(c) == 0;
+		*again = !(call->write && left) && st != ST_PROTOCOL && st != ST_TIMEOUT && !c->cancelled;
+		/* Whoever did not answer is not asked first again. */
+		c->host = (c->host + 1) % c->options.host_count;
+		return broken_outcome(call, left, st);
+	}
+	c->used_ns = clock_mono_ns();
+	if (h.status == ST_OK)
+		return ST_OK;
+	st = call_error(h.status, call->answer, &call->detail, &text);
+	*again = answer_invites_retry(h.status);
+	if (h.status == ST_NOT_LEADER) {
+		connect_follow(c, text);
+		(void) call_error(h.status, call->answer, NULL, NULL);
+	}
+	if (*again && h.status != ST_BUSY)
+		io_close(c);
+	return st;
+}
+
+Status
+call_run(kv_client *c, Call *call)
+{
+	uint64_t deadline = deadline_in(call->timeout_ms > 0 ? call->timeout_ms : c->options.timeout_ms);
+	int pause_ms = RETRY_FIRST_MS;
+	int broken = 0;
+
+	if (c->out.len - PROTO_HEADER_SIZE > KV_FRAME_MAX)
+		return status_fail(ST_BATCH_TOO_LARGE, "the request has %zu bytes; at most %d fit", c->out.len - PROTO_HEADER_SIZE,
+			KV_FRAME_MAX);
+	if (c->fd >= 0 && clock_mono_ns() - c->used_ns > IDLE_CHECK_NS && io_is_stale(c))
+		io_close(c);
+	for (;;) {
+		bool again = false;
+		bool follow;
+		Status st;
+
+		KV_TRY(connect_ensure(c, deadline));
+		st = try_once(c, call, deadline, &again);
+		if (st == ST_OK || !again)
+			return st;
+		if (!answer_invites_retry((uint16_t) st) && ++broken == BROKEN_MAX)
+			return st;
+		/* A first hint to the leader is followed at once; a second one may be two servers that point at each other. */
+		follow = st == ST_NOT_LEADER && c->leader.name[0] != '\0' && pause_ms == RETRY_FIRST_MS;
+		if (!follow && !connect_pause(c, pause_ms, deadline))
+			return st;
+		pause_ms = pause_ms * 2 < RETRY_MAX_MS ? pause_ms * 2 : RETRY_MAX_MS;
+	}
+}
+
+Status
+value_set(kv_value *v, Slice s)
+{
+	if (v->capacity < s.len + 1) {
+		void *data = realloc(v->data, s.len + 1);
+
+		if (data == NULL)
+			return status_fail(ST_OUT_OF_MEMORY, "out of memory for a value of %zu bytes", s.len);
+		v->data = data;
+		v->capacity = s.len + 1;
+	}
+	if (s.len > 0)
+		memcpy(v->data, s.data, s.len);
+	((char *) v->data)[s.len] = '\0';
+	v->len = s.len;
+	return ST_OK;
+}
+
+void
+kv_value_free(kv_value *v)
+{
+	free(v->data);
+	*v = (kv_value){ 0 };
+}
+
+const char *
+kv_version(void)
+{
+	return KV_VERSION;
+}
+
+const char *
+kv_error(void)
+{
+	return status_detail();
+}
+
+const char *
+kv_code_name(int code)
+{
+	return status_name(code);
+}
+
+const char *
+kv_code_text(int code)
+{
+	return status_text(code);
+}
+
+kv_bytes
+kv_str(const char *s)
+{
+	return (kv_bytes){ s, s != NULL ? strlen(s) : 0 };
+}
