@@ -292,7 +292,7 @@ evict_batch(Shard *s)
 {
 	LimboBatch b = { 0, NO_FRAME, 0 };
 
-	if (s->nfree + s->limbo_n > RESERVE_BATCHES * s->batch || s->limbo_tail - s->limbo_head == LIMBO_BATCHES)
+	if (frames_ready(s) + s->limbo_n > RESERVE_BATCHES * s->batch || s->limbo_tail - s->limbo_head == LIMBO_BATCHES)
 		return;
 	while (b.n < s->batch) {
 		uint32_t i = clock_pick(s);
@@ -325,11 +325,11 @@ frame_take(Shard *s)
 {
 	uint32_t f;
 
-	if (s->fresh < s->nframes)
-		return s->fresh++;
-	if (s->nfree <= s->batch)
+	if (frames_ready(s) <= s->batch)
 		limbo_reclaim(s);
 	evict_batch(s);
+	if (s->fresh < s->nframes)
+		return s->fresh++;
 	f = s->free_first;
 	if (f != NO_FRAME) {
 		s->free_first = s->frames[f].next;

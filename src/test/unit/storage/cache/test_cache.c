@@ -1,0 +1,354 @@
+/*
+ * test_cache.c - the block cache: what it promises about sizes, replacement, pins, and racing processes.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "common/hash.h"
+#include "common/prng.h"
+#include "ipc/epoch.h"
+#include "ipc/lwlock.h"
+#include "ipc/procslot.h"
+#include "port/proc.h"
+#include "storage/cache.h"
+
+#define SLOTS (PROC_BACKEND + 5) /* this process and four more */
+#define CACHE_SLACK 64 /* the test's own alignment, for the canary after the cache */
+
+static uint8_t *shm;
+static size_t shm_bytes, cache_bytes;
+
+static size_t
+round64(size_t n)
+{
+	return (n + 63) & ~(size_t) 63;
+}
+
+static void
+start(size_t bytes)
+{
+	size_t slots = round64(procslot_shmem_size(SLOTS)), epochs = round64(epoch_shmem_size()),
+	       locks = round64(lwlock_shmem_size());
+
+	cache_bytes = bytes;
+	shm_bytes = slots + epochs + locks + round64(cache_shmem_size(bytes)) + CACHE_SLACK;
+	assert_int_equal(proc_shm_map(shm_bytes, (void **) &shm), ST_OK);
+	procslot_shmem_init(shm, SLOTS);
+	epoch_shmem_init(shm + slots);
+	lwlock_shmem_init(shm + slots + epochs);
+	cache_shmem_init(shm + slots + epochs + locks, bytes);
+	memset(shm + shm_bytes - CACHE_SLACK, 0xa5, CACHE_SLACK);
+	procslot_attach(PROC_BACKEND, PROC_BACKEND);
+}
+
+static void
+stop(void)
+{
+	for (size_t i = shm_bytes - CACHE_SLACK; i < shm_bytes; i++)
+		assert_int_equal(shm[i], 0xa5); /* nothing beyond its bytes */
+	procslot_detach();
+	proc_shm_unmap(shm, shm_bytes);
+}
+
+/* A block that says what it is: its first 16 bytes and all others follow from (file, offset). */
+static Slice
+block_for(uint64_t file, uint64_t offset, uint8_t buf[CACHE_BLOCK_MAX])
+{
+	size_t len = 64 + hash_mix(file ^ offset << 7) % (CACHE_BLOCK_MAX - 63);
+	uint64_t x = hash_mix(file * 31 + offset);
+
+	memset(buf, (int) (x & 0xff), len);
+	memcpy(buf, &file, 8);
+	memcpy(buf + 8, &offset, 8);
+	return slice_of(buf, len);
+}
+
+static bool
+is_block(Slice got, uint64_t file, uint64_t offset)
+{
+	uint8_t buf[CACHE_BLOCK_MAX];
+
+	return slice_eq(got, block_for(file, offset, buf));
+}
+
+static bool
+insert(uint64_t file, uint64_t offset, bool low)
+{
+	uint8_t buf[CACHE_BLOCK_MAX];
+	Slice out;
+	bool done = cache_insert(file, offset, block_for(file, offset, buf), low, &out);
+
+	if (done)
+		assert_true(is_block(out, file, offset) && out.data != buf);
+	return done;
+}
+
+static bool
+lookup(uint64_t file, uint64_t offset)
+{
+	Slice out;
+	bool found = cache_lookup(file, offset, &out);
+
+	if (found)
+		assert_true(is_block(out, file, offset));
+	return found;
+}
+
+static uint64_t
+frames_total(void)
+{
+	CacheStats s;
+
+	cache_stats(&s);
+	return s.frames_total;
+}
+
+static void
+test_block_sizes(void **state)
+{
+	uint8_t buf[CACHE_BLOCK_MAX + 1];
+	size_t sizes[] = { 0, 1, CACHE_BLOCK_MAX - 1, CACHE_BLOCK_MAX, CACHE_BLOCK_MAX + 1 };
+	CacheStats s;
+	Slice out;
+
+	(void) state;
+	start(CACHE_BYTES_MIN);
+	epoch_pin(0);
+	for (size_t i = 0; i < 5; i++) {
+		bool fits = sizes[i] <= CACHE_BLOCK_MAX;
+
+		memset(buf, (int) i + 1, sizeof(buf));
+		assert_false(cache_lookup(1, i, &out));
+		assert_int_equal(cache_insert(1, i, slice_of(buf, sizes[i]), false, &out), fits);
+		assert_int_equal(cache_lookup(1, i, &out), fits);
+		if (fits)
+			assert_true(slice_eq(out, slice_of(buf, sizes[i])));
+	}
+	cache_stats(&s);
+	assert_int_equal(s.bypassed, 1);
+	assert_int_equal(s.inserts, 4);
+	assert_int_equal(s.frames_used, 4);
+	assert_int_equal(s.hits, 4);
+	assert_int_equal(s.misses, 6);
+	epoch_unpin();
+	stop();
+}
+
+/* The bytes given hold everything; few of them are lost to index and headers. */
+static void
+test_memory_sizes(void **state)
+{
+	size_t sizes[] = { CACHE_BYTES_MIN, CACHE_BYTES_MIN + 1, 3000001, 8 << 20, (64 << 20) - 1 };
+
+	(void) state;
+	for (size_t i = 0; i < 5; i++) {
+		uint64_t frames;
+
+		start(sizes[i]);
+		frames = frames_total();
+		assert_true(frames * CACHE_BLOCK_MAX <= sizes[i]);
+		assert_true(frames * CACHE_BLOCK_MAX >= sizes[i] / 100 * 94);
+		for (uint64_t n = 0; n < frames * 2; n++) {
+			epoch_pin(0);
+			assert_true(insert(n / 1000, n, n % 2 == 0));
+			epoch_unpin();
+		}
+		stop();
+	}
+}
+
+static void
+test_insert_twice(void **state)
+{
+	Slice first, second;
+	uint8_t a[CACHE_BLOCK_MAX];
+	CacheStats s;
+
+	(void) state;
+	start(CACHE_BYTES_MIN);
+	epoch_pin(0);
+	assert_true(cache_insert(7, 8, block_for(7, 8, a), false, &first));
+	assert_true(cache_insert(7, 8, block_for(7, 8, a), false, &second));
+	assert_ptr_equal(first.data, second.data);
+	cache_stats(&s);
+	assert_int_equal(s.inserts, 1);
+	epoch_unpin();
+	stop();
+}
+
+/* Blocks that are asked for again and again stay while scans pass through. */
+static void
+test_replacement(void **state)
+{
+	uint64_t hot, lost = 0;
+
+	(void) state;
+	start(4 * CACHE_BYTES_MIN);
+	hot = frames_total() / 2;
+	for (uint64_t i = 0; i < hot; i++) {
+		epoch_pin(0);
+		assert_true(insert(1, i, false));
+		epoch_unpin();
+	}
+	for (uint64_t n = 0; n < hot * 20; n++) {
+		epoch_pin(0);
+		(void) insert(2, n, true);
+		for (uint64_t i = n * 4; i < n * 4 + 4; i++) { /* each hot block four times per turn of the clock */
+			if (!lookup(1, i % hot)) {
+				lost++;
+				(void) insert(1, i % hot, false);
+			}
+		}
+		epoch_unpin();
+	}
+	assert_true(lost < hot / 20);
+	stop();
+}
+
+/* What one pin saw never changes under it; when all that is free is used up, inserts are refused. */
+static void
+test_pin_protects(void **state)
+{
+	uint64_t total, refused = 0;
+	Slice *seen;
+
+	(void) state;
+	start(CACHE_BYTES_MIN);
+	total = frames_total();
+	seen = calloc(total * 4, sizeof(*seen));
+	epoch_pin(0);
+	for (uint64_t i = 0; i < total * 4; i++) {
+		uint8_t buf[CACHE_BLOCK_MAX];
+
+		if (!cache_insert(3, i, block_for(3, i, buf), false, &seen[i])) {
+			seen[i].data = NULL;
+			refused++;
+		}
+	}
+	for (uint64_t i = 0; i < total * 4; i++)
+		if (seen[i].data != NULL)
+			assert_true(is_block(seen[i], 3, i));
+	/* no frame was used twice, and the long pin did not empty the cache */
+	assert_true(refused >= total * 3);
+	assert_true(refused < total * 3 + total / 4);
+	epoch_unpin();
+	epoch_pin(0);
+	assert_true(insert(4, 1, false) && lookup(4, 1));
+	epoch_unpin();
+	free(seen);
+	stop();
+}
+
+/* Insert and evict for long, a model of what was ever inserted beside it: found blocks are right. */
+static void
+test_random(void **state)
+{
+	Prng g;
+	uint64_t hits = 0;
+
+	(void) state;
+	print_message("seed 42\n");
+	prng_seed(&g, 42);
+	start(CACHE_BYTES_MIN);
+	for (int i = 0; i < 100000; i++) {
+		uint64_t file = prng_below(&g, 4), offset = prng_below(&g, 200);
+
+		epoch_pin(0);
+		if (lookup(file, offset))
+			hits++;
+		else
+			(void) insert(file, offset, prng_below(&g, 2) == 0);
+		assert_false(lookup(file + 10, offset));
+		epoch_unpin();
+	}
+	assert_true(hits > 20000);
+	stop();
+}
+
+/* One process of the stress: keep looking at blocks for the whole pin. */
+static void
+stress(int slot, uint64_t seed)
+{
+	Prng g;
+
+	my_slot = NULL;
+	my_slot_no = -1;
+	procslot_attach(slot, PROC_BACKEND);
+	prng_seed(&g, seed);
+	for (int round = 0; round < 3000; round++) {
+		Slice held[16];
+		uint64_t which[16];
+		int n = 1 + (int) prng_below(&g, 16);
+
+		epoch_pin(0);
+		for (int i = 0; i < n; i++) {
+			uint8_t buf[CACHE_BLOCK_MAX];
+
+			which[i] = prng_below(&g, 600);
+			if (!cache_lookup(which[i] % 3, which[i], &held[i]) &&
+				!cache_insert(which[i] % 3, which[i], block_for(which[i] % 3, which[i], buf), false, &held[i]))
+				held[i].data = NULL;
+			if (held[i].data != NULL && !is_block(held[i], which[i] % 3, which[i]))
+				_exit(10);
+		}
+		for (int i = 0; i < n; i++)
+			if (held[i].data != NULL && !is_block(held[i], which[i] % 3, which[i]))
+				_exit(11);
+		epoch_unpin();
+	}
+	procslot_detach();
+	_exit(0);
+}
+
+static void
+test_processes(void **state)
+{
+	CacheStats s;
+	pid_t pids[4];
+
+	(void) state;
+	start(CACHE_BYTES_MIN);
+	for (int i = 0; i < 4; i++) {
+		pids[i] = fork();
+		assert_true(pids[i] >= 0);
+		if (pids[i] == 0)
+			stress(PROC_BACKEND + 1 + i, 100 + (uint64_t) i);
+	}
+	for (int i = 0; i < 4; i++) {
+		int status;
+
+		assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+		assert_int_equal(status, 0);
+	}
+	cache_stats(&s);
+	assert_true(s.evictions > 1000 && s.hits > 1000);
+	print_message("hits %llu inserts %llu evictions %llu bypassed %llu\n", (unsigned long long) s.hits,
+	              (unsigned long long) s.inserts, (unsigned long long) s.evictions, (unsigned long long) s.bypassed);
+	stop();
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_block_sizes),
+		cmocka_unit_test(test_memory_sizes),
+		cmocka_unit_test(test_insert_twice),
+		cmocka_unit_test(test_replacement),
+		cmocka_unit_test(test_pin_protects),
+		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_processes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
