@@ -214,7 +214,8 @@ numbers_too_large_are_out_of_range(void **state)
 	assert_string_equal(status_detail(), "9999999TB is out of range for \"wal_keep\": allowed are 0 to 1TB");
 	assert_int_equal(config_check("wal_keep", "99999999999999999999999"), ST_BAD_SETTING);
 	assert_non_null(strstr(status_detail(), "is out of range"));
-	assert_int_equal(config_check("wal_keep", "18446744073709551616"), ST_BAD_SETTING); /* 2^64 is not 0 */
+	assert_int_equal(config_check("wal_keep", "17179869184TB"), ST_BAD_SETTING); /* 2^74 is not 0 */
+	assert_int_equal(config_check("wal_keep", "18446744073709551616"), ST_BAD_SETTING);
 	assert_int_equal(config_check("port", "-1"), ST_BAD_SETTING);
 	assert_string_equal(status_detail(), "-1 is out of range for \"port\": allowed are 0 to 65535");
 }

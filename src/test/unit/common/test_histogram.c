@@ -88,6 +88,12 @@ quantiles_by_rank(void **state)
 	assert_true(h.count == 100);
 	assert_true(h.sum == 2 * 1275);
 	assert_true(h.min == 1);
+	/* Half of three is two of them. */
+	histogram_init(&h);
+	for (uint64_t v = 1; v <= 3; v++)
+		histogram_add(&h, v);
+	assert_true(histogram_quantile(&h, 0.5) == 2);
+	assert_true(histogram_quantile(&h, 0.99) == 3);
 }
 
 static void

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "port/clock.h"
 #include "port/fs.h"
 #include "port/proc.h"
 
@@ -217,6 +218,7 @@ children_die_with_their_parent(void **state)
 	int ends[2];
 	char ready;
 	pid_t parent;
+	uint64_t start = clock_mono_ns();
 
 	(void) state;
 	assert_int_equal(pipe(ends), 0);
@@ -242,6 +244,7 @@ children_die_with_their_parent(void **state)
 	assert_int_equal(waitpid(parent, NULL, 0), parent);
 	assert_int_equal(read(ends[0], &ready, 1), 0); /* end of file: nobody holds the pipe any more */
 	close(ends[0]);
+	assert_true(clock_mono_ns() - start < UINT64_C(50) * 1000000000); /* not by the alarm */
 }
 
 static void
