@@ -283,6 +283,13 @@ clock_pick(Shard *s)
 	return NO_FRAME;
 }
 
+/* Frames that can be taken now. */
+static uint32_t
+frames_ready(const Shard *s)
+{
+	return s->nfree + (s->nframes - s->fresh);
+}
+
 /*
  * Take one batch out of the index into limbo, unless enough is free or on its way: a pin that stays long must
  * not empty the cache. It makes inserts fail instead.
@@ -292,7 +299,8 @@ evict_batch(Shard *s)
 {
 	LimboBatch b = { 0, NO_FRAME, 0 };
 
-	if (frames_ready(s) + s->limbo_n > RESERVE_BATCHES * s->batch || s->limbo_tail - s->limbo_head == LIMBO_BATCHES)
+	if (frames_ready(s) + s->limbo_n > RESERVE_BATCHES * s->batch ||
+		s->limbo_tail - s->limbo_head == LIMBO_BATCHES)
 		return;
 	while (b.n < s->batch) {
 		uint32_t i = clock_pick(s);
