@@ -21,7 +21,7 @@ on_signal(int signo)
 {
 	if (signo == SIGQUIT)
 		child_exit(EXIT_QUIT);
-	if (signo == SIGTERM)
+	if (signo == SIGTERM || signo == SIGUSR2)
 		child_stop = 1;
 	if (signo == SIGHUP)
 		child_reload = 1;
@@ -30,13 +30,15 @@ on_signal(int signo)
 }
 
 void
-childsig_setup(int death_fd, int report_fd)
+childsig_setup(int death_fd, int report_fd, int stop_signal)
 {
 	death_pipe = death_fd;
 	report_pipe = report_fd;
 	child_stop = 0;
 	child_reload = 0;
-	proc_signal(SIGTERM, on_signal);
+	proc_signal(SIGTERM, SIG_IGN);
+	proc_signal(SIGUSR2, SIG_IGN);
+	proc_signal(stop_signal, on_signal);
 	proc_signal(SIGHUP, on_signal);
 	proc_signal(SIGQUIT, on_signal);
 	proc_signal(SIGUSR1, on_signal);

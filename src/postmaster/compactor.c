@@ -2,8 +2,8 @@
  * compactor.c - the compaction worker: writes full memtables to tables, merges tables.
  *
  * Work is kvstore_compactor_step()'s. A step may be a compaction of many seconds, and no step leaves anything on
- * disk that the next start would not clean up; so SIGTERM ends the process at once, unless it is inside a
- * critical section, where it goes on to the next SIGTERM.
+ * disk that the next start would not clean up; so the stop signal ends the process at once, unless it is inside a
+ * critical section, where it goes on to the next one.
  */
 #include <signal.h>
 
@@ -26,7 +26,7 @@ step(uint64_t *nap_us)
 }
 
 static void
-on_term(int signo)
+on_stop(int signo)
 {
 	(void) signo;
 	if (my_slot_no < 0 || !procslot_was_critical(my_slot_no))
@@ -37,7 +37,7 @@ on_term(int signo)
 void
 compactor_main(void)
 {
-	proc_signal(SIGTERM, on_term);
+	proc_signal(CHILDSIG_STOP_WORKER, on_stop);
 	if (kvstore_compactor_open() != ST_OK)
 		worker_failed("opening the manifest for writing");
 	worker_loop("compaction", step);

@@ -68,7 +68,8 @@ run_child(ProcKind kind, int slot, int client_fd, void (*in_child)(void), pid_t 
 	lock_close_in_child(k->attaches);
 	elog_process(k->name);
 	proc_title(k->name);
-	childsig_setup(launch_pipes.death[0], launch_pipes.report[1]);
+	childsig_setup(launch_pipes.death[0], launch_pipes.report[1],
+	               kind == PROC_BACKEND ? CHILDSIG_STOP_BACKEND : CHILDSIG_STOP_WORKER);
 	if (k->attaches)
 		procslot_attach(slot, kind);
 	child_unblock_signals();

@@ -3,7 +3,8 @@
  *
  * Postmaster only. Text, one item a line, replaced as a whole:
  *   1 process id   2 port   3 start, ms since 1970   4 data directory   5 starting | ready | stopping
- * It is no lock (that is kvd.lock): after a kill -9 it stays and is stale.
+ * It is no lock (that is kvd.lock): after a kill -9 it stays and is stale. Nor is it synced: after a power failure
+ * there is no server that it could speak of.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,17 +14,27 @@
 #include "port/fs.h"
 #include "postmaster_internal.h"
 
+#define PIDFILE_TMP PIDFILE ".tmp"
 #define PIDFILE_MAX 4608 /* a path and a few numbers */
 
 Status
 pidfile_write(const char *dir, uint64_t started_ms, int port, const char *state)
 {
 	char text[PIDFILE_MAX];
+	Status st, closed;
+	int fd;
 	int n = snprintf(text, sizeof text, "%ld\n%d\n%" PRIu64 "\n%s\n%s\n", (long) child_self(), port, started_ms, dir, state);
 
 	if (n < 0 || (size_t) n >= sizeof text)
 		return status_fail(ST_INTERNAL, "the name of the data directory is too long");
-	return fs_replace_file(PIDFILE, text, (size_t) n);
+	KV_TRY(fs_open(PIDFILE_TMP, FS_CREATE, &fd));
+	st = fs_truncate(fd, 0);
+	if (st == ST_OK)
+		st = fs_pwrite(fd, text, (size_t) n, 0);
+	closed = fs_close(fd);
+	KV_TRY(st);
+	KV_TRY(closed);
+	return fs_rename(PIDFILE_TMP, PIDFILE);
 }
 
 void

@@ -52,7 +52,7 @@ typedef struct PmState {
 	PmPhase phase;
 	int alive[PM_KINDS];      /* children by kind */
 	uint64_t since_ms;        /* when the phase began */
-	uint64_t nudged_ms;       /* when SIGTERM was last repeated */
+	uint64_t nudged_ms;       /* when the stop signal was last sent */
 	bool killed;              /* KILLING: SIGKILL was sent */
 	bool restart;             /* KILLING: start anew when all are gone */
 	int exit_code;            /* of the postmaster */
@@ -62,7 +62,7 @@ typedef struct PmState {
 /* Masks of PM_BIT(kind). */
 typedef struct PmActions {
 	unsigned launch;          /* auxiliary children to fork */
-	unsigned term, quit, kill;/* children to signal: SIGTERM, SIGQUIT, SIGKILL */
+	unsigned term, quit, kill;/* children to end: the stop signal of their kind, SIGQUIT, SIGKILL */
 	bool fresh;               /* make fresh shared memory, then send PM_EV_BEGIN */
 	bool ready;               /* the node has just become ready */
 	bool exit;                /* end with exit_code */
@@ -70,7 +70,7 @@ typedef struct PmActions {
 	const char *why;          /* for the log; NULL nothing to say */
 } PmActions;
 
-#define PM_NUDGE_MS 200          /* SIGTERM is repeated this often: it may hit between a check and a blocking call */
+#define PM_NUDGE_MS 200          /* the stop signal is repeated this often: it may hit between a check and a blocking call */
 #define PM_QUIT_GRACE_MS 100     /* SIGQUIT, then SIGKILL: a restart has to fit into a second */
 #define PM_BACKEND_GRACE_MS 5000 /* fast stop: a backend that does not end (a client that takes nothing) is killed */
 #define PM_FAILED_STARTS_MAX 5   /* children killed during so many starts in a row: give up */

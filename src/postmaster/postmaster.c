@@ -27,7 +27,7 @@
 #include "port/proc.h"
 #include "postmaster_internal.h"
 
-#define TICK_MS 1000     /* looking for stuck processes */
+#define TICK_MS 1000     /* looking for stuck processes; more often if stuck_timeout is short */
 #define BUSY_TICK_MS 20  /* while children are being ended */
 #define POLL_FDS 128     /* signal pipe, report pipe, listeners, refused clients */
 #define STUCK_LOOKS 3    /* a clock that jumped over a suspend makes everybody look stuck once */
@@ -158,7 +158,8 @@ step(PmEvent e)
 	if (a.quit != 0)
 		run_began_ms = e.now_ms;
 	signal_kinds(a.quit, SIGQUIT);
-	signal_kinds(a.term, SIGTERM);
+	signal_kinds(a.term & PM_BIT(PROC_BACKEND), CHILDSIG_STOP_BACKEND);
+	signal_kinds(a.term & ~PM_BIT(PROC_BACKEND), CHILDSIG_STOP_WORKER);
 	signal_kinds(a.kill, SIGKILL);
 	if (a.ready)
 		announce_ready();
@@ -372,12 +373,13 @@ static void
 turn(void)
 {
 	static uint64_t looked_ms;
+	int look_ms = config.stuck_timeout / (STUCK_LOOKS + 1) < TICK_MS ? (int) config.stuck_timeout / (STUCK_LOOKS + 1) : TICK_MS;
 	int fds[POLL_FDS] = { signal_pipe[0], launch_pipes.report[0] };
 	bool ready[POLL_FDS];
 	int n = 2 + clients_poll_fds(fds + 2, POLL_FDS - 2);
 	bool quiet = state.phase == PM_STARTING || state.phase == PM_RUNNING || state.phase == PM_SMART;
 
-	child_poll(fds, ready, n, clients_timeout(quiet ? TICK_MS : BUSY_TICK_MS));
+	child_poll(fds, ready, n, clients_timeout(quiet ? look_ms : BUSY_TICK_MS));
 	handle_signals();
 	/* Reports first: who died after its report did its work. */
 	handle_reports();
@@ -387,7 +389,7 @@ turn(void)
 	clients_ready(fds + 2, ready + 2, n - 2);
 	clients_tick();
 	step((PmEvent){ .event = PM_EV_TICK });
-	if (now_ms() - looked_ms >= TICK_MS || (uint64_t) config.stuck_timeout / 4 <= now_ms() - looked_ms) {
+	if (now_ms() - looked_ms >= (uint64_t) look_ms) {
 		looked_ms = now_ms();
 		kill_stuck();
 	}

@@ -53,7 +53,7 @@ KV_CHECK Status launch_child(ProcKind kind, int slot, int client_fd, void (*in_c
 
 /* ---- worker.c: the loop all auxiliary children share */
 /*
- * Step and sleep on the slot until SIGTERM. The step sets *nap_us: 0 there is more to do now. A failed step: NO_SPACE,
+ * Step and sleep on the slot until the stop signal. The step sets *nap_us: 0 there is more to do now. A failed step: NO_SPACE,
  * OUT_OF_MEMORY and BUSY are tried again after a second, everything else stops the node. `what` is for messages.
  */
 void worker_loop(const char *what, Status (*step)(uint64_t *nap_us));
