@@ -159,7 +159,8 @@ Status
 child_enter_dir(const char *dir, char *abs, size_t size)
 {
 	if (chdir(dir) != 0)
-		return status_fail_errno(errno == ENOENT ? ST_NOT_FOUND : ST_IO_ERROR, "cannot enter the data directory \"%s\"", dir);
+		return status_fail_errno(errno == ENOENT ? ST_NOT_FOUND : ST_IO_ERROR,
+			"cannot enter the data directory \"%s\"", dir);
 	if (getcwd(abs, size) == NULL)
 		return status_fail_errno(ST_IO_ERROR, "cannot name the data directory \"%s\"", dir);
 	return ST_OK;

@@ -14,7 +14,10 @@
 /* ---- processes */
 pid_t child_self(void);
 pid_t child_parent(void);
-/* fork() with all signals blocked: the parent gets its mask back at once, the child calls child_unblock_signals(). -1: errno in detail. */
+/*
+ * fork() with all signals blocked: the parent gets its mask back at once, the child calls
+ * child_unblock_signals(). A failure has the reason in its detail.
+ */
 KV_CHECK Status child_fork(pid_t *pid);
 void child_unblock_signals(void);
 typedef struct ChildEnd {
