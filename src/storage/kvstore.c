@@ -4,7 +4,6 @@
  * Set-up is run by the postmaster before it forks, opening and replay by the replay process. While the log is
  * replayed the compaction worker already writes full memtables out.
  */
-#include "common/elog.h"
 #include "common/kv_assert.h"
 #include "ipc/epoch.h"
 #include "ipc/lwlock.h"
@@ -150,10 +149,6 @@ kvstore_replay(void)
 	KV_TRY(replay_log(from, r->end));
 	wal_release_ring(r->end);
 	atomic_store(&kvs->history_floor, r->end);
-	if (r->torn_bytes > 0)
-		elog(LOG_LEVEL_LOG, "cut a torn tail of %llu bytes off the log, never acknowledged",
-		     (unsigned long long) r->torn_bytes);
-	elog(LOG_LEVEL_LOG, "log replayed from %llu to %llu", (unsigned long long) from, (unsigned long long) r->end);
 	return ST_OK;
 }
 
