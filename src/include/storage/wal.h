@@ -116,7 +116,8 @@ uint32_t wal_generation(void);
 static inline bool wal_generation_open(uint32_t g) { return (g & 1) != 0; }
 /*
  * Closed -> a new term: put its TERM record (naming the previous term) at the end of the log, flush it.
- * REQUIRES closed gate, term > last term.
+ * REQUIRES closed gate, term > last term, and a term that was never used before (vote file): a tail that was cut may
+ * have had it, and its records would be taken for this term's (L1). NO_SPACE: nothing was put.
  */
 KV_CHECK Status wal_begin_term(uint64_t term, uint64_t log_time, Lsn *end);
 /* Term of the newest TERM record: the one that inserts carry while the gate is open. */

@@ -182,7 +182,8 @@ typedef struct WalScan {
 	size_t len;         /* bytes in buf */
 	int fd;             /* -1: none */
 	uint64_t segment;   /* of fd */
-	const char *why;    /* after NOT_FOUND: what is wrong at pos; NULL: nothing was there */
+	const char *why;    /* after NOT_FOUND: what is wrong, */
+	Lsn bad;            /* and where: pos, or where the bytes end */
 	uint64_t torn;      /* after NOT_FOUND: size of the record that was begun at pos; 0: none was */
 } WalScan;
 KV_CHECK Status wal_scan_open(WalScan *s, Lsn from, Lsn until, uint64_t term);

@@ -68,7 +68,7 @@ scan_all(WalScan *scan, Lsn mark, Tail *tail, WalRecovery *out)
 			return ST_OK;
 		KV_TRY(s);
 		if (r.header.lsn < mark && r.end > mark) {
-			scan->pos = r.header.lsn;
+			scan->pos = scan->bad = r.header.lsn;
 			scan->why = "the durable mark is no record boundary";
 			return wal_scan_corrupt(scan, "\"" WAL_MARK_FILE "\" belongs to another log: restore both");
 		}

@@ -6,7 +6,7 @@
  * Why bytes that were left behind a cut, or in a recycled segment, are never taken for the log's continuation:
  *	- recycled: a record in it carries the position it was written for, which is lower (numbers only rise)
  *	- behind a cut at p, at their own positions: the first new record at p starts a new term (every start of a node
- *	  alone and every new leader begins with a TERM record). If the new records happen to end where an old record
+ *	  alone and every new leader begins with a TERM record, of a term that was never used: the vote file). If the new records happen to end where an old record
  *	  begins, that one has an older term than the record before it: no term changes without a TERM record, and
  *	  an old TERM record names another term as its predecessor than the one it would now follow (rule L1).
  */
@@ -44,10 +44,9 @@ wal_scan_corrupt(const WalScan *s, const char *advice)
 {
 	char name[WAL_NAME_SIZE];
 
-	wal_segment_name(wal_segment_of(s->pos), name);
-	return status_fail(ST_CORRUPT, "log file \"%s\" is damaged at offset %llu (position %llu): %s; %s", name,
-		(unsigned long long) (s->pos % wal_sh->segment_size), (unsigned long long) s->pos,
-		s->why != NULL ? s->why : "no record", advice);
+	wal_segment_name(wal_segment_of(s->bad), name);
+	return status_fail(ST_CORRUPT, "log file \"%s\" is damaged at offset %llu (record at position %llu): %s; %s", name,
+		(unsigned long long) (s->bad % wal_sh->segment_size), (unsigned long long) s->pos, s->why, advice);
 }
 
 /* Up to `want` bytes of the stream at `at`, from one file. *got 0: there is no file, or it ends before. */
@@ -125,7 +124,18 @@ static Status
 no_record(WalScan *s, const char *why)
 {
 	s->why = why;
+	s->bad = s->pos;
 	return status_fail(ST_NOT_FOUND, "no log record at position %llu", (unsigned long long) s->pos);
+}
+
+/* The bytes end before the record does. */
+static Status
+cut_short(WalScan *s)
+{
+	Status st = no_record(s, "the file is missing or ends here");
+
+	s->bad = s->at + s->len;
+	return st;
 }
 
 Status
@@ -137,7 +147,7 @@ wal_scan_next(WalScan *s, WalRecord *out, Slice *raw)
 	s->torn = 0;
 	KV_TRY(fill(s, WAL_HEADER_SIZE));
 	if (have(s) < WAL_HEADER_SIZE)
-		return no_record(s, have(s) == 0 ? "the file is missing or ends here" : "the file ends within a record");
+		return cut_short(s);
 	wal_header_decode(s->buf + (s->pos - s->at), &out->header);
 	why = wal_header_check(&out->header, s->pos, s->term, wal_sh->record_max);
 	if (out->header.lsn == s->pos && out->header.length >= WAL_HEADER_SIZE && out->header.length <= wal_sh->record_max)
@@ -147,7 +157,7 @@ wal_scan_next(WalScan *s, WalRecord *out, Slice *raw)
 	size = wal_record_size(out->header.length - WAL_HEADER_SIZE);
 	KV_TRY(fill(s, (size_t) size));
 	if (have(s) < size)
-		return no_record(s, "the file ends within a record");
+		return cut_short(s);
 	*raw = slice_of(s->buf + (s->pos - s->at), (size_t) size);
 	why = wal_record_check(raw->data, &out->header, s->term, wal_sh->crc_seed);
 	if (why != NULL)
