@@ -50,8 +50,10 @@ Status
 block_load(const TableInfo *t, BlockHandle h, BlockUse use, Buf *own, Slice *out)
 {
 	if (use != BLOCK_PAST && h.size <= CACHE_BLOCK_MAX && cache_lookup(t->number, h.offset, out)) {
-		if (out->len == h.size)
+		if (out->len == h.size) {
+			out->len = h.size; /* known before the frame's header is loaded: decoding need not wait for it */
 			return ST_OK;
+		}
 		return block_damaged(t, h.offset, "its size differs from the index");
 	}
 	KV_TRY(block_read(t, h, own));

@@ -159,8 +159,10 @@ data_flush(TableBuilder *b, const Entry *next)
 	} else
 		KV_TRY(index_separator(last, next->key, &b->separator));
 	data_builder_reset(&b->data);
-	if (b->data.content.cap > WRITE_BYTES) /* was a huge entry */
+	if (b->data.content.cap > WRITE_BYTES) { /* was a huge entry */
 		buf_free(&b->data.content);
+		buf_free(&b->data.values);
+	}
 	return index_put(b, 0, slice_buf(&b->separator), version, h);
 }
 
@@ -344,7 +346,7 @@ table_builder_add(TableBuilder *b, const Entry *e)
 uint64_t
 table_builder_bytes(const TableBuilder *b)
 {
-	return b->written + b->out.len + b->data.content.len;
+	return b->written + b->out.len + b->data.content.len + b->data.values.len;
 }
 
 uint64_t

@@ -6,14 +6,9 @@
 
 #include "sstable_internal.h"
 
-typedef struct DataView {
-	const uint8_t *base, *limit;   /* entries; restart offsets follow */
-	uint32_t nrestarts;
-} DataView;
-
 typedef struct EntryView {
 	const uint8_t *version_at;     /* version and expire lie in [version_at, delta) */
-	const uint8_t *delta, *value;
+	const uint8_t *delta, *next;   /* unshared key bytes; the following entry */
 	uint32_t shared, unshared, value_len;
 	uint8_t flags;
 } EntryView;
@@ -21,24 +16,34 @@ typedef struct EntryView {
 static inline bool
 data_view(DataView *v, Slice block)
 {
-	size_t tail;
+	const uint8_t *tail = block.data + block.len - DATA_TAIL;
+	size_t entries, rest;
 
-	if (block.len < 2 || block.len > BLOCK_BYTES_MAX)
+	if (block.len < DATA_TAIL || block.len > BLOCK_BYTES_MAX)
 		return false;
-	v->nrestarts = get_u16(block.data + block.len - 2);
-	tail = 2 + 2 * (size_t) v->nrestarts;
-	if (v->nrestarts == 0 || block.len <= tail)
+	entries = get_u32(tail);
+	v->nrestarts = get_u16(tail + 4);
+	rest = block.len - DATA_TAIL;
+	if (v->nrestarts == 0 || rest < (size_t) v->nrestarts * RESTART_BYTES)
+		return false;
+	rest -= (size_t) v->nrestarts * RESTART_BYTES;
+	if (entries == 0 || entries > rest)
 		return false;
 	v->base = block.data;
-	v->limit = block.data + (block.len - tail);
+	v->limit = block.data + entries;
+	v->restarts = block.data + rest;
 	return true;
 }
 
+/* Entry of a restart (limit if it lies outside) and, if asked for, where its value begins among the values. */
 static inline const uint8_t *
-data_restart(const DataView *v, uint32_t i)
+data_restart(const DataView *v, uint32_t i, uint32_t *value_at)
 {
-	size_t at = get_u16(v->limit + 2 * (size_t) i);
+	const uint8_t *p = v->restarts + (size_t) i * RESTART_BYTES;
+	size_t at = get_u16(p);
 
+	if (value_at != NULL)
+		*value_at = get_u16(p + 2);
 	return at < (size_t) (v->limit - v->base) ? v->base + at : v->limit;
 }
 
@@ -75,7 +80,7 @@ entry_lengths(const uint8_t *p, const uint8_t *end, EntryView *e)
 	return p;
 }
 
-/* Everything of *e lies inside the block when this is true. */
+/* All of *e but the value lies inside the entries when this is true. */
 static inline bool
 data_entry(const DataView *v, const uint8_t *p, EntryView *e)
 {
@@ -89,28 +94,31 @@ data_entry(const DataView *v, const uint8_t *p, EntryView *e)
 		return false;
 	if ((e->flags & ENTRY_FLAG_EXPIRE) != 0 && (p = varint_skip(p, end)) == NULL)
 		return false;
-	if ((size_t) (end - p) < e->unshared || (size_t) (end - p) - e->unshared < e->value_len)
+	if ((size_t) (end - p) < e->unshared)
 		return false;
 	e->delta = p;
-	e->value = p + e->unshared;
+	e->next = p + e->unshared;
 	return true;
 }
 
-/* All but the key. */
+/* All but the key; the value begins at `value_at` among the values. */
 static inline bool
-data_entry_fill(const EntryView *e, Entry *out)
+data_entry_fill(const DataView *v, const EntryView *e, uint32_t value_at, Entry *out)
 {
 	const uint8_t *p = get_varint(e->version_at, e->delta, &out->version);
+	size_t values = (size_t) (v->restarts - v->limit);
 
 	out->expire_ms = 0;
 	if (p == NULL || ((e->flags & ENTRY_FLAG_EXPIRE) != 0 && get_varint(p, e->delta, &out->expire_ms) == NULL))
 		return false;
+	if (value_at > values || values - value_at < e->value_len)
+		return false;
 	out->kind = (EntryKind) (e->flags & ENTRY_KIND_MASK);
-	out->value = slice_of(e->value, e->value_len);
+	out->value = slice_of(v->limit + value_at, e->value_len);
 	return true;
 }
 
 /* See data_block.c. False: malformed. */
-bool data_restart_find(const DataView *v, Slice key, uint64_t version, const uint8_t **out);
+bool data_restart_find(const DataView *v, Slice key, uint64_t version, uint32_t *restart);
 
 #endif

@@ -5,22 +5,14 @@
  */
 #include "data_block_internal.h"
 
-static DataView
-view_of(const DataCursor *c)
-{
-	return (DataView){ c->block.data, c->block.data + c->limit, c->nrestarts };
-}
-
-/* Make the entry at offset `at` current; c->key holds the key before it (or at is a restart). */
+/* Make the entry at offset `at` current, its value at `value_at`; c->key holds the key before it. */
 static bool
-load(DataCursor *c, uint32_t at)
+load(DataCursor *c, const DataView *v, uint32_t at, uint32_t value_at)
 {
-	DataView v = view_of(c);
 	EntryView e;
 
-	if (!data_entry(&v, v.base + at, &e) || e.shared > c->key.len || !data_entry_fill(&e, &c->entry))
-		return false;
-	if (e.shared + e.unshared == 0)
+	if (!data_entry(v, v->base + at, &e) || e.shared > c->key.len || e.shared + e.unshared == 0 ||
+		!data_entry_fill(v, &e, value_at, &c->entry))
 		return false;
 	c->key.len = e.shared;
 	if (buf_append(&c->key, e.delta, e.unshared) != ST_OK) {
@@ -28,31 +20,29 @@ load(DataCursor *c, uint32_t at)
 		return false;
 	}
 	c->at = at;
-	c->next = (uint32_t) (e.value + e.value_len - v.base);
+	c->next = (uint32_t) (e.next - v->base);
+	c->value_next = value_at + e.value_len;
 	c->entry.key = slice_buf(&c->key);
 	return true;
 }
 
 static bool
-load_restart(DataCursor *c, const uint8_t *p)
+load_restart(DataCursor *c, const DataView *v, uint32_t i)
 {
-	if (p >= c->block.data + c->limit)
-		return false;
+	uint32_t value_at;
+	const uint8_t *p = data_restart(v, i, &value_at);
+
 	c->key.len = 0;
-	return load(c, (uint32_t) (p - c->block.data));
+	return p < v->limit && load(c, v, (uint32_t) (p - v->base), value_at);
 }
 
 bool
 data_cursor_open(DataCursor *c, Slice block)
 {
-	DataView v;
-
 	c->out_of_memory = false;
-	if (!data_view(&v, block))
+	if (!data_view(&c->view, block))
 		return false;
-	c->block = block;
-	c->limit = (uint32_t) (v.limit - v.base);
-	c->nrestarts = v.nrestarts;
+	c->limit = (uint32_t) (c->view.limit - c->view.base);
 	c->at = c->next = c->limit;
 	return true;
 }
@@ -60,7 +50,7 @@ data_cursor_open(DataCursor *c, Slice block)
 bool
 data_cursor_first(DataCursor *c)
 {
-	return load_restart(c, c->block.data);
+	return load_restart(c, &c->view, 0);
 }
 
 bool
@@ -70,17 +60,17 @@ data_cursor_next(DataCursor *c)
 		c->at = c->limit;
 		return true;
 	}
-	return load(c, c->next);
+	return load(c, &c->view, c->next, c->value_next);
 }
 
-/* From restart `p` to the last entry before offset `stop`. */
+/* From restart `i` to the last entry before offset `stop`. */
 static bool
-walk_to(DataCursor *c, const uint8_t *p, uint32_t stop)
+walk_to(DataCursor *c, uint32_t i, uint32_t stop)
 {
-	if (!load_restart(c, p))
+	if (!load_restart(c, &c->view, i))
 		return false;
 	while (c->next < stop)
-		if (!load(c, c->next))
+		if (!load(c, &c->view, c->next, c->value_next))
 			return false;
 	return true;
 }
@@ -88,18 +78,15 @@ walk_to(DataCursor *c, const uint8_t *p, uint32_t stop)
 bool
 data_cursor_last(DataCursor *c)
 {
-	DataView v = view_of(c);
-
-	return walk_to(c, data_restart(&v, c->nrestarts - 1), c->limit);
+	return walk_to(c, c->view.nrestarts - 1, c->limit);
 }
 
 bool
 data_cursor_seek(DataCursor *c, Slice key, uint64_t version)
 {
-	DataView v = view_of(c);
-	const uint8_t *p;
+	uint32_t i;
 
-	if (!data_restart_find(&v, key, version, &p) || !load_restart(c, p))
+	if (!data_restart_find(&c->view, key, version, &i) || !load_restart(c, &c->view, i))
 		return false;
 	while (data_cursor_valid(c) && entry_cmp(c->entry.key, c->entry.version, key, version) < 0)
 		if (!data_cursor_next(c))
@@ -110,9 +97,9 @@ data_cursor_seek(DataCursor *c, Slice key, uint64_t version)
 bool
 data_cursor_prev(DataCursor *c)
 {
-	DataView v = view_of(c);
-	const uint8_t *at = v.base + c->at;
-	uint32_t lo = 0, hi = c->nrestarts;
+	const DataView *v = &c->view;
+	const uint8_t *at = v->base + c->at;
+	uint32_t lo = 0, hi = v->nrestarts;
 
 	if (c->at == 0) {
 		c->at = c->limit;
@@ -121,14 +108,14 @@ data_cursor_prev(DataCursor *c)
 	while (hi - lo > 1) { /* last restart before the current entry */
 		uint32_t mid = lo + (hi - lo) / 2;
 
-		if (data_restart(&v, mid) < at)
+		if (data_restart(v, mid, NULL) < at)
 			lo = mid;
 		else
 			hi = mid;
 	}
-	if (data_restart(&v, lo) >= at) /* the first restart is not at 0 */
+	if (data_restart(v, lo, NULL) >= at) /* the first restart is not at 0 */
 		return false;
-	return walk_to(c, data_restart(&v, lo), c->at);
+	return walk_to(c, lo, c->at);
 }
 
 void

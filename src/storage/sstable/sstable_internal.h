@@ -21,6 +21,8 @@
 #define CODEC_NONE 0
 #define RESTART_INTERVAL 16
 #define RESTARTS_MAX 64            /* in a block of BLOCK_TARGET bytes */
+#define RESTART_BYTES 4            /* offset of the entry, offset of its value */
+#define DATA_TAIL 6                /* bytes of entries, number of restarts */
 #define ENTRY_BYTES_MIN 5          /* shared, unshared, value length, flags, version: one byte each */
 #define ENTRY_HEADER_MAX (3 * CODING_VARINT32_MAX + 1 + 2 * CODING_VARINT64_MAX)
 #define ENTRY_KIND_MASK 0x01
@@ -43,7 +45,8 @@
 _Static_assert(BLOCK_TARGET <= CACHE_BLOCK_MAX, "ordinary blocks fit a cache frame");
 _Static_assert(FILTER_PAGE <= CACHE_BLOCK_MAX, "filter pages fit a cache frame");
 _Static_assert(BLOCK_TARGET / ENTRY_BYTES_MIN / RESTART_INTERVAL + 1 <= RESTARTS_MAX, "restarts of a full block");
-_Static_assert(ENTRY_HEADER_MAX + INTERNAL_KEY_MAX + KV_VALUE_MAX + 4 <= BLOCK_BYTES_MAX, "a largest entry fits");
+_Static_assert(ENTRY_HEADER_MAX + INTERNAL_KEY_MAX + KV_VALUE_MAX + RESTART_BYTES + DATA_TAIL <= BLOCK_BYTES_MAX,
+               "a largest entry fits");
 _Static_assert(INDEX_HEADER + 2 * (INDEX_ITEM + INDEX_ITEM_HEADER_MAX + INTERNAL_KEY_MAX) + 4 <= BLOCK_BYTES_MAX,
                "two largest separators fit");
 _Static_assert(sizeof(TableInfo) == 112, "no padding: compared as bytes by table_verify");
@@ -64,15 +67,16 @@ bool properties_decode(Slice in, TableInfo *info, Slice *smallest, Slice *larges
 
 /* ---- data blocks: data_block.c */
 typedef struct DataBuilder {
-	Buf content, last_key;         /* entries so far; key of the last */
-	uint16_t restarts[RESTARTS_MAX];
+	Buf content;                   /* entries so far; the block once finished */
+	Buf values, last_key;
+	struct { uint16_t entry, value; } restarts[RESTARTS_MAX];
 	uint32_t nrestarts, entries;
 	uint64_t last_version;
 } DataBuilder;
 /* Would the block pass BLOCK_TARGET with it? False for an empty block. */
 bool data_builder_full(const DataBuilder *b, const Entry *e);
 KV_CHECK Status data_builder_add(DataBuilder *b, const Entry *e);
-/* Append the restarts: content is the block. */
+/* Append values, restarts and tail: content is the block. */
 KV_CHECK Status data_builder_finish(DataBuilder *b);
 void data_builder_reset(DataBuilder *b);
 void data_builder_free(DataBuilder *b);
@@ -80,12 +84,19 @@ void data_builder_free(DataBuilder *b);
 /* First entry at or after (key, version) if it has this key. NOT_FOUND, or CORRUPT without a detail. */
 KV_CHECK Status data_get(Slice block, Slice key, uint64_t version, Entry *out);
 
+/* A block's parts, inside it once data_view() was true. */
+typedef struct DataView {
+	const uint8_t *base, *limit;   /* entries; limit is where the values begin */
+	const uint8_t *restarts;       /* and where they end */
+	uint32_t nrestarts;
+} DataView;
+
 /* A place in a data block. false = the block is malformed (bounds, not checksums). */
 typedef struct DataCursor {
-	Slice block;
-	uint32_t limit;                /* end of the entries */
-	uint32_t nrestarts;
+	DataView view;
+	uint32_t limit;                /* bytes of the entries */
 	uint32_t at, next;             /* offsets of the current entry and the one after; at == limit: none */
+	uint32_t value_next;           /* offset among the values of the next entry's */
 	Buf key;
 	Entry entry;                   /* key points to this->key */
 	bool out_of_memory;            /* why a call gave false */

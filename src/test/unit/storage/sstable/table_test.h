@@ -33,6 +33,7 @@
 
 static char test_dir[256];
 static void *test_shm[4];
+static size_t test_cache_bytes;
 
 /* Slots, epochs, locks, cache of `cache_bytes`; a fresh directory with "tables" as working directory; pinned. */
 static inline void
@@ -43,7 +44,9 @@ test_start(size_t cache_bytes)
 	test_shm[0] = calloc(1, procslot_shmem_size(8) + 64);
 	test_shm[1] = calloc(1, epoch_shmem_size() + 64);
 	test_shm[2] = calloc(1, lwlock_shmem_size() + 64);
-	test_shm[3] = calloc(1, cache_shmem_size(cache_bytes) + 64);
+	test_cache_bytes = cache_shmem_size(cache_bytes) + 64;
+	if (proc_shm_map(test_cache_bytes, &test_shm[3]) != ST_OK)
+		abort();
 	procslot_shmem_init((void *) (((uintptr_t) test_shm[0] + 63) & ~(uintptr_t) 63), 8);
 	epoch_shmem_init((void *) (((uintptr_t) test_shm[1] + 63) & ~(uintptr_t) 63));
 	lwlock_shmem_init((void *) (((uintptr_t) test_shm[2] + 63) & ~(uintptr_t) 63));
@@ -75,8 +78,9 @@ test_end(void)
 	assert_ok(fs_list("tables", test_unlink, NULL));
 	if (rmdir("tables") != 0 || chdir("/") != 0 || rmdir(test_dir) != 0)
 		abort();
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 3; i++)
 		free(test_shm[i]);
+	proc_shm_unmap(test_shm[3], test_cache_bytes);
 }
 
 /* Entries in order, owning their bytes. */
