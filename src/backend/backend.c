@@ -17,6 +17,7 @@
 #include "common/elog.h"
 #include "ipc/childsig.h"
 #include "ipc/procslot.h"
+#include "port/child.h"
 #include "port/config_files.h"
 #include "port/net.h"
 #include "port/proc.h"
@@ -49,8 +50,9 @@ reload_if_asked(void)
 static void
 say_goodbye(Session *s)
 {
-	if (child_stop && proto_error(&s->out, 0, PROTO_ANSWER, ST_SHUTTING_DOWN, 0, "the server is shutting down") == ST_OK &&
-	    session_send(s) != ST_OK)
+	if (child_stop &&
+		proto_error(&s->out, 0, PROTO_ANSWER, ST_SHUTTING_DOWN, 0, "the server is shutting down") == ST_OK &&
+		session_send(s) != ST_OK)
 		elog(LOG_LEVEL_DEBUG, "client left before the goodbye");
 }
 
@@ -95,7 +97,7 @@ backend_main(int client_fd, bool reserved)
 	elog(LOG_LEVEL_DEBUG, "connection from %s ends", peer);
 	(void) close(client_fd);
 	procslot_detach();
-	_exit(EXIT_SUCCESS);
+	child_exit(EXIT_SUCCESS);
 }
 
 void
@@ -104,7 +106,7 @@ backend_refuse(int client_fd, Status code, const char *text)
 	Buf b = { 0 };
 
 	if (proto_error(&b, 0, PROTO_ANSWER, code, 0, text) == ST_OK &&
-	    send(client_fd, b.data, b.len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		send(client_fd, b.data, b.len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 		elog(LOG_LEVEL_DEBUG, "refused client did not take the reason");
 	buf_free(&b);
 }

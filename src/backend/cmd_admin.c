@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "common/config.h"
 #include "common/kv_assert.h"
@@ -15,7 +14,7 @@
 #include "port/config_files.h"
 #include "session.h"
 
-#define HELLO_HEAD 58 /* fixed part of the answer */
+#define HELLO_HEAD 58                                       /* fixed part of the answer */
 enum { ROLE_NONE = 0, ROLE_LEADER = 1, ROLE_FOLLOWER = 2 }; /* on the wire */
 
 /* Send an error and end the connection after it. */
@@ -34,13 +33,16 @@ check_hello(const Session *s, const Request *r)
 	uint16_t version = read_u16(&reader), flags = read_u16(&reader), n = read_u16(&reader);
 
 	(void) read_bytes(&reader, n);
-	if (!reader_ok(&reader) || reader_left(&reader) != 0 || n > PROTO_NAME_MAX || !slice_eq(magic, slice_str(PROTO_MAGIC)))
+	if (!reader_ok(&reader) || reader_left(&reader) != 0 || n > PROTO_NAME_MAX ||
+		!slice_eq(magic, slice_str(PROTO_MAGIC)))
 		return status_fail(ST_BAD_REQUEST, "this is not a HELLO of the kvd protocol");
 	if (version < PROTO_VERSION)
 		return status_fail(ST_BAD_VERSION, "this server speaks protocol version %d", PROTO_VERSION);
 	if (s->reserved_slot && !(flags & PROTO_HELLO_ADMIN))
-		return status_fail(ST_TOO_MANY_CONNECTIONS, "all %d connections are in use (max_connections); the last ones are kept for "
-		                   "administration", (int) config.max_connections);
+		return status_fail(ST_TOO_MANY_CONNECTIONS,
+						   "all %d connections are in use (max_connections); the last ones are kept for "
+						   "administration",
+						   (int) config.max_connections);
 	return ST_OK;
 }
 
@@ -121,8 +123,10 @@ emit_node(StatsOut *o)
 static Status
 emit_processes(StatsOut *o)
 {
-	static const char *const names[] = { [PROC_REPLAY] = "replay", [PROC_CONSENSUS] = "consensus", [PROC_WALWRITER] = "walwriter",
-		                             [PROC_COMPACTOR] = "compactor" };
+	static const char *const names[] = { [PROC_REPLAY] = "replay",
+										 [PROC_CONSENSUS] = "consensus",
+										 [PROC_WALWRITER] = "walwriter",
+										 [PROC_COMPACTOR] = "compactor" };
 	char name[48];
 	uint64_t backends = 0;
 
@@ -170,8 +174,8 @@ put_setting(Session *s, int i)
 
 	config_item(i, &c);
 	restart = c.context == CONFIG_RELOAD ? "no" : c.restart_needed ? "pending" : "yes";
-	return buf_printf(&s->out, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.name, c.value, c.unit, config_source_name(c.source), restart,
-	                  c.def, c.help);
+	return buf_printf(&s->out, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.name, c.value, c.unit,
+					  config_source_name(c.source), restart, c.def, c.help);
 }
 
 /* All settings, or the one named. */
@@ -193,8 +197,7 @@ static Status
 reload_everywhere(void)
 {
 	KV_TRY(config_load(".", true, NULL));
-	if (kill(getppid(), SIGHUP) != 0)
-		return status_fail_errno(ST_INTERNAL, "cannot ask the postmaster to reload");
+	child_signal(child_parent(), SIGHUP);
 	return ST_OK;
 }
 
@@ -241,7 +244,7 @@ cmd_config(Session *s, const Request *r)
 	Status st;
 
 	if (r->header.length < 4 || r->payload[1] != 0 || r->payload[2] != 0 || r->payload[3] != 0 ||
-	    r->header.length > PROTO_PING_MAX || memchr(r->payload + 4, 0, r->header.length - 4) != NULL) {
+		r->header.length > PROTO_PING_MAX || memchr(r->payload + 4, 0, r->header.length - 4) != NULL) {
 		(void) status_fail(ST_BAD_REQUEST, "CONFIG begins with an action and three zero bytes, text follows");
 		return answer_error(s, r, ST_BAD_REQUEST, 0);
 	}

@@ -8,11 +8,11 @@
 #include "ipc/logclock.h"
 #include "session.h"
 
-#define GET_HEAD 16   /* version, ttl */
-#define MGET_HEAD 16  /* snapshot, count, zero */
-#define MGET_ITEM 24  /* found, zero, length, version, ttl */
-#define SCAN_HEAD 16  /* snapshot, count, more, zero */
-#define SCAN_ITEM 24  /* lengths, version, ttl */
+#define GET_HEAD 16  /* version, ttl */
+#define MGET_HEAD 16 /* snapshot, count, zero */
+#define MGET_ITEM 24 /* found, zero, length, version, ttl */
+#define SCAN_HEAD 16 /* snapshot, count, more, zero */
+#define SCAN_ITEM 24 /* lengths, version, ttl */
 
 Status
 check_key(Slice key)
@@ -71,7 +71,8 @@ cmd_get(Session *s, const Request *r)
 
 	if (st != ST_OK)
 		return answer_error(s, r, st, 0);
-	st = internal_key(s, slice_of(r->payload + PROTO_READ_PREFIX, r->header.length - PROTO_READ_PREFIX), &key);
+	st =
+		internal_key(s, slice_of(r->payload + PROTO_READ_PREFIX, r->header.length - PROTO_READ_PREFIX), &key);
 	if (st == ST_OK)
 		st = kvstore_get(&s->snapshot, key, &e);
 	if (st == ST_NOT_FOUND)
@@ -130,7 +131,8 @@ mget_items(Session *s, Reader *reader, uint32_t count, size_t at, uint32_t *answ
 		if (full)
 			return ST_OK;
 	}
-	return reader_left(reader) == 0 ? ST_OK : status_fail(ST_BAD_REQUEST, "bytes left over after the last key");
+	return reader_left(reader) == 0 ? ST_OK
+									: status_fail(ST_BAD_REQUEST, "bytes left over after the last key");
 }
 
 Status
@@ -147,11 +149,13 @@ cmd_mget(Session *s, const Request *r)
 	(void) reader_take(&reader, PROTO_READ_PREFIX);
 	count = read_u32(&reader);
 	if (read_u32(&reader) != 0 || !reader_ok(&reader) || count == 0) {
-		(void) status_fail(ST_BAD_REQUEST, "MGET begins with its count of keys, at least 1, and four zero bytes");
+		(void) status_fail(ST_BAD_REQUEST,
+						   "MGET begins with its count of keys, at least 1, and four zero bytes");
 		return answer_error(s, r, ST_BAD_REQUEST, 0);
 	}
 	if (count > KV_BATCH_OPS_MAX) {
-		(void) status_fail(ST_BATCH_TOO_LARGE, "MGET has at most %d keys, this one %u", KV_BATCH_OPS_MAX, count);
+		(void) status_fail(ST_BATCH_TOO_LARGE, "MGET has at most %d keys, this one %u", KV_BATCH_OPS_MAX,
+						   count);
 		return answer_error(s, r, ST_BATCH_TOO_LARGE, 0);
 	}
 	KV_TRY(answer_begin(s, &at));
@@ -172,8 +176,8 @@ cmd_mget(Session *s, const Request *r)
 typedef struct Range {
 	uint64_t snapshot;
 	uint32_t limit, page_bytes, flags;
-	Slice start, end;      /* as the client gave them */
-	Buf first, last;       /* internal bounds: [first, last) */
+	Slice start, end; /* as the client gave them */
+	Buf first, last;  /* internal bounds: [first, last) */
 } Range;
 
 static void
@@ -230,7 +234,7 @@ open_range(Session *s, const Request *r, uint32_t flags_allowed, Range *g, Scan 
 	KV_TRY(decode_range(r, flags_allowed, g));
 	KV_TRY(begin_read(s, r, g->snapshot));
 	return kvstore_scan_open(&s->snapshot, slice_buf(&g->first), slice_buf(&g->last), false,
-	                         (g->flags & PROTO_SCAN_REVERSE) != 0, true, sc);
+							 (g->flags & PROTO_SCAN_REVERSE) != 0, true, sc);
 }
 
 static Status
@@ -277,7 +281,8 @@ scan_page(Session *s, const Range *g, Scan *sc, uint32_t *count, bool *more)
 Status
 cmd_scan(Session *s, const Request *r)
 {
-	uint32_t allowed = PROTO_SCAN_REVERSE | PROTO_SCAN_KEYS_ONLY | PROTO_RANGE_UNBOUNDED | PROTO_RANGE_AFTER_START;
+	uint32_t allowed =
+		PROTO_SCAN_REVERSE | PROTO_SCAN_KEYS_ONLY | PROTO_RANGE_UNBOUNDED | PROTO_RANGE_AFTER_START;
 	uint8_t head[SCAN_HEAD] = { 0 };
 	uint32_t count = 0;
 	bool more = false;

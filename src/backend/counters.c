@@ -67,7 +67,8 @@ sum(size_t offset)
 	for (int i = 0; i < count; i++) {
 		const uint8_t *base = (const uint8_t *) &all[i];
 
-		total += atomic_load_explicit((const _Atomic uint64_t *) (const void *) (base + offset), memory_order_relaxed);
+		total += atomic_load_explicit((const _Atomic uint64_t *) (const void *) (base + offset),
+									  memory_order_relaxed);
 	}
 	return total;
 }
@@ -89,7 +90,9 @@ counters_emit(Status (*emit)(void *arg, const char *name, uint64_t value), void 
 		KV_TRY(emit(arg, name, sum(offsetof(Counters, command) + (size_t) i * sizeof(uint64_t))));
 	}
 	for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
-		uint64_t n = codes[i] < STATUS_SLOTS ? sum(offsetof(Counters, error) + (size_t) codes[i] * sizeof(uint64_t)) : 0;
+		uint64_t n = codes[i] < STATUS_SLOTS
+						 ? sum(offsetof(Counters, error) + (size_t) codes[i] * sizeof(uint64_t))
+						 : 0;
 
 		snprintf(name, sizeof name, "error.%s", status_name(codes[i]));
 		if (n > 0)

@@ -93,8 +93,8 @@ prefetch_ahead(const Session *s)
 	for (int i = 0; i < PREFETCH_REQUESTS && s->in.len - at >= PROTO_HEADER_SIZE; i++) {
 		proto_get_header(s->in.data + at, &h);
 		at += PROTO_HEADER_SIZE;
-		if (h.type != PROTO_GET || h.length < PROTO_READ_PREFIX || h.length > PROTO_READ_PREFIX + PREFETCH_KEY_MAX ||
-		    s->in.len - at < h.length)
+		if (h.type != PROTO_GET || h.length < PROTO_READ_PREFIX ||
+			h.length > PROTO_READ_PREFIX + PREFETCH_KEY_MAX || s->in.len - at < h.length)
 			return;
 		memcpy(key + 1, s->in.data + at + PROTO_READ_PREFIX, h.length - PROTO_READ_PREFIX);
 		kvstore_prefetch(slice_of(key, 1 + h.length - PROTO_READ_PREFIX));
@@ -186,10 +186,10 @@ early_size_check(const ProtoHeader *h, const uint8_t *payload, size_t have)
 		return ST_OK;
 	if (get_u32(payload + AT_OP_KEY) > KV_KEY_MAX)
 		return status_fail(ST_KEY_TOO_LARGE, "a key has at most %d bytes, this one %u", KV_KEY_MAX,
-		                   get_u32(payload + AT_OP_KEY));
+						   get_u32(payload + AT_OP_KEY));
 	if (get_u32(payload + AT_OP_VALUE) > (uint64_t) config.max_value_size)
 		return status_fail(ST_VALUE_TOO_LARGE, "a value has at most %lld bytes (max_value_size), this one %u",
-		                   (long long) config.max_value_size, get_u32(payload + AT_OP_VALUE));
+						   (long long) config.max_value_size, get_u32(payload + AT_OP_VALUE));
 	return ST_OK;
 }
 
@@ -253,8 +253,8 @@ next_frame(Session *s, Request *r, bool *got)
 	}
 	proto_get_header(p, &r->header);
 	if (r->header.length > KV_FRAME_MAX) {
-		(void) status_fail(ST_BATCH_TOO_LARGE, "a frame has at most %d bytes of payload, this one %u", KV_FRAME_MAX,
-		                   r->header.length);
+		(void) status_fail(ST_BATCH_TOO_LARGE, "a frame has at most %d bytes of payload, this one %u",
+						   KV_FRAME_MAX, r->header.length);
 		return refuse_frame(s, &r->header, ST_BATCH_TOO_LARGE, true);
 	}
 	if (have - PROTO_HEADER_SIZE < r->header.length)

@@ -53,7 +53,7 @@ wait_over(Session *s, uint64_t idle_since_ns)
 	if (too_slow(s) || s->discard > 0)
 		return status_fail(ST_CLOSED, "client stalled inside a request");
 	if (s->frame_since_ns == 0 && config.idle_timeout > 0 &&
-	    clock_mono_ns() - idle_since_ns > (uint64_t) config.idle_timeout * 1000000)
+		clock_mono_ns() - idle_since_ns > (uint64_t) config.idle_timeout * 1000000)
 		return status_fail(ST_CLOSED, "client idle for longer than idle_timeout");
 	return ST_OK;
 }

@@ -30,13 +30,17 @@ decode_write_prefix(Reader *r, Ack *ack, int *timeout_ms)
 }
 
 /*
- * An operation's internal key without a copy: the byte before the key is the end of the operation's header, decoded by
+ * An operation's internal key without a copy: the byte before the key is the end of the operation's
+ * header, decoded by
  * now, and becomes the keyspace.
  */
 static Slice
 internal_key_in_place(Slice key)
 {
-	union { const uint8_t *in; uint8_t *out; } p = { key.data - 1 };
+	union {
+		const uint8_t *in;
+		uint8_t *out;
+	} p = { key.data - 1 };
 
 	*p.out = KEYSPACE_USER;
 	return slice_of(p.out, key.len + 1);
@@ -56,7 +60,7 @@ decode_op(Reader *r, OpKind want, Op *op)
 	op->condition = (OpCondition) p[1];
 	op->flags = p[2];
 	if ((op->flags & ~(OP_TTL | OP_KEEP_TTL)) != 0 || op->flags == (OP_TTL | OP_KEEP_TTL) ||
-	    (op->flags != 0 && op->kind == OP_DELETE) || (op->flags == OP_KEEP_TTL && op->kind != OP_PUT))
+		(op->flags != 0 && op->kind == OP_DELETE) || (op->flags == OP_KEEP_TTL && op->kind != OP_PUT))
 		return status_fail(ST_BAD_REQUEST, "bad flags %u of an operation", op->flags);
 	op->ttl_ms = (op->flags & OP_TTL) ? read_u64(r) : 0;
 	if ((op->flags & OP_TTL) && (op->ttl_ms == 0 || op->ttl_ms > PROTO_TTL_MAX))
@@ -66,14 +70,14 @@ decode_op(Reader *r, OpKind want, Op *op)
 		return check_key(slice_of(NULL, get_u32(p + 4)));
 	if (get_u32(p + 8) > (uint64_t) config.max_value_size)
 		return status_fail(ST_VALUE_TOO_LARGE, "a value has at most %lld bytes (max_value_size), this one %u",
-		                   (long long) config.max_value_size, get_u32(p + 8));
+						   (long long) config.max_value_size, get_u32(p + 8));
 	op->value = read_bytes(r, get_u32(p + 8));
 	op->expected = read_bytes(r, get_u32(p + 12));
 	if (!reader_ok(r))
 		return status_fail(ST_BAD_REQUEST, "request ends inside an operation");
 	if ((op->kind == OP_DELETE && op->value.len != 0) || (op->kind == OP_INCR && op->value.len != 8) ||
-	    (op->condition == COND_VERSION && op->expected.len != 8) ||
-	    (op->condition < COND_VERSION && op->expected.len != 0))
+		(op->condition == COND_VERSION && op->expected.len != 8) ||
+		(op->condition < COND_VERSION && op->expected.len != 0))
 		return status_fail(ST_BAD_REQUEST, "sizes do not fit the kind and condition of an operation");
 	op->key = internal_key_in_place(op->key);
 	return ST_OK;
@@ -94,9 +98,11 @@ decode_count(const Request *r, Reader *reader, uint32_t *count)
 		return ST_OK;
 	*count = read_u32(reader);
 	if (read_u32(reader) != 0 || !reader_ok(reader) || *count == 0)
-		return status_fail(ST_BAD_REQUEST, "a batch begins with its count of operations, at least 1, and four zero bytes");
+		return status_fail(ST_BAD_REQUEST,
+						   "a batch begins with its count of operations, at least 1, and four zero bytes");
 	if (*count > KV_BATCH_OPS_MAX)
-		return status_fail(ST_BATCH_TOO_LARGE, "a batch has at most %d operations, this one %u", KV_BATCH_OPS_MAX, *count);
+		return status_fail(ST_BATCH_TOO_LARGE, "a batch has at most %d operations, this one %u",
+						   KV_BATCH_OPS_MAX, *count);
 	return ST_OK;
 }
 
@@ -104,7 +110,9 @@ decode_count(const Request *r, Reader *reader, uint32_t *count)
 static Status
 encode_ops(WriteRun *run, const Request *r, Reader *reader, uint32_t count, Pending *p, bool *deletes_only)
 {
-	static const OpKind kinds[PROTO_COMMANDS] = { [PROTO_PUT] = OP_PUT, [PROTO_DELETE] = OP_DELETE, [PROTO_INCR] = OP_INCR };
+	static const OpKind kinds[PROTO_COMMANDS] = {
+		[PROTO_PUT] = OP_PUT, [PROTO_DELETE] = OP_DELETE, [PROTO_INCR] = OP_INCR
+	};
 	Op op;
 
 	for (uint32_t i = 0; i < count; i++) {
@@ -115,7 +123,8 @@ encode_ops(WriteRun *run, const Request *r, Reader *reader, uint32_t count, Pend
 		*deletes_only &= op.kind == OP_DELETE;
 		KV_TRY(op_encode(&run->body, &op));
 	}
-	return reader_left(reader) == 0 ? ST_OK : status_fail(ST_BAD_REQUEST, "bytes left over after the last operation");
+	return reader_left(reader) == 0 ? ST_OK
+									: status_fail(ST_BAD_REQUEST, "bytes left over after the last operation");
 }
 
 static void
@@ -133,7 +142,9 @@ static Status
 add_request(WriteRun *run, const Request *r, bool *too_full)
 {
 	Reader reader = reader_of(r->payload, r->header.length);
-	Pending p = { .id = r->header.id, .command = r->header.type, .first = run->ops, .body_at = run->body.len };
+	Pending p = {
+		.id = r->header.id, .command = r->header.type, .first = run->ops, .body_at = run->body.len
+	};
 	bool deletes_only = true;
 	Ack ack;
 	int timeout_ms;
@@ -145,7 +156,7 @@ add_request(WriteRun *run, const Request *r, bool *too_full)
 	KV_TRY(decode_write_prefix(&reader, &ack, &timeout_ms));
 	KV_TRY(decode_count(r, &reader, &p.count));
 	if (run->ops > 0 && (run->ack != ack || run->ops + p.count > KV_BATCH_OPS_MAX ||
-	                     run->body.len + r->header.length + (size_t) p.count * OP_GROWTH > WRITE_RUN_BYTES)) {
+						 run->body.len + r->header.length + (size_t) p.count * OP_GROWTH > WRITE_RUN_BYTES)) {
 		*too_full = true;
 		return ST_OK;
 	}
@@ -153,8 +164,8 @@ add_request(WriteRun *run, const Request *r, bool *too_full)
 	if (st == ST_OK && p.conditional && ack != ACK_QUORUM)
 		st = status_fail(ST_BAD_REQUEST, "conditions and increments need ack 0 (quorum)");
 	if (st == ST_OK && run->body.len > RUN_BODY_MAX)
-		st = status_fail(ST_BATCH_TOO_LARGE, "the operations take %zu bytes of log, more than %d", run->body.len,
-		                 (int) RUN_BODY_MAX);
+		st = status_fail(ST_BATCH_TOO_LARGE, "the operations take %zu bytes of log, more than %d",
+						 run->body.len, (int) RUN_BODY_MAX);
 	if (st == ST_OK)
 		st = buf_append(&run->pending, &p, sizeof p);
 	if (st != ST_OK) {
@@ -308,7 +319,10 @@ answer_run(Session *s, Status st, uint64_t version)
 	return result;
 }
 
-/* Read the keys of conditional operations before they enter the log, so that applying them rarely waits for the disk. */
+/*
+ * Read the keys of conditional operations before they enter the log, so that applying them rarely waits for
+ * the disk.
+ */
 static void
 warm_up(const WriteRun *run)
 {
@@ -338,7 +352,8 @@ write_run_commit(Session *s)
 		warm_up(&s->run);
 		kvstore_hold();
 	}
-	st = kvstore_write(generation, &s->run.body, s->run.ops, s->run.ack, s->run.timeout_ms, s->run.deletes_only, &version);
+	st = kvstore_write(generation, &s->run.body, s->run.ops, s->run.ack, s->run.timeout_ms,
+					   s->run.deletes_only, &version);
 	st = answer_run(s, st, version);
 	kvstore_release();
 	run_reset(&s->run);

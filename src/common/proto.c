@@ -8,8 +8,9 @@
 #include "common/crc32c.h"
 #include "common/kv_assert.h"
 
-_Static_assert(KV_KEY_MAX == 65536 && KV_VALUE_MAX == 16777216 && KV_FRAME_MAX == 17039360 && KV_BATCH_OPS_MAX == 65536,
-               "doc/protocol.md states these limits");
+_Static_assert(KV_KEY_MAX == 65536 && KV_VALUE_MAX == 16777216 && KV_FRAME_MAX == 17039360 &&
+				   KV_BATCH_OPS_MAX == 65536,
+			   "doc/protocol.md states these limits");
 
 /* Where the fields lie (doc/protocol.md, "Frame"). The CRC covers all behind itself. */
 enum { AT_LENGTH = 0, AT_CRC = 4, AT_ID = 8, AT_TYPE = 12, AT_FLAGS = 13, AT_STATUS = 14, CRC_FROM = 8 };
@@ -77,8 +78,8 @@ const char *
 proto_command_name(int command)
 {
 	switch (command) {
-#define PROTO_NAME(name, number, word) \
-	case number: \
+#define PROTO_NAME(name, number, word)                                                                       \
+	case number:                                                                                             \
 		return word;
 		PROTO_COMMAND_LIST(PROTO_NAME)
 #undef PROTO_NAME

@@ -22,7 +22,8 @@
 #define INTEGER_TEXT_MAX 20
 
 /*
- * The applier reads through the current superversion. It holds APPLY, so the active memtable cannot be frozen under
+ * The applier reads through the current superversion. It holds APPLY, so the active memtable cannot
+ * be frozen under
  * it; a pin protects the rest. A backend that applies is not inside a read of its own.
  */
 static Status
@@ -117,10 +118,14 @@ apply_op(Memtable *m, const Op *op, const OpVerdict *v, uint64_t version, uint64
 static bool
 is_verdict(Status s)
 {
-	return s == ST_OK || s == ST_NOT_FOUND || s == ST_CONDITION_FAILED || s == ST_NOT_INTEGER || s == ST_OUT_OF_RANGE;
+	return s == ST_OK || s == ST_NOT_FOUND || s == ST_CONDITION_FAILED || s == ST_NOT_INTEGER ||
+		   s == ST_OUT_OF_RANGE;
 }
 
-/* The group that begins at r: how many operations, and does it take effect? All see the state before the group. */
+/*
+ * The group that begins at r: how many operations, and does it take effect? All see the state before the
+ * group.
+ */
 static Status
 judge_group(Reader r, uint64_t version, uint64_t now_ms, uint32_t *n, Status *verdict)
 {
@@ -197,7 +202,7 @@ apply_write(const WalRecord *rec, uint64_t now_ms)
 	}
 	if (done != rec->header.count)
 		return status_fail(ST_CORRUPT, "log record at %llu says %u operations, holds %u",
-		                   (unsigned long long) rec->header.lsn, rec->header.count, done);
+						   (unsigned long long) rec->header.lsn, rec->header.count, done);
 	atomic_fetch_add_explicit(&kvs->applied_ops, done, memory_order_relaxed);
 	return ST_OK;
 }
@@ -217,14 +222,18 @@ apply_record(const WalRecord *rec)
 	if (st == ST_BUSY)
 		return st; /* nothing was changed: freezing comes before the first operation */
 	if (st != ST_OK)
-		elog_panic("cannot apply log record at %llu: %s", (unsigned long long) rec->header.lsn, status_detail());
+		elog_panic("cannot apply log record at %llu: %s", (unsigned long long) rec->header.lsn,
+				   status_detail());
 	atomic_fetch_add_explicit(&kvs->applied_records, 1, memory_order_relaxed);
 	atomic_store_explicit(&kvs->applied_time, now_ms, memory_order_release);
 	atomic_store_explicit(&kvs->applied, rec->end, memory_order_release);
 	return ST_OK;
 }
 
-/* REQUIRES APPLY. Freeze on request or because the log runs far ahead of the tables (rule: it must not grow without bound). */
+/*
+ * REQUIRES APPLY. Freeze on request or because the log runs far ahead of the tables (rule: it must not grow
+ * without bound).
+ */
 static void
 freeze_if_wanted(void)
 {
@@ -251,7 +260,8 @@ apply_from_ring(void)
 		Status st = wal_ring_read(at, &scratch, &rec);
 
 		if (st != ST_OK)
-			elog_panic("cannot read committed log record at %llu: %s", (unsigned long long) at, status_detail());
+			elog_panic("cannot read committed log record at %llu: %s", (unsigned long long) at,
+					   status_detail());
 		if (apply_record(&rec) == ST_BUSY) {
 			atomic_store(&kvs->stalled, 1);
 			atomic_fetch_add_explicit(&kvs->stalls, 1, memory_order_relaxed);

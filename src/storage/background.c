@@ -15,18 +15,22 @@
 #include "port/clock.h"
 #include "port/fs.h"
 
-#define RETRY_US 1000            /* a publication waits for readers to let go: pins last a request */
-#define PUBLISH_TRIES 60000      /* a minute of them, then something holds a pin for ever: stop */
-#define SPACE_CHECK_MS 250       /* how often free space is asked for */
-#define WALWRITER_LONG_MS 1000   /* sleep when idle; whoever commits wakes us */
-#define WALWRITER_SHORT_MS 20    /* sleep after work: bounds how far the durable mark is behind (rule L6: 50 ms) */
+#define RETRY_US 1000          /* a publication waits for readers to let go: pins last a request */
+#define PUBLISH_TRIES 60000    /* a minute of them, then something holds a pin for ever: stop */
+#define SPACE_CHECK_MS 250     /* how often free space is asked for */
+#define WALWRITER_LONG_MS 1000 /* sleep when idle; whoever commits wakes us */
+#define WALWRITER_SHORT_MS                                                                                   \
+	20 /* sleep after work: bounds how far the durable mark is behind (rule L6: 50 ms) */
 
 /* ---- compaction worker ------------------------------------------------ */
 
 Status
 kvstore_compactor_open(void)
 {
-	union { const Version *in; Version *out; } v = { atomic_load(&kvs->current)->version };
+	union {
+		const Version *in;
+		Version *out;
+	} v = { atomic_load(&kvs->current)->version };
 
 	return lsm_writer_open(v.out);
 }
@@ -45,7 +49,10 @@ oldest_snapshot(void)
 static Status
 publish(Version *v, bool flushed)
 {
-	union { const Version *in; Version *out; } old = { atomic_load(&kvs->current)->version };
+	union {
+		const Version *in;
+		Version *out;
+	} old = { atomic_load(&kvs->current)->version };
 
 	for (int i = 0; superversion_publish(v, flushed) == ST_BUSY; i++) {
 		if (i == PUBLISH_TRIES)
@@ -117,8 +124,10 @@ static Status
 compact(bool all, bool *did)
 {
 	Status failed = ST_OK;
-	LsmCompactOptions opt = { .oldest = oldest_snapshot(), .now_ms = kvstore_applied_time(),
-		                  .between = between_blocks, .between_arg = &failed };
+	LsmCompactOptions opt = { .oldest = oldest_snapshot(),
+							  .now_ms = kvstore_applied_time(),
+							  .between = between_blocks,
+							  .between_arg = &failed };
 	Version *v = NULL;
 	Status st = all ? lsm_compact_all(&opt, &v) : lsm_compact(&opt, &v);
 
@@ -172,9 +181,9 @@ check_space(uint64_t now_ms)
 	full = left < (uint64_t) config.disk_reserve;
 	if (full != (atomic_load(&kvs->no_space) != 0))
 		elog(full ? LOG_LEVEL_WARNING : LOG_LEVEL_LOG,
-		     full ? "%llu MB free, less than disk_reserve: writes are refused, deletes are not"
-		          : "%llu MB free again: writes go on",
-		     (unsigned long long) (left / (uint64_t) MB));
+			 full ? "%llu MB free, less than disk_reserve: writes are refused, deletes are not"
+				  : "%llu MB free again: writes go on",
+			 (unsigned long long) (left / (uint64_t) MB));
 	atomic_store(&kvs->no_space, full);
 }
 

@@ -41,7 +41,7 @@ kvstore_check(void (*report)(void *arg, const char *line), void *arg)
 	report(arg, line);
 	KV_TRY(check_log(v->flushed, &records));
 	snprintf(line, sizeof line, "log: %llu records from %llu on, all whole", (unsigned long long) records,
-	         (unsigned long long) v->flushed);
+			 (unsigned long long) v->flushed);
 	report(arg, line);
 	return ST_OK;
 }

@@ -2,11 +2,13 @@
  * commit.c - a write's way through the log: insert, flush, apply, wake.
  *
  * Run by backends (and the WAL writer for work nobody waits for). The waiting process does the work itself,
- * for all who wait: whoever finds the flush free writes and syncs everything inserted, whoever finds APPLY free applies
+ * for all who wait: whoever finds the flush free writes and syncs everything inserted, whoever finds
+ * APPLY free applies
  * everything committed; the others sleep and are woken when their position is reached. No timer.
  *
  * No lost wake-up (rule A2): a waiter stores want[] before it tries the locks, and before sleeping looks once
- * more whether its position is reached or a lock it needs is free. Who gives a lock back scans want[] after that, and
+ * more whether its position is reached or a lock it needs is free. Who gives a lock back scans want[]
+ * after that, and
  * wakes whoever is satisfied and, if work is left, one of those who are not. Every sleep ends within a second.
  */
 #include "common/elog.h"
@@ -18,11 +20,13 @@
 #include "kvstore_internal.h"
 #include "port/clock.h"
 
-#define SLEEP_US UINT64_C(1000000)      /* rule P2: every sleep re-checks within a second */
-#define STALL_SLEEP_US UINT64_C(2000)   /* waiting for a memtable or ring room, which nobody signals to us alone */
-#define SLOWDOWN_STEP_US UINT64_C(1000) /* a writer's pause for each level-0 table over the setting l0_slowdown */
+#define SLEEP_US UINT64_C(1000000) /* rule P2: every sleep re-checks within a second */
+#define STALL_SLEEP_US                                                                                       \
+	UINT64_C(2000) /* waiting for a memtable or ring room, which nobody signals to us alone */
+#define SLOWDOWN_STEP_US                                                                                     \
+	UINT64_C(1000) /* a writer's pause for each level-0 table over the setting l0_slowdown */
 #define SLOWDOWN_MAX_US UINT64_C(50000) /* the longest pause of one write: slowed, never stopped */
-#define TIME_WAIT_MS 5000                   /* ring room for a TIME record, which may use the reserve */
+#define TIME_WAIT_MS 5000               /* ring room for a TIME record, which may use the reserve */
 
 /* Has the position been reached that this want word stands for? */
 static bool
@@ -98,7 +102,8 @@ work(Lsn end)
 }
 
 /*
- * Wait until want is reached. OUTCOME_UNKNOWN when the gate's generation changed first and the record is not known to
+ * Wait until want is reached. OUTCOME_UNKNOWN when the gate's generation changed first and the record
+ * is not known to
  * be committed in its own term (rule G3).
  */
 static Status
@@ -126,7 +131,10 @@ wait_for(uint64_t want, Lsn start, uint64_t term, uint32_t generation)
 	}
 	atomic_store(&kvs->want[my_slot_no], 0);
 	if (st == ST_OK && wal_generation() != generation) {
-		/* A weak wait read only durable, which may have been cut and grown again; a strong one checks whose record it is. */
+		/*
+		 * A weak wait read only durable, which may have been cut and grown again; a strong one checks whose
+		 * record it is.
+		 */
 		if ((want & WANT_LOCAL) || wal_term_at(start) != term)
 			st = status_fail(ST_OUTCOME_UNKNOWN, "leadership changed while the write was under way");
 	}
@@ -148,8 +156,8 @@ slow_down(void)
 
 /* Insert, helping to make room in the ring while it is full (rule L11). */
 static Status
-insert_record(uint32_t generation, WalKind kind, const Buf *body, uint32_t count, uint64_t log_time, int timeout_ms,
-              Lsn *start, Lsn *end)
+insert_record(uint32_t generation, WalKind kind, const Buf *body, uint32_t count, uint64_t log_time,
+			  int timeout_ms, Lsn *start, Lsn *end)
 {
 	uint64_t deadline = 0;
 	Slice part = slice_buf(body);
@@ -171,8 +179,8 @@ insert_record(uint32_t generation, WalKind kind, const Buf *body, uint32_t count
 }
 
 Status
-kvstore_write(uint32_t generation, const Buf *body, uint32_t count, Ack ack, int timeout_ms, bool deletes_only,
-              uint64_t *version)
+kvstore_write(uint32_t generation, const Buf *body, uint32_t count, Ack ack, int timeout_ms,
+			  bool deletes_only, uint64_t *version)
 {
 	uint64_t term = wal_term();
 	Lsn start, end;
@@ -180,7 +188,7 @@ kvstore_write(uint32_t generation, const Buf *body, uint32_t count, Ack ack, int
 	KV_ASSERT(count > 0 && count <= KV_BATCH_OPS_MAX);
 	if (wal_out_of_space() || (!deletes_only && atomic_load_explicit(&kvs->no_space, memory_order_relaxed)))
 		return status_fail(ST_NO_SPACE, "less than disk_reserve is free on the data directory's file system; "
-		                   "delete data or free space, writes go on by themselves");
+										"delete data or free space, writes go on by themselves");
 	slow_down();
 	KV_TRY(insert_record(generation, WAL_WRITE, body, count, logclock_now(), timeout_ms, &start, &end));
 	*version = start;
@@ -227,7 +235,7 @@ kvstore_wait_applied(Lsn at_least, int timeout_ms)
 
 		if (now >= deadline)
 			return status_fail(ST_TIMEOUT, "version %llu is not here yet, applied are those below %llu",
-			                   (unsigned long long) at_least, (unsigned long long) kvstore_applied());
+							   (unsigned long long) at_least, (unsigned long long) kvstore_applied());
 		atomic_store(&kvs->want[my_slot_no], (at_least & ~UINT64_C(7)) + 8);
 		token = procslot_prepare_sleep();
 		if (kvstore_applied() > at_least)

@@ -33,9 +33,9 @@ size_t
 kvstore_shmem_size(void)
 {
 	return kvs_size() + round_line(wal_shmem_size((size_t) config.wal_buffers, procslot_count())) +
-	       round_line(cache_shmem_size((size_t) config.block_cache_size)) + round_line(lsm_shmem_size()) +
-	       round_line((size_t) config.metadata_size) +
-	       (size_t) config.memtable_count * round_line((size_t) config.memtable_size);
+		   round_line(cache_shmem_size((size_t) config.block_cache_size)) + round_line(lsm_shmem_size()) +
+		   round_line((size_t) config.metadata_size) +
+		   (size_t) config.memtable_count * round_line((size_t) config.memtable_size);
 }
 
 Status
@@ -45,7 +45,7 @@ kvstore_shmem_init(void *mem, const Control *control)
 
 	if (config.memtable_size < MEMTABLE_BYTES_ANY_RECORD)
 		return status_fail(ST_BAD_SETTING, "memtable_size must be at least %dMB to hold the largest record",
-		                   (int) (MEMTABLE_BYTES_ANY_RECORD / MB));
+						   (int) (MEMTABLE_BYTES_ANY_RECORD / MB));
 	kvs = mem; /* zeroed by the system */
 	p += kvs_size();
 	KV_TRY(wal_shmem_init(p, (size_t) config.wal_buffers, procslot_count(), control));

@@ -67,6 +67,7 @@ typedef struct KvShared {
 	_Atomic uint32_t l0_tables;              /* compaction worker: for the slow-down of writers */
 	/* -- figures; writers: holder of APPLY */
 	_Alignas(64) _Atomic uint64_t applied_records, applied_ops, freezes, stalls, condition_failures;
+	Control control; /* postmaster, before fork; constant */
 	/* -- recovery result; replay process writes once, before the consensus worker starts */
 	WalRecovery recovered;
 	/* -- history samples: WAL writer only */

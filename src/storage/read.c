@@ -34,7 +34,10 @@ enter_read(Snapshot *s, Lsn at, uint64_t now)
 	s->time_behind = false;
 	reading = atomic_load_explicit(&kvs->current, memory_order_acquire);
 	if (reading->version != files_of) {
-		union { const Version *in; void *out; } v = { reading->version };
+		union {
+			const Version *in;
+			void *out;
+		} v = { reading->version };
 
 		table_files_sweep(file_alive, v.out);
 		files_of = reading->version;
@@ -62,13 +65,15 @@ kvstore_begin_read_at(Snapshot *s, uint64_t now, Lsn at)
 {
 	KV_ASSERT(reading == NULL);
 	if (at > kvstore_applied())
-		return status_fail(ST_SNAPSHOT_GONE, "snapshot %llu is not of this server's past", (unsigned long long) at);
+		return status_fail(ST_SNAPSHOT_GONE, "snapshot %llu is not of this server's past",
+						   (unsigned long long) at);
 	/* Pin first, then look at the floor: whoever raised it before will see the pin or be seen (rule A10). */
 	epoch_pin(at);
 	if (at < atomic_load(&kvs->history_floor)) {
 		epoch_unpin();
-		return status_fail(ST_SNAPSHOT_GONE, "snapshot %llu is older than snapshot_retention; begin the scan again",
-		                   (unsigned long long) at);
+		return status_fail(ST_SNAPSHOT_GONE,
+						   "snapshot %llu is older than snapshot_retention; begin the scan again",
+						   (unsigned long long) at);
 	}
 	enter_read(s, at, now);
 	return ST_OK;

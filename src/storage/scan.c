@@ -47,7 +47,8 @@ open_sources(const Superversion *sv, bool fill_cache, Iter **out)
 }
 
 Status
-kvstore_scan_open(Snapshot *s, Slice start, Slice end, bool unbounded, bool reverse, bool fill_cache, Scan **out)
+kvstore_scan_open(Snapshot *s, Slice start, Slice end, bool unbounded, bool reverse, bool fill_cache,
+				  Scan **out)
 {
 	Scan *sc = calloc(1, sizeof *sc);
 	Status st;

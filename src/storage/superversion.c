@@ -8,7 +8,8 @@
  * Invariants:
  *   1. exactly one MemSlot is ACTIVE, and it is current->active;
  *   2. the FROZEN ones are exactly current->frozen[], newest first, `end` descending;
- *   3. everything applied below version->flushed is in tables; [flushed, frozen end) in frozen ones; the rest in active.
+ *   3. everything applied below version->flushed is in tables; [flushed, frozen end) in frozen ones;
+ * the rest in active.
  */
 #include "common/elog.h"
 #include "common/kv_assert.h"

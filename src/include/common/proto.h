@@ -51,7 +51,12 @@ typedef enum ProtoCommand {
 #define PROTO_RANGE_AFTER_START 8
 #define PROTO_HELLO_ADMIN 1
 #define PROTO_CHECKPOINT_COMPACT 1
-typedef enum ProtoConfigAction { PROTO_CONFIG_LIST, PROTO_CONFIG_SET, PROTO_CONFIG_RESET, PROTO_CONFIG_RELOAD } ProtoConfigAction;
+typedef enum ProtoConfigAction {
+	PROTO_CONFIG_LIST,
+	PROTO_CONFIG_SET,
+	PROTO_CONFIG_RESET,
+	PROTO_CONFIG_RELOAD
+} ProtoConfigAction;
 
 #define PROTO_WRITE_PREFIX 8
 #define PROTO_READ_PREFIX 16

@@ -22,7 +22,7 @@ typedef struct NodeState {
 	uint32_t port;                   /* the real one when `port` is 0 */
 	uint32_t postmaster_pid;
 	/* written by the replay process; never fall back */
-	_Alignas(64) _Atomic uint32_t manifest_open; /* 1: tables are known, memtables are ready: the compaction worker may work */
+	_Alignas(64) _Atomic uint32_t manifest_open; /* 1: tables are known: the compaction worker may work */
 	_Atomic uint32_t replayed;       /* 1: the log has been read and all that is certain applied */
 	/* written by the consensus worker */
 	_Alignas(64) _Atomic uint32_t phase; /* NodePhase */

@@ -47,10 +47,11 @@ typedef enum Ack { ACK_QUORUM = 0, ACK_LOCAL = 1, ACK_NONE = 2 } Ack; /* on the 
  * OUTCOME_UNKNOWN: inserted, but the gate closed before it was agreed.
  * The record is applied as a whole; conditions are evaluated at apply (see kvstore_outcome()).
  */
-KV_CHECK Status kvstore_write(uint32_t generation, const Buf *body, uint32_t count, Ack ack, int timeout_ms, bool deletes_only,
-                              uint64_t *version);
+KV_CHECK Status kvstore_write(uint32_t generation, const Buf *body, uint32_t count, Ack ack, int timeout_ms,
+                              bool deletes_only, uint64_t *version);
 /*
- * Before kvstore_write() with conditions, and until the outcomes are read: keep versions from here on (rule A8).
+ * Before kvstore_write() with conditions, and until the outcomes are read: keep versions from here on
+ * (rule A8).
  * Released by kvstore_end_read() or kvstore_release().
  */
 void kvstore_hold(void);
@@ -69,10 +70,15 @@ typedef struct Snapshot {
 
 /* Pin and take a snapshot of all that is applied. Does not nest. */
 void kvstore_begin_read(Snapshot *s, uint64_t now);
-/* As kvstore_begin_read(), keeping what kvstore_hold() holds; for kvstore_outcome() and kvstore_judge(). kvstore_end_read()
- * ends both. */
+/*
+ * As kvstore_begin_read(), keeping what kvstore_hold() holds; for kvstore_outcome() and kvstore_judge().
+ * kvstore_end_read() ends both.
+ */
 void kvstore_begin_own_read(Snapshot *s);
-/* The same at an older position (paged scan). SNAPSHOT_GONE below the history floor (rule A10); nothing is pinned then. */
+/*
+ * The same at an older position (paged scan). SNAPSHOT_GONE below the history floor (rule A10); nothing is
+ * pinned then.
+ */
 KV_CHECK Status kvstore_begin_read_at(Snapshot *s, uint64_t now, Lsn at);
 void kvstore_end_read(void);
 /* Newest live version. NOT_FOUND also for tombstones and expired entries. Slices live until kvstore_end_read()
@@ -80,11 +86,16 @@ void kvstore_end_read(void);
 KV_CHECK Status kvstore_get(Snapshot *s, Slice key, Entry *out);
 /* Start fetching what kvstore_get(key) will need. */
 void kvstore_prefetch(Slice key);
-/* Did the operation with this version take effect on key? *out: the entry it left (also a tombstone). NOT_FOUND: its condition failed. */
+/*
+ * Did the operation with this version take effect on key? *out: the entry it left (also a tombstone).
+ * NOT_FOUND: its condition failed.
+ */
 KV_CHECK Status kvstore_outcome(Slice key, uint64_t version, Entry *out);
 /*
- * Why an operation did not take effect: judge it anew against the state below `below` (the first version of its group).
- * *status as in doc/protocol.md; OK when it can't be told any more (a deadline passed since). *version: of the key then, 0 absent.
+ * Why an operation did not take effect: judge it anew against the state below `below` (the first
+ * version of its group).
+ * *status as in doc/protocol.md; OK when it can't be told any more (a deadline passed since).
+ * *version: of the key then, 0 absent.
  */
 void kvstore_judge(const struct Op *op, Lsn below, Status *status, uint64_t *version);
 /* Wait until applied > at_least. TIMEOUT. */
@@ -94,7 +105,8 @@ uint64_t kvstore_applied_time(void);
 
 /* A walk over live entries of [start, end) (end empty and unbounded: to the end) within a read. */
 typedef struct Scan Scan;
-KV_CHECK Status kvstore_scan_open(Snapshot *s, Slice start, Slice end, bool unbounded, bool reverse, bool fill_cache, Scan **out);
+KV_CHECK Status kvstore_scan_open(Snapshot *s, Slice start, Slice end, bool unbounded, bool reverse,
+                                  bool fill_cache, Scan **out);
 /* NOT_FOUND at the end. The entry is valid until the next call. */
 KV_CHECK Status kvstore_scan_next(Scan *sc, Entry *out);
 void kvstore_scan_close(Scan *sc);
@@ -103,7 +115,10 @@ void kvstore_scan_close(Scan *sc);
 /* Compaction worker: open the manifest for writing (after kvstore_open() in the replay process). */
 KV_CHECK Status kvstore_compactor_open(void);
 KV_CHECK Status kvstore_compactor_step(bool *did);
-/* WAL writer: flush unwaited work, segments ahead, durable mark, retire, reap dead slots. Then sleep on the own slot for sleep_ms. */
+/*
+ * WAL writer: flush unwaited work, segments ahead, durable mark, retire, reap dead slots. Then sleep on the
+ * own slot for sleep_ms.
+ */
 KV_CHECK Status kvstore_walwriter_step(uint32_t *sleep_ms);
 /* WAL writer, for each slot it frees: forget what the dead process waited for. */
 void kvstore_slot_cleared(int slot);

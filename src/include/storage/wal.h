@@ -88,8 +88,10 @@ typedef struct WalRecovery {
 } WalRecovery;
 /*
  * Read the log from `from` (a record boundary: what tables already hold, or the log's start) with the term of
- * the record before it (0 above the log's start: not known), find its end, tell a torn tail (cut) from damage below the durable mark (CORRUPT:
- * refuse, naming file and offset), rewrite and sync the tail above the mark (L7), build the term history, set all
+ * the record before it (0 above the log's start: not known), find its end, tell a torn tail (cut)
+ * from damage below the durable mark (CORRUPT:
+ * refuse, naming file and offset), rewrite and sync the tail above the mark (L7), build the term
+ * history, set all
  * positions but `commit` and `released` (set to `from`). Gate stays closed.
  */
 KV_CHECK Status wal_recover(Lsn from, uint64_t from_term, WalRecovery *out);
@@ -101,7 +103,10 @@ Lsn wal_durable(void);
 Lsn wal_commit(void);
 /* Raise commit to min(to, what the caller may claim); never lowers. */
 void wal_set_commit(Lsn to);
-/* While the configuration is {self}: durable is commit, up to alone_limit (rule G7). Called by the flush owner after a sync. */
+/*
+ * While the configuration is {self}: durable is commit, up to alone_limit (rule G7). Called by the flush
+ * owner after a sync.
+ */
 void wal_set_alone_limit(Lsn limit); /* UINT64_MAX: alone without end; 0: not alone. REQUIRES gate closed */
 void wal_release_ring(Lsn applied);
 /* Term of the record at lsn by the term history; 0 if it is older than what is remembered. */
@@ -111,12 +116,16 @@ typedef struct WalTerm { uint64_t term; Lsn start; } WalTerm;
 int wal_term_history(WalTerm *out, int max);
 
 /* ---- the gate (consensus worker changes it, everybody reads it) */
-/* Generation (odd = open). Changes whenever the gate opens or closes; a waiter that sees another one re-checks. */
+/*
+ * Generation (odd = open). Changes whenever the gate opens or closes; a waiter that sees another one
+ * re-checks.
+ */
 uint32_t wal_generation(void);
 static inline bool wal_generation_open(uint32_t g) { return (g & 1) != 0; }
 /*
  * Closed -> a new term: put its TERM record (naming the previous term) at the end of the log, flush it.
- * REQUIRES closed gate, term > last term, and a term that was never used before (vote file): a tail that was cut may
+ * REQUIRES closed gate, term > last term, and a term that was never used before (vote file): a tail
+ * that was cut may
  * have had it, and its records would be taken for this term's (L1). NO_SPACE: nothing was put.
  */
 KV_CHECK Status wal_begin_term(uint64_t term, uint64_t log_time, Lsn *end);
@@ -124,11 +133,15 @@ KV_CHECK Status wal_begin_term(uint64_t term, uint64_t log_time, Lsn *end);
 uint64_t wal_term(void);
 void wal_open_gate(void);   /* inserts carry the newest term from now on */
 /*
- * Raise the generation, wait until no slot is inserting, cut the stream at the first hole (G2). Returns false if a
+ * Raise the generation, wait until no slot is inserting, cut the stream at the first hole (G2).
+ * Returns false if a
  * slot was still inserting after limit_ms: *stuck_slot names it.
  */
 bool wal_close_gate(int limit_ms, int *stuck_slot);
-/* L3: lower durable mark (synced), then positions, then cut. REQUIRES closed gate, to >= commit, a record boundary. */
+/*
+ * L3: lower durable mark (synced), then positions, then cut. REQUIRES closed gate, to >= commit, a record
+ * boundary.
+ */
 KV_CHECK Status wal_truncate(Lsn to);
 
 /* ---- inserting (backends and whoever proposes) */
@@ -143,14 +156,16 @@ KV_CHECK Status wal_insert(uint32_t generation, WalKind kind, uint32_t count, ui
 
 /* ---- flushing */
 /*
- * Try to become the flush owner; then write and sync everything inserted, publish written and durable (and commit
+ * Try to become the flush owner; then write and sync everything inserted, publish written and durable
+ * (and commit
  * when alone), give ownership back. False: somebody else owns it (sleep until woken) or nothing to do.
  * Panics on I/O errors. After true the caller re-checks inserted (A2) and wakes those who wait.
  */
 bool wal_flush(void);
 
 /*
- * No file is ready behind the one being written, and none could be made for lack of space: refuse writes (NO_SPACE).
+ * No file is ready behind the one being written, and none could be made for lack of space: refuse
+ * writes (NO_SPACE).
  * wal_flush() then writes what fits and returns false when nothing does; waiters go on trying. Cleared
  * when a file is made or recycled.
  */
@@ -158,13 +173,15 @@ bool wal_out_of_space(void);
 
 /* ---- reading */
 /*
- * Record at `lsn` < inserted, from the ring; body points into the ring or, where the record wraps, into *scratch.
+ * Record at `lsn` < inserted, from the ring; body points into the ring or, where the record wraps,
+ * into *scratch.
  * NOT_FOUND: no longer in the ring (use a WalReader). The caller holds the APPLY lock or otherwise knows
  * that `released` <= lsn.
  */
 KV_CHECK Status wal_ring_read(Lsn lsn, Buf *scratch, WalRecord *out);
 /*
- * From the files; checks CRC, LSN and the term chain. until: at most wal_written(), or UINT64_MAX: to the end of a log
+ * From the files; checks CRC, LSN and the term chain. until: at most wal_written(), or UINT64_MAX: to
+ * the end of a log
  * that nobody writes (kvd --check): NOT_FOUND where the log ends at or above the durable mark.
  */
 typedef struct WalReader WalReader;
@@ -175,14 +192,16 @@ void wal_reader_close(WalReader *r);
 
 /* ---- house-keeping (WAL writer) */
 /*
- * Keep `spare` zero-filled or recycled segments ready beyond the one being written. *did: one was made. No space is no
+ * Keep `spare` zero-filled or recycled segments ready beyond the one being written. *did: one was
+ * made. No space is no
  * error here: see wal_out_of_space().
  */
 KV_CHECK Status wal_prepare_segments(int spare, bool *did);
 /* Segments wholly below `below` are recycled (or removed when there are enough spares). */
 KV_CHECK Status wal_retire_segments(Lsn below, int spare);
 /*
- * Sync the durable mark {epoch, durable, commit} if it is behind and either 50 ms old or nothing was flushed for
+ * Sync the durable mark {epoch, durable, commit} if it is behind and either 50 ms old or nothing was
+ * flushed for
  * 10 ms. *did: written. Call it at least every 50 ms while the log moves, and once more when it stops.
  */
 KV_CHECK Status wal_update_mark(bool *did);
@@ -195,7 +214,8 @@ typedef struct WalStats {
 	uint64_t flushes, flush_bytes;  /* syncs and bytes written */
 	uint64_t flush_ns, flush_ns_max;
 	uint64_t ring_full;             /* BUSY answers */
-	uint64_t segments_created, segments_recycled, segments_inline; /* inline: made by a flusher, the WAL writer was late */
+	uint64_t segments_created, segments_recycled;
+	uint64_t segments_inline; /* made by a flusher: the WAL writer was late */
 } WalStats;
 void wal_stats(WalStats *out);
 
