@@ -15,10 +15,12 @@
 
 #include "port/clock.h"
 
+#define NS_PER_MS UINT64_C(1000000)
+
 typedef struct LogClock {
 	_Alignas(64) _Atomic uint64_t published; /* lines so far; line `published & 1` is the one in force */
 	struct {
-		_Atomic uint64_t base_us, mono_ns;
+		_Atomic uint64_t base_ns, mono_ns;
 		_Atomic int32_t rate;
 	} line[2];
 } LogClock;
@@ -32,20 +34,20 @@ logline_at(const LogLine *l, uint64_t mono_ns)
 	uint64_t slewed = elapsed < LOGCLOCK_HORIZON_NS ? elapsed : LOGCLOCK_HORIZON_NS;
 
 	/* |rate| <= 100, slewed <= 5e8: no overflow, and the sum is not negative. */
-	return l->base_us + (uint64_t) ((int64_t) elapsed + (int64_t) slewed * l->rate / 1000) / 1000;
+	return l->base_ns + (uint64_t) ((int64_t) elapsed + (int64_t) slewed * l->rate / 1000);
 }
 
 LogLine
 logline_term(uint64_t last_ms, uint64_t wall_ms, uint64_t mono_ns)
 {
-	return (LogLine){ (last_ms > wall_ms ? last_ms : wall_ms) * 1000, mono_ns, 0 };
+	return (LogLine){ (last_ms > wall_ms ? last_ms : wall_ms) * NS_PER_MS, mono_ns, 0 };
 }
 
 LogLine
 logline_tick(const LogLine *l, uint64_t wall_ms, uint64_t mono_ns)
 {
 	LogLine n = { logline_at(l, mono_ns), mono_ns, 0 };
-	int64_t behind_ms = (int64_t) (wall_ms - n.base_us / 1000);
+	int64_t behind_ms = (int64_t) (wall_ms - n.base_ns / NS_PER_MS);
 
 	/* Close the whole distance by the next tick if that is allowed: 1 ms in a tick is 1000/TICK permille. */
 	if (behind_ms > LOGCLOCK_TICK_MS)
@@ -85,7 +87,7 @@ current(LogLine *out)
 
 		if (seen == 0)
 			return false;
-		out->base_us = atomic_load_explicit(&shared->line[i].base_us, memory_order_relaxed);
+		out->base_ns = atomic_load_explicit(&shared->line[i].base_ns, memory_order_relaxed);
 		out->mono_ns = atomic_load_explicit(&shared->line[i].mono_ns, memory_order_relaxed);
 		out->rate = atomic_load_explicit(&shared->line[i].rate, memory_order_relaxed);
 		atomic_thread_fence(memory_order_acquire);
@@ -102,7 +104,7 @@ publish(const LogLine *l)
 	unsigned i = n & 1;
 
 	atomic_thread_fence(memory_order_release);
-	atomic_store_explicit(&shared->line[i].base_us, l->base_us, memory_order_relaxed);
+	atomic_store_explicit(&shared->line[i].base_ns, l->base_ns, memory_order_relaxed);
 	atomic_store_explicit(&shared->line[i].mono_ns, l->mono_ns, memory_order_relaxed);
 	atomic_store_explicit(&shared->line[i].rate, l->rate, memory_order_relaxed);
 	atomic_store_explicit(&shared->published, n, memory_order_release);
@@ -113,7 +115,7 @@ logclock_now(void)
 {
 	LogLine l;
 
-	return current(&l) ? logline_at(&l, clock_mono_ns()) / 1000 : 0;
+	return current(&l) ? logline_at(&l, clock_mono_ns()) / NS_PER_MS : 0;
 }
 
 void

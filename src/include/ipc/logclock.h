@@ -7,8 +7,9 @@
  * freezes nothing.
  *
  * The consensus worker publishes a line (base, rate) a few times a second; everybody computes the time
- * from it and the monotonic clock. Different processes may stamp slightly out of order (rule T1: effective
- * log time is the running maximum at apply).
+ * from it and the monotonic clock. Stamps may be slightly out of order, between processes and, when a process is
+ * stopped between reading the line and the clock, within one (rule T1: effective log time is the running
+ * maximum at apply).
  */
 #ifndef IPC_LOGCLOCK_H
 #define IPC_LOGCLOCK_H
@@ -23,12 +24,12 @@
 
 /* One line. Pure functions over it (any process, tests): */
 typedef struct LogLine {
-	uint64_t base_us;  /* log time at mono_ns, microseconds */
+	uint64_t base_ns;  /* log time at mono_ns, in nanoseconds: no tick loses a fraction */
 	uint64_t mono_ns;
 	int32_t rate;      /* permille faster (+) or slower (-) than the monotonic clock, until the horizon */
 } LogLine;
 
-/* Log time in microseconds at the monotonic time mono_ns (times before the line's begin give its base). Never falls. */
+/* Log time in nanoseconds at the monotonic time mono_ns (times before the line's begin give its base). Never falls. */
 uint64_t logline_at(const LogLine *l, uint64_t mono_ns);
 /* The start of a term: not before last_ms, which is the log's newest time, and else wall time. */
 LogLine logline_term(uint64_t last_ms, uint64_t wall_ms, uint64_t mono_ns);

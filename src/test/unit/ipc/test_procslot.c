@@ -1,0 +1,293 @@
+/* test_procslot.c - life of slots, critical sections seen from outside, sleeping and waking between processes. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ipc/procslot.h"
+#include "port/child.h"
+#include "port/clock.h"
+#include "port/proc.h"
+
+#define SLOTS 8
+
+static void *mem;
+static _Atomic uint32_t *word; /* shared between test and children */
+
+static int
+setup(void **state)
+{
+	(void) state;
+	assert_int_equal(proc_shm_map(procslot_shmem_size(SLOTS) + 64, &mem), ST_OK);
+	word = (_Atomic uint32_t *) ((char *) mem + procslot_shmem_size(SLOTS));
+	procslot_shmem_init(mem, SLOTS);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	(void) state;
+	proc_shm_unmap(mem, procslot_shmem_size(SLOTS) + 64);
+	return 0;
+}
+
+static void
+wait_for(_Atomic uint32_t *w, uint32_t value)
+{
+	while (atomic_load(w) != value)
+		child_poll(NULL, NULL, 0, 1);
+}
+
+/* A child that attaches slot i and then does `act`; returns its pid when it has attached. */
+static pid_t
+child(int i, void (*act)(void))
+{
+	pid_t pid;
+
+	atomic_store(word, 0);
+	pid = fork();
+	if (pid == 0) {
+		alarm(20);
+		procslot_attach(i, i < PROC_AUX_COUNT ? (ProcKind) i : PROC_BACKEND);
+		act();
+		_exit(0);
+	}
+	return pid;
+}
+
+static int
+end_of(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static void
+say_and_wait(void)
+{
+	atomic_store(word, 1);
+	pause();
+}
+
+static void
+pin_and_wait(void)
+{
+	atomic_store(&my_slot->pin_epoch, 7);
+	atomic_store(&my_slot->pin_version, 9);
+	say_and_wait();
+}
+
+static void
+a_slot_goes_free_live_dead_free(void **state)
+{
+	ProcSlot *s = procslot_get(5);
+	pid_t pid = child(5, pin_and_wait);
+	uint32_t generation = atomic_load(&s->generation);
+
+	(void) state;
+	wait_for(word, 1);
+	assert_int_equal(atomic_load(&s->state), PROC_LIVE);
+	assert_int_equal(atomic_load(&s->pid), pid);
+	assert_int_equal(procslot_high_water(), 6);
+	assert_int_equal(procslot_reap(NULL), 0); /* the living are left alone */
+	kill(pid, SIGKILL);
+	end_of(pid);
+	assert_false(procslot_was_critical(5));
+	procslot_mark_dead(5);
+	assert_false(procslot_is_free(5));
+	assert_int_equal(atomic_load(&s->pin_epoch), 7); /* still there: only the WAL writer clears */
+	assert_int_equal(procslot_reap(NULL), 1);
+	assert_true(procslot_is_free(5));
+	assert_true(atomic_load(&s->pin_epoch) == PROC_NO_PIN && atomic_load(&s->pin_version) == PROC_NO_PIN);
+	assert_int_equal(atomic_load(&s->generation), generation + 1);
+}
+
+static int cleared_slots[SLOTS], ncleared;
+
+static void
+on_cleared(int slot)
+{
+	assert_false(procslot_is_free(slot)); /* nobody else may have it yet */
+	cleared_slots[ncleared++] = slot;
+}
+
+static void
+reap_finds_slots_that_never_attached(void **state)
+{
+	(void) state;
+	ncleared = 0;
+	procslot_mark_dead(SLOTS - 1); /* its child died before its first instruction */
+	procslot_mark_dead(4);
+	assert_int_equal(procslot_reap(on_cleared), 2);
+	assert_int_equal(ncleared, 2);
+	assert_true(cleared_slots[0] == 4 && cleared_slots[1] == SLOTS - 1);
+	assert_true(procslot_is_free(4) && procslot_is_free(SLOTS - 1));
+}
+
+static void
+nested_critical_and_wait(void)
+{
+	critical_enter();
+	critical_enter();
+	critical_leave();
+	say_and_wait();
+}
+
+static void
+left_critical_and_wait(void)
+{
+	critical_enter();
+	critical_leave();
+	say_and_wait();
+}
+
+static void
+death_inside_a_critical_section_is_seen(void **state)
+{
+	static void (*const act[2])(void) = { left_critical_and_wait, nested_critical_and_wait };
+
+	(void) state;
+	for (int inside = 0; inside < 2; inside++) {
+		uint64_t before = clock_mono_ns();
+		pid_t pid = child(6, act[inside]);
+
+		wait_for(word, 1);
+		assert_true(atomic_load(&procslot_get(6)->critical_since_ns) >= before);
+		kill(pid, SIGKILL);
+		end_of(pid);
+		assert_int_equal(procslot_was_critical(6), inside);
+		procslot_mark_dead(6);
+		procslot_reap(NULL);
+		assert_false(procslot_was_critical(6));
+	}
+}
+
+/* Each side waits for its turn, says so and wakes the other: a lost wake-up costs a second. */
+#define TURNS 2000
+
+static void
+play(uint32_t mine, int other)
+{
+	for (uint32_t turn = mine; turn < TURNS; turn += 2) {
+		for (;;) {
+			uint32_t token = procslot_prepare_sleep();
+
+			if (atomic_load(word) == turn) {
+				procslot_cancel_sleep();
+				break;
+			}
+			procslot_sleep(token, 1000000);
+		}
+		atomic_store(word, turn + 1);
+		procslot_wake(other);
+	}
+}
+
+static void
+play_even(void)
+{
+	play(0, PROC_CONSENSUS);
+}
+
+static void
+play_odd(void)
+{
+	play(1, PROC_REPLAY);
+}
+
+static void
+no_wake_up_is_lost(void **state)
+{
+	uint64_t begun = clock_mono_ns();
+	pid_t a = child(PROC_REPLAY, play_even), b = child(PROC_CONSENSUS, play_odd);
+
+	(void) state;
+	/* child() set the word to 0 twice, perhaps after the first move: the players only wait for it, so go on. */
+	procslot_wake(PROC_REPLAY);
+	assert_int_equal(end_of(a), 0);
+	assert_int_equal(end_of(b), 0);
+	assert_int_equal(atomic_load(word), TURNS);
+	assert_true(clock_mono_ns() - begun < UINT64_C(5000000000));
+}
+
+static void
+sleep_with_something_in_between(void)
+{
+	uint32_t token = procslot_prepare_sleep();
+
+	/* As a step that sleeps itself would leave it. */
+	procslot_cancel_sleep();
+	atomic_store(word, 1);
+	while (atomic_load(word) != 2)
+		;
+	procslot_sleep(token, 1000000);
+}
+
+static void
+a_wake_between_prepare_and_sleep_counts(void **state)
+{
+	pid_t pid = child(4, sleep_with_something_in_between);
+	uint64_t begun;
+
+	(void) state;
+	wait_for(word, 1);
+	procslot_wake(4); /* it is not `sleeping` now */
+	begun = clock_mono_ns();
+	atomic_store(word, 2);
+	assert_int_equal(end_of(pid), 0);
+	assert_true(clock_mono_ns() - begun < UINT64_C(900000000));
+}
+
+static void
+nothing(void)
+{
+}
+
+static void
+wrong_use_is_caught(void **state)
+{
+	pid_t pid;
+
+	(void) state;
+	pid = fork();
+	if (pid == 0) { /* a slot that is not free */
+		procslot_mark_dead(4);
+		procslot_attach(4, PROC_BACKEND);
+		_exit(0);
+	}
+	assert_true(WIFSIGNALED(end_of(pid)));
+	procslot_reap(NULL);
+	pid = fork();
+	if (pid == 0) { /* leaving what was not entered */
+		procslot_attach(4, PROC_BACKEND);
+		critical_leave();
+		_exit(0);
+	}
+	assert_true(WIFSIGNALED(end_of(pid)));
+	procslot_mark_dead(4);
+	procslot_reap(NULL);
+	assert_int_equal(end_of(child(4, nothing)), 0);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(a_slot_goes_free_live_dead_free, setup, teardown),
+		cmocka_unit_test_setup_teardown(reap_finds_slots_that_never_attached, setup, teardown),
+		cmocka_unit_test_setup_teardown(death_inside_a_critical_section_is_seen, setup, teardown),
+		cmocka_unit_test_setup_teardown(no_wake_up_is_lost, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_wake_between_prepare_and_sleep_counts, setup, teardown),
+		cmocka_unit_test_setup_teardown(wrong_use_is_caught, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
