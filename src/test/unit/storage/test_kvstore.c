@@ -1,0 +1,408 @@
+/*
+ * test_kvstore.c - the whole engine in one process against a model, killed and reopened at random.
+ *
+ * A run is a list of incarnations. Each is a forked child that opens the directory as a new node would, compares
+ * everything with the model, goes on with random operations (checking each answer), runs steps of the background
+ * workers in between, and ends without any clean-up, as after kill -9. What the operations are depends
+ * on the seed alone, so every incarnation rebuilds the model by replaying its predecessors' operations on it.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../../../storage/kvstore_internal.h"
+#include "common/prng.h"
+#include "ipc/epoch.h"
+#include "ipc/logclock.h"
+#include "ipc/lwlock.h"
+#include "ipc/procslot.h"
+#include "port/clock.h"
+#include "port/fs.h"
+
+#define KEYS 300
+#define INCARNATIONS 6
+#define OPS 400
+#define SLOTS 16
+
+static char dir[] = "/tmp/kvd-kvstore-XXXXXX";
+
+#define MUST(expr)                                                                                           \
+	do {                                                                                                     \
+		Status must_ = (expr);                                                                               \
+		if (must_ != ST_OK) {                                                                                \
+			fprintf(stderr, "%s:%d: %s: %s (%s)\n", __FILE__, __LINE__, #expr, status_name(must_),           \
+					status_detail());                                                                        \
+			abort();                                                                                         \
+		}                                                                                                    \
+	} while (0)
+#define CHECK(expr)                                                                                          \
+	do {                                                                                                     \
+		if (!(expr)) {                                                                                       \
+			fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #expr);                         \
+			abort();                                                                                         \
+		}                                                                                                    \
+	} while (0)
+
+/* ---- the model ------------------------------------------------------------ */
+
+typedef struct ModelValue {
+	bool present;
+	int64_t
+		number; /* value = decimal text of it, padded with `pad` copies of 'x' behind a space if pad > 0 */
+	uint32_t pad;
+	uint64_t version; /* learnt when the operation ran in this incarnation; 0 unknown */
+} ModelValue;
+
+static ModelValue model[KEYS];
+
+static Slice
+key_of(int k, char *buf)
+{
+	buf[0] = KEYSPACE_USER;
+	return slice_of(buf, 1 + (size_t) sprintf(buf + 1, "key-%05d%s", k * 7919 % 100000,
+											  k % 3 ? "" : "-long-tail-of-a-key"));
+}
+
+static Slice
+value_of(const ModelValue *v, char *buf)
+{
+	int n = sprintf(buf, "%lld", (long long) v->number);
+
+	if (v->pad > 0) {
+		buf[n++] = ' ';
+		memset(buf + n, 'x', v->pad);
+		n += (int) v->pad;
+	}
+	return slice_of(buf, (size_t) n);
+}
+
+/* One random operation; the same for a seed and a position, whoever asks. */
+typedef struct Step {
+	int kind; /* 0 put, 1 delete, 2 incr, 3 put if absent, 4 delete if present, 5 batch of three puts, 6 cas by value */
+	int key;
+	int64_t number;
+	uint32_t pad;
+} Step;
+
+static Step
+draw_step(Prng *g)
+{
+	Step s = { .kind = (int) prng_below(g, 7),
+			   .key = (int) prng_below(g, KEYS),
+			   .number = (int64_t) prng_below(g, 1000) };
+
+	s.pad = prng_below(g, 4) == 0 ? (uint32_t) prng_below(g, 9000) : 0;
+	return s;
+}
+
+static bool
+step_holds(const Step *s)
+{
+	const ModelValue *m = &model[s->key];
+
+	switch (s->kind) {
+	case 2:
+		return !m->present || m->pad == 0;
+	case 3:
+		return !m->present;
+	case 4:
+		return m->present;
+	case 6:
+		return m->present && m->number == s->number % 3;
+	default:
+		return true;
+	}
+}
+
+static void
+model_step(const Step *s, uint64_t version)
+{
+	ModelValue *m = &model[s->key];
+
+	if (!step_holds(s))
+		return;
+	switch (s->kind) {
+	case 1:
+	case 4:
+		m->present = false;
+		break;
+	case 2:
+		*m = (ModelValue){ true, (m->present ? m->number : 0) + s->number, 0, version };
+		break;
+	case 5:
+		for (int i = 0; i < 3; i++)
+			model[(s->key + i) % KEYS] =
+				(ModelValue){ true, s->number, s->pad, version ? version + (uint64_t) i : 0 };
+		break;
+	default:
+		*m = (ModelValue){ true, s->number, s->pad, version };
+	}
+}
+
+/* ---- the engine ----------------------------------------------------------- */
+
+static void
+start_engine(void)
+{
+	Control control;
+	uint8_t *mem;
+	size_t slots, locks, epochs, clocks, store;
+	Lsn end;
+
+	config_init();
+	config.memtable_size = MEMTABLE_BYTES_ANY_RECORD;
+	config.block_cache_size = 1 * MB;
+	config.metadata_size = 1 * MB;
+	config.wal_buffers = 66 * MB;
+	config.wal_segment_size = 1 * MB;
+	config.wal_keep = 0;
+	config.table_size = 1 * MB;
+	config.snapshot_retention = 0;
+	if (control_read(&control) == ST_NOT_FOUND) {
+		MUST(control_make(&control, (uint32_t) config.wal_segment_size));
+		MUST(control_write(&control));
+		MUST(kvstore_create(&control));
+	}
+	slots = procslot_shmem_size(SLOTS) + 4096;
+	locks = lwlock_shmem_size() + 4096;
+	epochs = epoch_shmem_size() + 4096;
+	clocks = logclock_shmem_size() + 4096;
+	mem = mmap(NULL, slots + locks + epochs + clocks, PROT_READ | PROT_WRITE, MAP_SHARED | 0x20, -1, 0);
+	CHECK(mem != MAP_FAILED);
+	procslot_shmem_init(mem, SLOTS);
+	lwlock_shmem_init((void *) (((uintptr_t) (mem + slots) + 63) & ~(uintptr_t) 63));
+	epoch_shmem_init((void *) (((uintptr_t) (mem + slots + locks) + 63) & ~(uintptr_t) 63));
+	logclock_shmem_init((void *) (((uintptr_t) (mem + slots + locks + epochs) + 63) & ~(uintptr_t) 63));
+	store = kvstore_shmem_size();
+	mem = mmap(NULL, store, PROT_READ | PROT_WRITE, MAP_SHARED | 0x20, -1, 0);
+	CHECK(mem != MAP_FAILED);
+	procslot_attach(PROC_AUX_COUNT, PROC_BACKEND);
+	MUST(kvstore_shmem_init(mem, &control));
+	MUST(kvstore_open());
+	MUST(kvstore_compactor_open());
+	MUST(kvstore_replay());
+	logclock_begin_term(kvstore_applied_time());
+	MUST(wal_begin_term(wal_term() + 1, logclock_now(), &end));
+	wal_open_gate();
+	CHECK(apply_committed());
+	CHECK(kvstore_applied() == end);
+}
+
+static void
+background(Prng *g)
+{
+	bool did = true;
+	uint32_t ms;
+
+	switch (prng_below(g, 40)) {
+	case 0: /* a flush and what it brings about */
+		atomic_store(&kvs->freeze_wanted, 1);
+		(void) apply_committed();
+		while (did)
+			MUST(kvstore_compactor_step(&did));
+		break;
+	case 1:
+		atomic_fetch_add(&kvs->compact_wanted, 1);
+		while (did)
+			MUST(kvstore_compactor_step(&did));
+		break;
+	case 2:
+		MUST(kvstore_walwriter_step(&ms));
+		break;
+	default:
+		break;
+	}
+}
+
+static Op
+op_of(const Step *s, int i, char *key, char *value, char *expected)
+{
+	ModelValue v = { true, s->number, s->pad, 0 }, cas = { true, s->number % 3, 0, 0 };
+	Op op = { .kind = OP_PUT, .key = key_of((s->key + i) % KEYS, key), .value = value_of(&v, value) };
+
+	if (s->kind == 1 || s->kind == 4)
+		op = (Op){ .kind = OP_DELETE, .key = op.key };
+	if (s->kind == 2) {
+		op.kind = OP_INCR;
+		put_u64((uint8_t *) value, (uint64_t) s->number);
+		op.value = slice_of(value, 8);
+	}
+	if (s->kind == 3)
+		op.condition = COND_ABSENT;
+	if (s->kind == 4)
+		op.condition = COND_PRESENT;
+	if (s->kind == 6) {
+		cas.pad = model[s->key].present ? model[s->key].pad : 0;
+		op.condition = COND_VALUE;
+		op.expected = value_of(&cas, expected);
+	}
+	if (i > 0)
+		op.flags |= OP_GROUPED;
+	return op;
+}
+
+/* Run a step on the engine; its outcome must be the model's. Returns the version. */
+static uint64_t
+run_step(const Step *s)
+{
+	static char key[64], value[10000], expected[10000];
+	Buf body = { 0 };
+	uint64_t version = 0;
+	int n = s->kind == 5 ? 3 : 1;
+	Snapshot snap;
+	Entry e;
+	Op op;
+
+	for (int i = 0; i < n; i++) {
+		op = op_of(s, i, key, value, expected);
+		MUST(op_encode(&body, &op));
+	}
+	kvstore_hold();
+	MUST(kvstore_write(wal_generation(), &body, (uint32_t) n, ACK_QUORUM, 1000, false, &version));
+	op = op_of(s, 0, key, value, expected);
+	kvstore_begin_own_read(&snap);
+	if (op.condition != COND_NONE || op.kind == OP_INCR)
+		CHECK((kvstore_outcome(op.key, version, &e) == ST_OK) == step_holds(s));
+	kvstore_end_read();
+	buf_free(&body);
+	return version;
+}
+
+static void
+check_key(int k)
+{
+	char key[64], value[10000];
+	Snapshot snap;
+	Entry e;
+	Status st;
+
+	kvstore_begin_read(&snap, 0);
+	st = kvstore_get(&snap, key_of(k, key), &e);
+	CHECK(st == (model[k].present ? ST_OK : ST_NOT_FOUND));
+	if (st == ST_OK) {
+		CHECK(slice_eq(e.value, value_of(&model[k], value)));
+		CHECK(model[k].version == 0 || model[k].version == e.version);
+	}
+	kvstore_end_read();
+}
+
+/* Every key by GET, and all of them by a scan in both directions. */
+static void
+check_all(void)
+{
+	static const uint8_t first = KEYSPACE_USER, last = KEYSPACE_USER + 1;
+	int present = 0;
+
+	for (int k = 0; k < KEYS; k++) {
+		check_key(k);
+		present += model[k].present;
+	}
+	for (int reverse = 0; reverse < 2; reverse++) {
+		Buf before = { 0 };
+		Snapshot snap;
+		Scan *sc;
+		Entry e;
+		int n = 0;
+		Status st;
+
+		kvstore_begin_read(&snap, 0);
+		MUST(kvstore_scan_open(&snap, slice_of(&first, 1), slice_of(&last, 1), false, reverse, true, &sc));
+		while ((st = kvstore_scan_next(sc, &e)) == ST_OK) {
+			if (n++ > 0)
+				CHECK(reverse ? slice_cmp(e.key, slice_buf(&before)) < 0
+							  : slice_cmp(e.key, slice_buf(&before)) > 0);
+			MUST(buf_set(&before, e.key));
+		}
+		CHECK(st == ST_NOT_FOUND && n == present);
+		kvstore_scan_close(sc);
+		kvstore_end_read();
+		buf_free(&before);
+	}
+}
+
+static void
+incarnation(uint64_t seed, int number)
+{
+	Prng steps, chance;
+
+	prng_seed(&steps, seed);
+	prng_seed(&chance, seed * 1000 + (uint64_t) number);
+	for (int i = 0; i < number * OPS; i++) {
+		Step s = draw_step(&steps);
+
+		model_step(&s, 0);
+	}
+	start_engine();
+	check_all();
+	for (int i = 0; i < OPS; i++) {
+		Step s = draw_step(&steps);
+		uint64_t version = run_step(&s);
+
+		model_step(&s, version);
+		check_key(s.key);
+		background(&chance);
+	}
+	check_all();
+	_exit(0);
+}
+
+static void
+remove_dir(void)
+{
+	char command_dir[sizeof dir];
+
+	memcpy(command_dir, dir, sizeof dir);
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		execlp("rm", "rm", "-rf", command_dir, (char *) NULL);
+		_exit(127);
+	}
+	waitpid(pid, NULL, 0);
+}
+
+static void
+test_model(void **state)
+{
+	const char *from = getenv("KVD_TEST_SEED");
+	uint64_t seed = from != NULL ? strtoull(from, NULL, 10) : 1;
+	int runs = from != NULL ? 1 : 6;
+
+	(void) state;
+	for (int run = 0; run < runs; run++, seed++) {
+		memcpy(dir + sizeof dir - 7, "XXXXXX", 6);
+		assert_non_null(mkdtemp(dir));
+		assert_int_equal(chdir(dir), 0);
+		for (int i = 0; i < INCARNATIONS; i++) {
+			int status;
+			pid_t pid = fork();
+
+			if (pid == 0)
+				incarnation(seed, i);
+			assert_int_equal(waitpid(pid, &status, 0), pid);
+			if (status != 0)
+				fail_msg("seed %llu, incarnation %d ended with status %d; directory %s is kept",
+						 (unsigned long long) seed, i, status, dir);
+		}
+		assert_int_equal(chdir("/"), 0);
+		remove_dir();
+	}
+	print_message("seeds up to %llu\n", (unsigned long long) seed - 1);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_model) };
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
