@@ -1,0 +1,283 @@
+/*
+ * compact.c - merging tables into the next level: what is kept, where outputs are cut.
+ *
+ * Compaction worker only, without an epoch pin: its iterators read past the cache, its tables are in its own
+ * newest Version. While it runs, opt->between may flush: current changes, but only by tables added to level 0,
+ * newer than every input.
+ *
+ * Rules, each with a test in test_compact.c:
+ *   1. Versions >= oldest are kept, and the newest one below oldest; a version older than that is dropped.
+ *   2. The newest one below oldest, if it is a tombstone or has expired, is dropped when no table outside the
+ *      inputs may hold an older version of the key: no older table of level 0, no table of the levels from the
+ *      shallowest input level down. Otherwise an expired entry becomes a tombstone (its value is dead weight).
+ *   3. Versions of one key go into one output table.
+ */
+#include <stdlib.h>
+
+#include "common/config.h"
+#include "common/kv_assert.h"
+#include "lsm_internal.h"
+#include "port/fs.h"
+
+/* Bytes merged between two calls of opt->between: some milliseconds. */
+#define BETWEEN_BYTES (1024 * 1024)
+
+typedef struct Compaction {
+	const Pick *pick;
+	const LsmCompactOptions *opt;
+	const Version *base;
+	KeepRule rule;
+	Edit edit;
+	TableBuilder *builder;
+	uint64_t expected;        /* entries of an output, a guess */
+	uint64_t merged;          /* bytes since the last call of between */
+	uint64_t bytes_in, bytes_out;
+} Compaction;
+
+static bool
+is_input(const Pick *p, uint32_t level, uint32_t i)
+{
+	return i >= p->first[level] && i - p->first[level] < p->n[level];
+}
+
+/* Rule 2: may a table outside the inputs hold a version of key older than `version`? */
+static bool
+older_elsewhere(const Compaction *c, Slice key, uint64_t version)
+{
+	const Version *v = c->base;
+	uint32_t level = 0;
+
+	while (c->pick->n[level] == 0)
+		level++;
+	if (level == 0) {
+		for (uint32_t i = 0; i < v->ntables[0]; i++)
+			if (!is_input(c->pick, 0, i) && v->tables[0][i]->info.version_min < version &&
+			    table_covers(v->tables[0][i], key))
+				return true;
+		level = 1;
+	}
+	for (; level < LSM_LEVELS; level++) {
+		uint32_t i = version_find(v->tables[level], v->ntables[level], key);
+
+		if (i < v->ntables[level] && !is_input(c->pick, level, i) && table_covers(v->tables[level][i], key))
+			return true;
+	}
+	return false;
+}
+
+/* Rules 1 and 2. Changes *e when it is to be written differently. */
+static Status
+judge(Compaction *c, Entry *e, bool *keep, bool *new_key)
+{
+	Keep k;
+	bool expired = e->kind == ENTRY_PUT && e->expire_ms != 0 && e->expire_ms <= c->opt->now_ms;
+
+	KV_TRY(keep_rule(&c->rule, e, &k, new_key));
+	*keep = k != DROP;
+	if (k != KEEP_NEWEST_BELOW || (e->kind != ENTRY_DELETE && !expired))
+		return ST_OK;
+	if (!older_elsewhere(c, e->key, e->version)) {
+		*keep = false;
+		return ST_OK;
+	}
+	e->kind = ENTRY_DELETE;
+	e->value = slice_of(NULL, 0);
+	e->expire_ms = 0;
+	return ST_OK;
+}
+
+static Status
+finish_output(Compaction *c)
+{
+	TableBuilder *b = c->builder;
+	uint64_t bytes;
+
+	c->builder = NULL;
+	KV_TRY(writer_finish(b, &c->edit, c->pick->out_level, &bytes));
+	c->bytes_out += bytes;
+	return ST_OK;
+}
+
+static Status
+take(Compaction *c, Entry *e)
+{
+	bool keep, new_key;
+
+	KV_TRY(judge(c, e, &keep, &new_key));
+	/* Rule 3: also when the first versions of the key are dropped, this is where it begins. */
+	if (new_key && c->builder != NULL && table_builder_bytes(c->builder) >= (uint64_t) config.table_size)
+		KV_TRY(finish_output(c));
+	if (!keep)
+		return ST_OK;
+	if (c->builder == NULL)
+		KV_TRY(writer_builder(c->expected, &c->builder));
+	return table_builder_add(c->builder, e);
+}
+
+static Status
+pause_for_others(Compaction *c, const Entry *e)
+{
+	c->merged += e->key.len + e->value.len + sizeof(uint64_t);
+	if (c->merged < BETWEEN_BYTES || c->opt->between == NULL)
+		return ST_OK;
+	c->merged = 0;
+	if (c->opt->between(c->opt->between_arg))
+		return status_fail(ST_BUSY, "compaction was given up for more urgent work");
+	return ST_OK;
+}
+
+static Status
+merge(Compaction *c, Iter *it)
+{
+	for (iter_seek_first(it); it->valid; iter_next(it)) {
+		Entry e = it->entry;
+
+		KV_TRY(take(c, &e));
+		KV_TRY(pause_for_others(c, &it->entry));
+	}
+	KV_TRY(it->status);
+	return c->builder != NULL ? finish_output(c) : ST_OK;
+}
+
+/* NULL with a detail. */
+static Iter *
+open_inputs(const Compaction *c)
+{
+	const Pick *p = c->pick;
+	TableIterOptions opt = { .read_ahead = true };
+	Iter **sources = malloc((p->n[0] + LSM_LEVELS) * sizeof *sources);
+	Iter *merged = NULL;
+	bool failed = sources == NULL;
+	int n = 0;
+
+	if (failed)
+		(void) status_fail(ST_OUT_OF_MEMORY, "no memory to compact %u tables", p->n[0]);
+	for (uint32_t i = 0; i < p->n[0] && !failed; i++) {
+		sources[n] = table_iter(&c->base->tables[0][p->first[0] + i]->info, opt);
+		failed = sources[n] == NULL;
+		n += !failed;
+	}
+	for (uint32_t level = 1; level < LSM_LEVELS && !failed; level++) {
+		if (p->n[level] == 0)
+			continue;
+		sources[n] = level_iter(c->base->tables[level] + p->first[level], p->n[level], opt);
+		failed = sources[n] == NULL;
+		n += !failed;
+	}
+	if (!failed)
+		merged = iter_merge(sources, n);
+	for (int i = 0; i < n && failed; i++)
+		iter_close(sources[i]);
+	free(sources);
+	return merged;
+}
+
+static Status
+edit_inputs(Compaction *c)
+{
+	uint64_t entries = 0;
+
+	for (uint32_t level = 0; level < LSM_LEVELS; level++) {
+		for (uint32_t i = 0; i < c->pick->n[level]; i++) {
+			const TableInfo *t = &c->base->tables[level][c->pick->first[level] + i]->info;
+
+			KV_TRY(edit_delete(&c->edit, level, t->number));
+			c->bytes_in += t->bytes;
+			entries += t->entries;
+		}
+	}
+	c->expected = entries;
+	if (c->bytes_in > (uint64_t) config.table_size)
+		c->expected = (uint64_t) ((double) entries * (double) config.table_size / (double) c->bytes_in);
+	return ST_OK;
+}
+
+static Status
+run(Compaction *c)
+{
+	Iter *it;
+	Status st;
+
+	KV_TRY(edit_inputs(c));
+	it = open_inputs(c);
+	if (it == NULL)
+		return status_prefix(ST_OUT_OF_MEMORY, "compaction");
+	st = merge(c, it);
+	iter_close(it);
+	KV_TRY(st);
+	if (c->edit.adds.len > 0)
+		KV_TRY(fs_sync_dir(LSM_TABLES_DIR));
+	return writer_install(&c->edit);
+}
+
+Status
+compact_run(const Pick *p, const LsmCompactOptions *opt)
+{
+	Compaction c = { .pick = p, .opt = opt, .base = lsm_writer.current, .rule = { .oldest = opt->oldest } };
+	Status st;
+
+	KV_ASSERT(lsm_writer.held == NULL); /* between() flushes, it does not compact */
+	lsm_writer.held = c.base;
+	st = run(&c);
+	lsm_writer.held = NULL;
+	if (st != ST_OK) {
+		if (c.builder != NULL)
+			table_builder_abandon(c.builder);
+		writer_abandon(&c.edit);
+	} else {
+		lsm_count(&lsm_shared->compactions, 1);
+		lsm_count(&lsm_shared->bytes_in, c.bytes_in);
+		lsm_count(&lsm_shared->bytes_out, c.bytes_out);
+	}
+	edit_free(&c.edit);
+	buf_free(&c.rule.key);
+	return st;
+}
+
+/* The same table one level down: no data is touched. */
+static Status
+move(const Pick *p)
+{
+	Edit e = { 0 };
+	uint32_t level = p->out_level - 1;
+	Table *t = lsm_writer.current->tables[level][p->first[level]];
+	Status st = edit_delete(&e, level, t->info.number);
+
+	if (st == ST_OK)
+		st = edit_add(&e, p->out_level, t);
+	if (st == ST_OK)
+		st = writer_install(&e);
+	edit_free(&e);
+	if (st == ST_OK)
+		lsm_count(&lsm_shared->trivial_moves, 1);
+	return st;
+}
+
+static Status
+compact(const Pick *p, const LsmCompactOptions *opt, Version **out)
+{
+	*out = NULL;
+	if (!p->any)
+		return ST_OK;
+	KV_TRY(p->trivial ? move(p) : compact_run(p, opt));
+	*out = lsm_writer.current;
+	return ST_OK;
+}
+
+Status
+lsm_compact(const LsmCompactOptions *opt, Version **out)
+{
+	PickConfig c = pick_config();
+	Pick p = pick_compaction(&c, lsm_writer.current);
+
+	return compact(&p, opt, out);
+}
+
+Status
+lsm_compact_all(const LsmCompactOptions *opt, Version **out)
+{
+	PickConfig c = pick_config();
+	Pick p = pick_all(&c, lsm_writer.current);
+
+	return compact(&p, opt, out);
+}

@@ -1,0 +1,206 @@
+/*
+ * lsm.c - start, and reading: a Version from the manifest, point reads, the iterator over all tables.
+ *
+ * Start is run by the replay process (or a tool), reading by any process under an epoch pin; no locks.
+ */
+#include "storage/lsm.h"
+
+#include <stdlib.h>
+
+#include "ipc/shheap.h"
+#include "lsm_internal.h"
+#include "port/fs.h"
+
+LsmShared *lsm_shared;
+
+size_t
+lsm_shmem_size(void)
+{
+	return sizeof(LsmShared);
+}
+
+void
+lsm_shmem_init(void *mem)
+{
+	lsm_shared = mem;
+	memset(mem, 0, sizeof(LsmShared));
+}
+
+Status
+lsm_create(uint64_t first_lsn)
+{
+	Version empty = { .number = 1, .flushed = first_lsn };
+	Manifest m;
+
+	KV_TRY(fs_mkdir(LSM_TABLES_DIR));
+	KV_TRY(manifest_create(&m, 1, &empty, 1));
+	return manifest_close(&m);
+}
+
+/* A missing file would show as missing keys: refuse now, not at the first read of it. */
+static Status
+check_file(const TableInfo *t)
+{
+	char path[FS_PATH_MAX];
+	uint64_t bytes;
+	int fd;
+	Status st;
+
+	table_path(t->number, path, sizeof path);
+	st = fs_open(path, FS_READ, &fd);
+	if (st == ST_NOT_FOUND)
+		return status_fail(ST_CORRUPT, "%s is in the manifest but missing: restore it or this node's data", path);
+	KV_TRY(st);
+	st = fs_size(fd, &bytes);
+	if (st != ST_OK) {
+		(void) !fs_close(fd); /* read only, and the failure before is told */
+		return st;
+	}
+	KV_TRY(fs_close(fd));
+	if (bytes != t->bytes)
+		return status_fail(ST_CORRUPT, "%s has %llu bytes, the manifest says %llu: restore it or this node's data", path,
+		                   (unsigned long long) bytes, (unsigned long long) t->bytes);
+	return ST_OK;
+}
+
+static void
+free_table(Table *t)
+{
+	shheap_free(t);
+}
+
+/* Tables and Version of an image; on failure nothing stays in the heap. */
+static Status
+build(const ManifestImage *img, Version **out)
+{
+	Edit e = { .has_state = true, .state = img->state };
+	const EditAdd *adds;
+	size_t n;
+	Status st = ST_OK;
+
+	for (size_t i = 0; i < img->ntables && st == ST_OK; i++) {
+		const ManifestTable *mt = &img->tables[i];
+		Table *t;
+
+		st = check_file(&mt->info);
+		if (st == ST_OK)
+			st = version_table(&mt->info, mt->smallest, mt->largest, &t);
+		if (st == ST_OK) {
+			st = edit_add(&e, mt->level, t);
+			if (st != ST_OK)
+				free_table(t);
+		}
+	}
+	if (st == ST_OK)
+		st = version_make(NULL, &e, out);
+	if (st != ST_OK) {
+		adds = edit_adds(&e, &n);
+		for (size_t i = 0; i < n; i++)
+			free_table(adds[i].table);
+	} else {
+		st = version_check(*out);
+		if (st != ST_OK) {
+			st = status_prefix(st, "manifest");
+			version_drop(*out, free_table);
+		}
+	}
+	edit_free(&e);
+	return st;
+}
+
+Status
+lsm_open(Version **out)
+{
+	ManifestImage img;
+	Status st;
+
+	KV_TRY(manifest_read(&img));
+	st = build(&img, out);
+	lsm_shared->next_number = img.next_number;
+	lsm_shared->manifest_number = img.number;
+	manifest_image_free(&img);
+	return st;
+}
+
+/* ---- reading */
+Status
+lsm_get(const Version *v, Slice key, uint64_t snapshot, Entry *out)
+{
+	uint64_t hash = table_key_hash(key);
+
+	for (uint32_t i = 0; i < v->ntables[0]; i++) {
+		const Table *t = v->tables[0][i];
+		Status st;
+
+		if (t->info.version_min >= snapshot || !table_covers(t, key) || !table_may_contain(&t->info, key, hash))
+			continue;
+		st = table_get(&t->info, key, snapshot, out);
+		if (st != ST_NOT_FOUND)
+			return st;
+	}
+	for (int level = 1; level < LSM_LEVELS; level++) {
+		uint32_t i = version_find(v->tables[level], v->ntables[level], key);
+		const Table *t;
+		Status st;
+
+		if (i == v->ntables[level])
+			continue;
+		t = v->tables[level][i];
+		if (slice_cmp(t->smallest, key) > 0 || t->info.version_min >= snapshot ||
+		    !table_may_contain(&t->info, key, hash))
+			continue;
+		st = table_get(&t->info, key, snapshot, out);
+		if (st != ST_NOT_FOUND)
+			return st;
+	}
+	return ST_NOT_FOUND;
+}
+
+Iter *
+lsm_iter(const Version *v, TableIterOptions opt)
+{
+	Iter **sources = malloc((v->ntables[0] + LSM_LEVELS) * sizeof *sources);
+	Iter *merged = NULL;
+	int n = 0;
+	bool failed = false;
+
+	if (sources == NULL) {
+		(void) status_fail(ST_OUT_OF_MEMORY, "no memory for an iterator over %u tables", v->ntables[0]);
+		return NULL;
+	}
+	for (uint32_t i = 0; i < v->ntables[0] && !failed; i++) {
+		sources[n] = table_iter(&v->tables[0][i]->info, opt);
+		failed = sources[n] == NULL;
+		n += !failed;
+	}
+	for (int level = 1; level < LSM_LEVELS && !failed; level++) {
+		if (v->ntables[level] == 0)
+			continue;
+		sources[n] = level_iter(v->tables[level], v->ntables[level], opt);
+		failed = sources[n] == NULL;
+		n += !failed;
+	}
+	if (!failed)
+		merged = iter_merge(sources, n);
+	else
+		for (int i = 0; i < n; i++)
+			iter_close(sources[i]);
+	free(sources);
+	return merged;
+}
+
+void
+lsm_stats(LsmStats *out)
+{
+	const LsmShared *s = lsm_shared;
+
+	*out = (LsmStats){
+		.flushes = atomic_load(&s->flushes),
+		.flush_bytes = atomic_load(&s->flush_bytes),
+		.compactions = atomic_load(&s->compactions),
+		.compact_bytes_in = atomic_load(&s->bytes_in),
+		.compact_bytes_out = atomic_load(&s->bytes_out),
+		.trivial_moves = atomic_load(&s->trivial_moves),
+		.files_deleted = atomic_load(&s->files_deleted),
+	};
+}

@@ -1,0 +1,184 @@
+/*
+ * lsm_internal.h - what the files of this room share: edits, Versions, the manifest, picking.
+ */
+#ifndef LSM_INTERNAL_H
+#define LSM_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "common/bytes.h"
+#include "storage/lsm.h"
+
+#define LSM_TABLES_DIR "tables"
+#define LSM_CURRENT "CURRENT"
+/* 10 bits a key: about 1 % of the reads of an absent key go to the table. */
+#define LSM_FILTER_BITS 10
+
+/* In shared memory: made by lsm_shmem_init(), read by anyone. */
+typedef struct LsmShared {
+	/* Compaction worker writes, anyone reads: figures. */
+	_Atomic uint64_t flushes, flush_bytes, compactions, bytes_in, bytes_out, trivial_moves, files_deleted;
+	/* lsm_open() writes, lsm_writer_open() reads; the processes follow each other. */
+	uint64_t next_number;      /* table files */
+	uint64_t manifest_number;
+} LsmShared;
+extern LsmShared *lsm_shared;
+
+static inline void
+lsm_count(_Atomic uint64_t *figure, uint64_t n)
+{
+	atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+/* ---- edits: the difference between two Versions. Zero-initialise. */
+typedef struct EditAdd {
+	uint32_t level;
+	Table *table;
+} EditAdd;
+typedef struct EditDelete {
+	uint32_t level;
+	uint64_t number;
+} EditDelete;
+typedef struct Edit {
+	Buf adds;                  /* EditAdd[] */
+	Buf deletes;               /* EditDelete[]; take effect before the adds */
+	bool has_state;
+	LsmState state;
+} Edit;
+
+KV_CHECK Status edit_add(Edit *e, uint32_t level, Table *t);
+KV_CHECK Status edit_delete(Edit *e, uint32_t level, uint64_t number);
+static inline const EditAdd *
+edit_adds(const Edit *e, size_t *n)
+{
+	*n = e->adds.len / sizeof(EditAdd);
+	return (const EditAdd *) (const void *) e->adds.data;
+}
+static inline const EditDelete *
+edit_deletes(const Edit *e, size_t *n)
+{
+	*n = e->deletes.len / sizeof(EditDelete);
+	return (const EditDelete *) (const void *) e->deletes.data;
+}
+void edit_free(Edit *e);
+
+/* ---- Versions: version.c. NO_SPACE: the shared heap is full. */
+/* A Table without references. */
+KV_CHECK Status version_table(const TableInfo *info, Slice smallest, Slice largest, Table **out);
+/* base (NULL: empty) with the edit, holding a reference on each of its tables. */
+KV_CHECK Status version_make(const Version *base, const Edit *e, Version **out);
+/* Level order, version order in level 0. Status CORRUPT names what is wrong. */
+KV_CHECK Status version_check(const Version *v);
+/* Free it; `dead` is called for each table that nobody names any more, and frees it. */
+void version_drop(Version *v, void (*dead)(Table *t));
+/* First table of a sorted run whose largest key is >= key; n if none. */
+uint32_t version_find(Table *const *tables, uint32_t n, Slice key);
+static inline bool
+table_covers(const Table *t, Slice key)
+{
+	return slice_cmp(t->smallest, key) <= 0 && slice_cmp(key, t->largest) <= 0;
+}
+
+/* ---- the manifest: manifest.c (writing), manifest_read.c */
+#define MANIFEST_MAGIC "KVDMANIF"
+#define MANIFEST_FORMAT 1u
+#define MANIFEST_HEADER 40
+#define MANIFEST_RECORD_HEADER 8
+/* A manifest is written anew when its edits outgrow this and the list of tables it began with. */
+#define MANIFEST_ROTATE_BYTES (1024 * 1024)
+
+typedef enum ManifestOp { MANIFEST_ADD = 1, MANIFEST_DELETE = 2, MANIFEST_STATE = 3, MANIFEST_NEXT = 4 } ManifestOp;
+
+typedef struct Manifest {
+	int fd;                    /* -1: not open */
+	uint64_t number;
+	uint64_t base;             /* bytes of the list it began with */
+	uint64_t length;           /* bytes in effect; the next record goes here */
+	bool broken;               /* a write is in doubt: nothing more goes in */
+} Manifest;
+
+void manifest_path(uint64_t number, char *out, size_t size);
+/* crc32c of a record at `offset`: covers manifest number, offset, length and body. */
+uint32_t manifest_crc(uint64_t number, uint64_t offset, Slice body);
+uint32_t manifest_header_crc(const uint8_t header[MANIFEST_HEADER]);
+/* Write MANIFEST-<number> with all of v, sync it and name it in CURRENT; *m (fd -1) gets it. */
+KV_CHECK Status manifest_create(Manifest *m, uint64_t number, const Version *v, uint64_t next_number);
+/* Append an edit, synced. After a failed sync every later call fails. */
+KV_CHECK Status manifest_append(Manifest *m, const Edit *e, uint64_t next_number);
+KV_CHECK Status manifest_close(Manifest *m);
+
+typedef struct ManifestTable {
+	uint32_t level;
+	TableInfo info;
+	Slice smallest, largest;   /* into ManifestImage.file */
+} ManifestTable;
+typedef struct ManifestImage {
+	uint64_t number, next_number;
+	LsmState state;
+	ManifestTable *tables;
+	size_t ntables;
+	uint8_t *file;
+} ManifestImage;
+/* Number of the manifest that CURRENT names. */
+KV_CHECK Status manifest_current(uint64_t *number);
+/* What CURRENT names. CORRUPT and FOREIGN name file and offset. */
+KV_CHECK Status manifest_read(ManifestImage *out);
+void manifest_image_free(ManifestImage *img);
+
+/* ---- picking: lsm_pick.c, pure */
+typedef struct Pick {
+	bool any;
+	bool trivial;              /* only move: nothing below overlaps */
+	uint32_t out_level;
+	/* Inputs: tables [first, first + n) of each level. Of level 0: the oldest ones. */
+	uint32_t first[LSM_LEVELS], n[LSM_LEVELS];
+} Pick;
+typedef struct PickConfig {
+	uint64_t l0_trigger, level_ratio;
+	uint64_t level_base;       /* target of level 1 in bytes */
+	uint64_t table_size;
+} PickConfig;
+PickConfig pick_config(void);
+double pick_score(const PickConfig *c, const Version *v, int level);
+Pick pick_compaction(const PickConfig *c, const Version *v);
+/* Everything into one level. */
+Pick pick_all(const PickConfig *c, const Version *v);
+
+/* ---- iterators over a sorted run of tables: level_iter.c */
+KV_CHECK Iter *level_iter(Table *const *tables, uint32_t n, TableIterOptions opt);
+
+/* ---- the writer: writer.c */
+typedef struct Writer {
+	Version *current;          /* newest, given to the caller; NULL: not open */
+	const Version *held;       /* a compaction reads it: lsm_collect leaves it */
+	Version *retired;          /* newest first */
+	Manifest manifest;
+	uint64_t next_number;
+} Writer;
+extern Writer lsm_writer;
+
+/* Make the edit the newest Version: shared heap, manifest (synced), then current. */
+KV_CHECK Status writer_install(const Edit *e);
+/* A builder for the next table number. */
+KV_CHECK Status writer_builder(uint64_t expected_entries, TableBuilder **out);
+/* Finish it as a Table in the edit; without effect on files when it fails. */
+KV_CHECK Status writer_finish(TableBuilder *b, Edit *e, uint32_t level, uint64_t *bytes);
+/* An edit that is not installed: remove the files it would have added, and the tables. */
+void writer_abandon(Edit *e);
+/* Compaction of a pick (not trivial): compact.c. */
+KV_CHECK Status compact_run(const Pick *p, const LsmCompactOptions *opt);
+
+/*
+ * Which versions of a key go on: fed in entry order. `oldest` as in LsmCompactOptions.
+ */
+typedef struct KeepRule {
+	uint64_t oldest;
+	Buf key;                   /* of the entry before */
+	bool started;
+	bool covered;              /* a version < oldest of this key went by: older ones are invisible */
+} KeepRule;
+typedef enum Keep { KEEP, KEEP_NEWEST_BELOW, DROP } Keep;
+/* KEEP_NEWEST_BELOW: what every snapshot that old sees; if it is a tombstone it may go if nothing is below it. */
+KV_CHECK Status keep_rule(KeepRule *r, const Entry *e, Keep *out, bool *new_key);
+
+#endif

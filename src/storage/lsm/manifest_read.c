@@ -1,0 +1,295 @@
+/*
+ * manifest_read.c - reading the manifest at start and offline; format in doc/formats-manifest.md.
+ *
+ * Replay process (or a tool), before anyone writes. A record at the end that is cut off or fails its checksum was
+ * never synced, so the Version it would have made was never used: it is dropped. Damage anywhere else is
+ * refused. The two are told apart by what follows (a damaged length may seem to reach past the end): checksums
+ * cover number and offset, so a good record found anywhere behind a bad one was written there by us.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/coding.h"
+#include "common/elog.h"
+#include "lsm_internal.h"
+#include "port/fs.h"
+
+/* One operation on a table, in file order. */
+typedef struct TableOp {
+	uint64_t number;
+	uint64_t offset;  /* of its record: order, and for messages */
+	size_t place;     /* in the order of operations */
+	uint32_t level;
+	bool add;
+	ManifestTable table;
+} TableOp;
+
+typedef struct Loader {
+	ManifestImage *img;
+	char path[FS_PATH_MAX];
+	size_t length;
+	Buf ops;          /* TableOp[] */
+	bool has_state;
+} Loader;
+
+static Status
+damaged(const Loader *l, uint64_t offset, const char *what)
+{
+	return status_fail(ST_CORRUPT, "%s: %s at offset %llu: restore the data directory from a backup or another node",
+	                   l->path, what, (unsigned long long) offset);
+}
+
+/* ---- files */
+Status
+manifest_current(uint64_t *number)
+{
+	char *text = NULL, want[64], path[FS_PATH_MAX];
+	size_t len;
+	unsigned long long n = 0;
+	bool good;
+	Status st = fs_read_file(LSM_CURRENT, 4096, &text, &len);
+
+	if (st == ST_NOT_FOUND)
+		return status_fail(ST_CORRUPT, "%s is missing: this is no data directory, or it is damaged", LSM_CURRENT);
+	KV_TRY(st);
+	good = sscanf(text, "MANIFEST-%16llx", &n) == 1;
+	manifest_path(n, path, sizeof path);
+	snprintf(want, sizeof want, "%.60s\n", path);
+	good = good && len == strlen(want) && memcmp(text, want, len) == 0;
+	free(text);
+	*number = n;
+	return good ? ST_OK : status_fail(ST_CORRUPT, "%s does not name a manifest: restore it", LSM_CURRENT);
+}
+
+static Status
+read_whole(Loader *l)
+{
+	uint64_t bytes;
+	size_t got;
+	int fd;
+	Status st = fs_open(l->path, FS_READ, &fd);
+
+	if (st == ST_NOT_FOUND)
+		return status_fail(ST_CORRUPT, "%s, named by %s, is missing: restore it", l->path, LSM_CURRENT);
+	KV_TRY(st);
+	st = fs_size(fd, &bytes);
+	if (st == ST_OK && (l->img->file = malloc((size_t) bytes + 1)) == NULL)
+		st = status_fail(ST_OUT_OF_MEMORY, "no memory to read %s (%llu bytes)", l->path, (unsigned long long) bytes);
+	if (st == ST_OK)
+		st = fs_pread(fd, l->img->file, (size_t) bytes, 0, &got);
+	if (st == ST_OK)
+		l->length = got;
+	if (st == ST_OK)
+		st = fs_close(fd);
+	else if (fs_close(fd) != ST_OK)
+		elog(LOG_LEVEL_WARNING, "closing %s: %s", l->path, status_detail());
+	return st;
+}
+
+static Status
+read_header(const Loader *l, uint64_t *base)
+{
+	const uint8_t *h = l->img->file;
+
+	if (l->length < MANIFEST_HEADER)
+		return damaged(l, l->length, "the header is cut off");
+	if (memcmp(h, MANIFEST_MAGIC, 8) != 0)
+		return status_fail(ST_FOREIGN, "%s is not a manifest of kvd", l->path);
+	/* The header's 40 bytes and their checksum are the same in every format. */
+	if (get_u32(h + MANIFEST_HEADER - 4) != manifest_header_crc(h))
+		return damaged(l, 0, "damaged header");
+	if (get_u32(h + 8) != MANIFEST_FORMAT)
+		return status_fail(ST_FOREIGN, "%s has format %u, this kvd reads %u: use the version that wrote it", l->path,
+		                   (unsigned) get_u32(h + 8), MANIFEST_FORMAT);
+	if (get_u64(h + 16) != l->img->number)
+		return damaged(l, 16, "it belongs to another manifest");
+	*base = get_u64(h + 24);
+	if (*base < MANIFEST_HEADER || *base > l->length)
+		return damaged(l, l->length, "it is cut off within the list of tables");
+	return ST_OK;
+}
+
+/* ---- operations */
+static Status
+read_table(Loader *l, Reader *r, TableOp *op)
+{
+	TableInfo *i = &op->table.info;
+	uint64_t *u64[] = { &i->number, &i->file_id, &i->bytes, &i->root_offset, &i->filter_offset, &i->entries,
+		            &i->tombstones, &i->expiring, &i->key_bytes, &i->value_bytes, &i->version_min, &i->version_max };
+	uint32_t smallest, largest;
+
+	memset(i, 0, sizeof *i);
+	op->level = op->table.level = read_u8(r);
+	for (size_t n = 0; n < sizeof u64 / sizeof u64[0]; n++)
+		*u64[n] = read_u64(r);
+	i->root_size = read_u32(r);
+	i->index_height = read_u32(r);
+	i->filter_pages = read_u32(r);
+	smallest = read_u32(r);
+	largest = read_u32(r);
+	op->table.smallest = read_bytes(r, smallest);
+	op->table.largest = read_bytes(r, largest);
+	op->number = i->number;
+	op->add = true;
+	if (!reader_ok(r) || op->level >= LSM_LEVELS || smallest == 0 || largest == 0 ||
+	    slice_cmp(op->table.smallest, op->table.largest) > 0)
+		return damaged(l, op->offset, "malformed table");
+	return ST_OK;
+}
+
+static Status
+read_op(Loader *l, Reader *r, uint64_t offset)
+{
+	TableOp op = { .offset = offset, .place = l->ops.len / sizeof op };
+
+	switch (read_u8(r)) {
+	case MANIFEST_ADD:
+		KV_TRY(read_table(l, r, &op));
+		return buf_append(&l->ops, &op, sizeof op);
+	case MANIFEST_DELETE:
+		op.level = read_u8(r);
+		op.number = read_u64(r);
+		return buf_append(&l->ops, &op, sizeof op);
+	case MANIFEST_STATE:
+		l->img->state.flushed = read_u64(r);
+		l->img->state.flushed_term = read_u64(r);
+		l->img->state.flushed_time = read_u64(r);
+		l->has_state = true;
+		return ST_OK;
+	case MANIFEST_NEXT:
+		l->img->next_number = read_u64(r);
+		return ST_OK;
+	default:
+		return damaged(l, offset, "unknown operation");
+	}
+}
+
+/* Is there a good record at `offset`? */
+static bool
+record_at(const Loader *l, uint64_t offset, Slice *body)
+{
+	const uint8_t *p = l->img->file + offset;
+	uint32_t len;
+
+	if (l->length - offset < MANIFEST_RECORD_HEADER)
+		return false;
+	len = get_u32(p + 4);
+	if (len == 0 || len > l->length - offset - MANIFEST_RECORD_HEADER)
+		return false;
+	*body = slice_of(p + MANIFEST_RECORD_HEADER, len);
+	return get_u32(p) == manifest_crc(l->img->number, offset, *body);
+}
+
+/* The bad record at `offset`: the torn end of the file (then *end), or damage? */
+static Status
+judge_bad(const Loader *l, uint64_t offset, uint64_t base)
+{
+	Slice body;
+
+	if (offset < base)
+		return damaged(l, offset, "damaged record");
+	for (uint64_t at = offset + 1; at < l->length; at++)
+		if (record_at(l, at, &body))
+			return damaged(l, offset, "damaged record");
+	elog(LOG_LEVEL_LOG, "%s: %llu bytes of an edit that did not take effect are dropped at offset %llu", l->path,
+	     (unsigned long long) (l->length - offset), (unsigned long long) offset);
+	return ST_OK;
+}
+
+static Status
+read_records(Loader *l, uint64_t base)
+{
+	uint64_t at = MANIFEST_HEADER;
+
+	while (at < l->length) {
+		Slice body;
+		Reader r;
+
+		if (!record_at(l, at, &body))
+			return judge_bad(l, at, base);
+		r = reader_of(body.data, body.len);
+		while (reader_left(&r) > 0) {
+			KV_TRY(read_op(l, &r, at));
+			if (!reader_ok(&r))
+				return damaged(l, at, "malformed operation");
+		}
+		at += MANIFEST_RECORD_HEADER + body.len;
+	}
+	return ST_OK;
+}
+
+/* ---- what is left in the end */
+static int
+op_order(const void *a, const void *b)
+{
+	const TableOp *x = a, *y = b;
+
+	if (x->number != y->number)
+		return x->number < y->number ? -1 : 1;
+	return (x->place > y->place) - (x->place < y->place);
+}
+
+/* The operations on one number must be add, delete of the same level, add, ...; a last add is a table. */
+static Status
+fold(Loader *l)
+{
+	TableOp *ops = (TableOp *) (void *) l->ops.data;
+	size_t n = l->ops.len / sizeof *ops;
+
+	if (n == 0)
+		return ST_OK;
+	qsort(ops, n, sizeof *ops, op_order);
+	l->img->tables = malloc(n * sizeof *l->img->tables);
+	if (l->img->tables == NULL)
+		return status_fail(ST_OUT_OF_MEMORY, "no memory for the list of %zu tables", n);
+	for (size_t i = 0; i < n; i++) {
+		bool first = i == 0 || ops[i - 1].number != ops[i].number;
+		bool there = !first && ops[i - 1].add;
+
+		if (ops[i].add ? there : !there || ops[i - 1].level != ops[i].level)
+			return damaged(l, ops[i].offset, "an edit that does not fit those before it");
+		if (ops[i].number >= l->img->next_number)
+			return damaged(l, ops[i].offset, "a table number out of range");
+		if (ops[i].add && (i + 1 == n || ops[i + 1].number != ops[i].number))
+			l->img->tables[l->img->ntables++] = ops[i].table;
+	}
+	return ST_OK;
+}
+
+static Status
+load(Loader *l)
+{
+	uint64_t base = 0;
+
+	KV_TRY(manifest_current(&l->img->number));
+	manifest_path(l->img->number, l->path, sizeof l->path);
+	KV_TRY(read_whole(l));
+	KV_TRY(read_header(l, &base));
+	KV_TRY(read_records(l, base));
+	if (!l->has_state)
+		return damaged(l, MANIFEST_HEADER, "no list of tables");
+	return fold(l);
+}
+
+Status
+manifest_read(ManifestImage *out)
+{
+	Loader l = { .img = out };
+	Status st;
+
+	*out = (ManifestImage){ 0 };
+	st = load(&l);
+	buf_free(&l.ops);
+	if (st != ST_OK)
+		manifest_image_free(out);
+	return st;
+}
+
+void
+manifest_image_free(ManifestImage *img)
+{
+	free(img->tables);
+	free(img->file);
+	img->tables = NULL;
+	img->file = NULL;
+}

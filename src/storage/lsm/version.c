@@ -1,0 +1,223 @@
+/*
+ * version.c - Versions: immutable lists of tables in the shared heap.
+ *
+ * Made by the replay process at start and by the compaction worker afterwards, read by anyone under a pin. The
+ * HEAP lock is taken inside the heap only.
+ *
+ * Invariants (version_check):
+ *   1. Level 0 is ordered newest first, and the ranges of versions of its tables do not overlap: each holds
+ *      what one memtable held. So the first table in that order that has a version < snapshot has the newest.
+ *   2. Deeper levels are ordered by key, and no key is in two tables of a level.
+ *   3. Of one key, a shallower level holds only newer versions than a deeper one. (By construction: compaction
+ *      takes all older versions of its keys' ranges along; cannot be seen from the list.)
+ */
+#include "common/kv_assert.h"
+#include "ipc/shheap.h"
+#include "lsm_internal.h"
+
+Status
+edit_add(Edit *e, uint32_t level, Table *t)
+{
+	EditAdd a = { level, t };
+
+	KV_ASSERT(level < LSM_LEVELS);
+	return buf_append(&e->adds, &a, sizeof a);
+}
+
+Status
+edit_delete(Edit *e, uint32_t level, uint64_t number)
+{
+	EditDelete d = { level, number };
+
+	KV_ASSERT(level < LSM_LEVELS);
+	return buf_append(&e->deletes, &d, sizeof d);
+}
+
+void
+edit_free(Edit *e)
+{
+	buf_free(&e->adds);
+	buf_free(&e->deletes);
+}
+
+static Status
+heap_full(void)
+{
+	return status_fail(ST_NO_SPACE, "the list of tables does not fit its shared memory (%zu of %zu bytes in use): "
+	                   "raise metadata_size and restart", shheap_used(), shheap_total());
+}
+
+Status
+version_table(const TableInfo *info, Slice smallest, Slice largest, Table **out)
+{
+	Table *t = shheap_alloc(sizeof *t + smallest.len + largest.len);
+	uint8_t *keys;
+
+	if (t == NULL)
+		return heap_full();
+	keys = (uint8_t *) (t + 1);
+	memcpy(keys, smallest.data, smallest.len);
+	memcpy(keys + smallest.len, largest.data, largest.len);
+	t->info = *info;
+	t->smallest = slice_of(keys, smallest.len);
+	t->largest = slice_of(keys + smallest.len, largest.len);
+	atomic_init(&t->refs, 0);
+	*out = t;
+	return ST_OK;
+}
+
+static bool
+is_deleted(const Edit *e, uint32_t level, uint64_t number)
+{
+	size_t n;
+	const EditDelete *d = edit_deletes(e, &n);
+
+	for (size_t i = 0; i < n; i++)
+		if (d[i].level == level && d[i].number == number)
+			return true;
+	return false;
+}
+
+/* Where t goes among `n` tables of its level. */
+static uint32_t
+place_of(Table *const *tables, uint32_t n, uint32_t level, const Table *t)
+{
+	uint32_t lo = 0, hi = n;
+
+	while (lo < hi) {
+		uint32_t mid = lo + (hi - lo) / 2;
+		bool before = level == 0 ? tables[mid]->info.version_max > t->info.version_max
+		                         : slice_cmp(tables[mid]->smallest, t->smallest) < 0;
+
+		if (before)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+static void
+fill_level(Version *v, const Version *base, const Edit *e, uint32_t level)
+{
+	uint32_t n = 0, before = base != NULL ? base->ntables[level] : 0;
+	size_t nadds;
+	const EditAdd *adds = edit_adds(e, &nadds);
+
+	for (uint32_t i = 0; i < before; i++)
+		if (!is_deleted(e, level, base->tables[level][i]->info.number))
+			v->tables[level][n++] = base->tables[level][i];
+	for (size_t i = 0; i < nadds; i++) {
+		uint32_t at;
+
+		if (adds[i].level != level)
+			continue;
+		at = place_of(v->tables[level], n, level, adds[i].table);
+		memmove(&v->tables[level][at + 1], &v->tables[level][at], (n - at) * sizeof(Table *));
+		v->tables[level][at] = adds[i].table;
+		n++;
+	}
+	v->ntables[level] = n;
+	for (uint32_t i = 0; i < n; i++) {
+		Table *t = v->tables[level][i];
+
+		v->bytes[level] += t->info.bytes;
+		atomic_fetch_add_explicit(&t->refs, 1, memory_order_relaxed);
+	}
+}
+
+Status
+version_make(const Version *base, const Edit *e, Version **out)
+{
+	size_t room = e->adds.len / sizeof(EditAdd);
+	Version *v;
+	Table **slots;
+
+	for (int level = 0; level < LSM_LEVELS && base != NULL; level++)
+		room += base->ntables[level];
+	v = shheap_alloc(sizeof *v + room * sizeof(Table *));
+	if (v == NULL)
+		return heap_full();
+	memset(v, 0, sizeof *v);
+	slots = (Table **) (v + 1);
+	v->number = base != NULL ? base->number + 1 : 1;
+	if (base != NULL) {
+		v->flushed = base->flushed;
+		v->flushed_term = base->flushed_term;
+		v->flushed_time = base->flushed_time;
+	}
+	if (e->has_state) {
+		v->flushed = e->state.flushed;
+		v->flushed_term = e->state.flushed_term;
+		v->flushed_time = e->state.flushed_time;
+	}
+	for (uint32_t level = 0; level < LSM_LEVELS; level++) {
+		v->tables[level] = slots;
+		fill_level(v, base, e, level);
+		slots += v->ntables[level];
+	}
+	*out = v;
+	return ST_OK;
+}
+
+Status
+version_check(const Version *v)
+{
+	for (uint32_t i = 1; i < v->ntables[0]; i++) {
+		const TableInfo *newer = &v->tables[0][i - 1]->info, *older = &v->tables[0][i]->info;
+
+		if (older->version_max >= newer->version_min)
+			return status_fail(ST_CORRUPT, "level 0: tables %llx and %llx overlap in versions",
+			                   (unsigned long long) newer->number, (unsigned long long) older->number);
+	}
+	for (int level = 1; level < LSM_LEVELS; level++) {
+		for (uint32_t i = 1; i < v->ntables[level]; i++) {
+			const Table *a = v->tables[level][i - 1], *b = v->tables[level][i];
+
+			if (slice_cmp(a->largest, b->smallest) >= 0)
+				return status_fail(ST_CORRUPT, "level %d: tables %llx and %llx overlap in keys", level,
+				                   (unsigned long long) a->info.number, (unsigned long long) b->info.number);
+		}
+	}
+	return ST_OK;
+}
+
+void
+version_drop(Version *v, void (*dead)(Table *t))
+{
+	for (int level = 0; level < LSM_LEVELS; level++) {
+		for (uint32_t i = 0; i < v->ntables[level]; i++) {
+			Table *t = v->tables[level][i];
+
+			if (atomic_fetch_sub_explicit(&t->refs, 1, memory_order_relaxed) == 1)
+				dead(t);
+		}
+	}
+	shheap_free(v);
+}
+
+uint32_t
+version_find(Table *const *tables, uint32_t n, Slice key)
+{
+	uint32_t lo = 0, hi = n;
+
+	while (lo < hi) {
+		uint32_t mid = lo + (hi - lo) / 2;
+
+		if (slice_cmp(tables[mid]->largest, key) < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+bool
+lsm_version_has(const Version *v, uint64_t number)
+{
+	for (int level = 0; level < LSM_LEVELS; level++)
+		for (uint32_t i = 0; i < v->ntables[level]; i++)
+			if (v->tables[level][i]->info.number == number)
+				return true;
+	return false;
+}

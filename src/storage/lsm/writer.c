@@ -1,0 +1,350 @@
+/*
+ * writer.c - making Versions: taking over, flush, retiring and collecting old ones.
+ *
+ * Compaction worker only; its memory is the Writer. Takes the HEAP lock inside the shared heap.
+ *
+ * Order of a change: table files synced and renamed, directory "tables" synced, Version made in the shared heap,
+ * edit in the manifest synced, then the Version is the newest. A failure before the manifest leaves nothing but
+ * files that no Version names (removed here, or at the next start).
+ *
+ * Invariants:
+ *   1. current is what the manifest says.
+ *   2. Each Version but current is with the caller (published, until lsm_retire) or in `retired`: every
+ *      public function that makes one gives it out.
+ *   3. A table file exists as long as a Version that names it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/elog.h"
+#include "common/kv_assert.h"
+#include "ipc/epoch.h"
+#include "ipc/shheap.h"
+#include "lsm_internal.h"
+#include "port/fs.h"
+#include "port/proc.h"
+
+Writer lsm_writer = { .manifest = { .fd = -1 } };
+
+/* ---- files that go */
+static void
+remove_file(const char *path)
+{
+	Status st = fs_unlink(path);
+
+	/* It costs space until the next start removes it as an orphan; nothing else depends on it. */
+	if (st != ST_OK && st != ST_NOT_FOUND)
+		elog(LOG_LEVEL_WARNING, "%s stays until the next start: %s", path, status_detail());
+}
+
+static void
+remove_table(Table *t)
+{
+	char path[FS_PATH_MAX];
+
+	table_path(t->info.number, path, sizeof path);
+	remove_file(path);
+	lsm_count(&lsm_shared->files_deleted, 1);
+	shheap_free(t);
+}
+
+typedef struct Orphans {
+	const Version *v;      /* NULL: manifests */
+	Buf names;             /* NUL-terminated, one after another */
+	uint64_t keep;         /* manifest number */
+	uint64_t highest;      /* table number seen */
+} Orphans;
+
+static Status
+note_orphan(void *arg, const char *name)
+{
+	Orphans *o = arg;
+	unsigned long long n;
+	char tail[16], ours[FS_PATH_MAX];
+
+	/* Exactly the names we give: anything else in the directory is not ours to remove. */
+	if (o->v == NULL) {
+		if (sscanf(name, "MANIFEST-%16llx", &n) != 1 || n == o->keep)
+			return ST_OK;
+		manifest_path(n, ours, sizeof ours);
+	} else {
+		if (sscanf(name, "%16llx%15s", &n, tail) != 2 || (strcmp(tail, ".kvt") != 0 && strcmp(tail, ".kvt.tmp") != 0))
+			return ST_OK;
+		if (n > o->highest)
+			o->highest = n;
+		if (strcmp(tail, ".kvt") == 0 && lsm_version_has(o->v, n))
+			return ST_OK;
+		snprintf(ours, sizeof ours, "%016llx%s", n, tail);
+	}
+	return strcmp(ours, name) == 0 ? buf_append(&o->names, name, strlen(name) + 1) : ST_OK;
+}
+
+/* Names first, then removal: a directory is not changed while it is listed. */
+static Status
+remove_orphans(const char *dir, Orphans *o)
+{
+	Status st = fs_list(dir, note_orphan, o);
+
+	for (size_t at = 0; st == ST_OK && at < o->names.len;) {
+		const char *name = (const char *) o->names.data + at;
+		char path[FS_PATH_MAX];
+
+		snprintf(path, sizeof path, "%s/%s", dir, name);
+		elog(LOG_LEVEL_LOG, "removing %s, which nothing names", path);
+		remove_file(path);
+		at += strlen(name) + 1;
+	}
+	buf_free(&o->names);
+	return st;
+}
+
+Status
+lsm_writer_open(Version *v)
+{
+	Writer *w = &lsm_writer;
+	Orphans tables = { .v = v }, manifests = { .keep = lsm_shared->manifest_number };
+	Orphans old = { .keep = lsm_shared->manifest_number + 1 };
+
+	KV_TRY(manifest_close(&w->manifest));
+	*w = (Writer){ .manifest = { .fd = -1 } };
+	KV_TRY(remove_orphans(LSM_TABLES_DIR, &tables));
+	KV_TRY(remove_orphans(".", &manifests));
+	w->next_number = lsm_shared->next_number > tables.highest ? lsm_shared->next_number : tables.highest + 1;
+	KV_TRY(manifest_create(&w->manifest, lsm_shared->manifest_number + 1, v, w->next_number));
+	lsm_shared->manifest_number++;
+	w->current = v;
+	return remove_orphans(".", &old);
+}
+
+/* ---- a change */
+/* The manifest has outgrown its list: go on in a new one. A full disk leaves the old one in use. */
+static Status
+rotate(void)
+{
+	Writer *w = &lsm_writer;
+	Manifest next;
+	uint64_t number = w->manifest.number + 1, named;
+	char path[FS_PATH_MAX];
+	Status st = manifest_create(&next, number, w->current, w->next_number);
+
+	manifest_path(st == ST_OK ? w->manifest.number : number, path, sizeof path);
+	if (st == ST_OK) {
+		KV_TRY(manifest_close(&w->manifest));
+		w->manifest = next;
+		lsm_shared->manifest_number = number;
+	} else if (st != ST_NO_SPACE || manifest_current(&named) != ST_OK || named != w->manifest.number) {
+		w->manifest.broken = true; /* which of the two is in effect is in doubt */
+		return st;
+	}
+	remove_file(path);
+	return ST_OK;
+}
+
+static Status
+make_durable(const Edit *e)
+{
+	Writer *w = &lsm_writer;
+	uint64_t edits = w->manifest.length - w->manifest.base;
+
+	if (edits > MANIFEST_ROTATE_BYTES && edits > w->manifest.base)
+		KV_TRY(rotate());
+	return manifest_append(&w->manifest, e, w->next_number);
+}
+
+/* A Version that did not come about: tables that only it names go on belonging to the edit. */
+static void
+keep_table(Table *t)
+{
+	(void) t;
+}
+
+Status
+writer_install(const Edit *e)
+{
+	Writer *w = &lsm_writer;
+	Version *v;
+	Status st;
+
+	KV_ASSERT(w->current != NULL);
+	KV_TRY(version_make(w->current, e, &v));
+	if (version_check(v) != ST_OK) {
+		elog(LOG_LEVEL_ERROR, "%s", status_detail());
+		KV_ASSERT(!"a new Version breaks the order of its tables");
+	}
+	st = make_durable(e);
+	if (st != ST_OK) {
+		version_drop(v, keep_table);
+		return st;
+	}
+	w->current = v;
+	return ST_OK;
+}
+
+Status
+writer_builder(uint64_t expected_entries, TableBuilder **out)
+{
+	TableBuildOptions o = { .number = lsm_writer.next_number, .filter_bits_per_key = LSM_FILTER_BITS,
+		                .expected_entries = expected_entries };
+
+	KV_TRY(proc_random(&o.file_id, sizeof o.file_id));
+	lsm_writer.next_number++;
+	return table_builder_open(&o, out);
+}
+
+Status
+writer_finish(TableBuilder *b, Edit *e, uint32_t level, uint64_t *bytes)
+{
+	TableInfo info;
+	Buf smallest = { 0 }, largest = { 0 };
+	Table *t = NULL;
+	char path[FS_PATH_MAX];
+	Status st = table_builder_finish(b, &info, &smallest, &largest);
+
+	if (st == ST_OK) {
+		st = version_table(&info, slice_buf(&smallest), slice_buf(&largest), &t);
+		if (st == ST_OK)
+			st = edit_add(e, level, t);
+		if (st != ST_OK) {
+			shheap_free(t);
+			table_path(info.number, path, sizeof path);
+			remove_file(path);
+		} else
+			*bytes = info.bytes;
+	}
+	buf_free(&smallest);
+	buf_free(&largest);
+	return st;
+}
+
+void
+writer_abandon(Edit *e)
+{
+	size_t n;
+	const EditAdd *adds = edit_adds(e, &n);
+
+	/*
+	 * When the manifest is in doubt the edit may be in effect after a restart: then its files must stay. They are
+	 * removed as orphans by the next start if it is not.
+	 */
+	for (size_t i = 0; i < n; i++) {
+		if (lsm_writer.manifest.broken)
+			shheap_free(adds[i].table);
+		else
+			remove_table(adds[i].table);
+	}
+}
+
+/* ---- flush */
+Status
+keep_rule(KeepRule *r, const Entry *e, Keep *out, bool *new_key)
+{
+	*new_key = !r->started || !slice_eq(slice_buf(&r->key), e->key);
+	if (*new_key) {
+		KV_TRY(buf_set(&r->key, e->key));
+		r->started = true;
+		r->covered = false;
+	}
+	*out = e->version >= r->oldest ? KEEP : r->covered ? DROP : KEEP_NEWEST_BELOW;
+	if (*out == KEEP_NEWEST_BELOW)
+		r->covered = true;
+	return ST_OK;
+}
+
+static Status
+flush_entries(Iter *src, KeepRule *rule, TableBuilder **b)
+{
+	for (iter_seek_first(src); src->valid; iter_next(src)) {
+		Keep keep;
+		bool new_key;
+
+		KV_TRY(keep_rule(rule, &src->entry, &keep, &new_key));
+		if (keep == DROP)
+			continue;
+		if (*b == NULL)
+			KV_TRY(writer_builder(0, b));
+		KV_TRY(table_builder_add(*b, &src->entry));
+	}
+	return src->status;
+}
+
+/* One table, however large the memtable: level 0 then has one table for each range of versions. */
+static Status
+flush_table(Iter *src, uint64_t oldest, Edit *e, uint64_t *bytes)
+{
+	KeepRule rule = { .oldest = oldest };
+	TableBuilder *b = NULL;
+	Status st = flush_entries(src, &rule, &b);
+
+	buf_free(&rule.key);
+	if (st != ST_OK) {
+		if (b != NULL)
+			table_builder_abandon(b);
+		return st;
+	}
+	if (b == NULL)
+		return ST_OK;
+	KV_TRY(writer_finish(b, e, 0, bytes));
+	return fs_sync_dir(LSM_TABLES_DIR);
+}
+
+Status
+lsm_flush(Iter *src, const LsmState *state, uint64_t oldest, Version **out)
+{
+	Edit e = { .has_state = true, .state = *state };
+	uint64_t bytes = 0;
+	Status st;
+
+	KV_ASSERT(lsm_writer.current != NULL && state->flushed >= lsm_writer.current->flushed);
+	st = flush_table(src, oldest, &e, &bytes);
+	if (st == ST_OK)
+		st = writer_install(&e);
+	if (st != ST_OK)
+		writer_abandon(&e);
+	edit_free(&e);
+	KV_TRY(st);
+	lsm_count(&lsm_shared->flushes, 1);
+	lsm_count(&lsm_shared->flush_bytes, bytes);
+	*out = lsm_writer.current;
+	return ST_OK;
+}
+
+/* ---- old Versions */
+void
+lsm_retire(Version *v)
+{
+	KV_ASSERT(v != lsm_writer.current);
+	v->retire_epoch = epoch_retire();
+	v->next_retired = lsm_writer.retired;
+	lsm_writer.retired = v;
+}
+
+static bool
+is_current(void *arg, uint64_t number)
+{
+	(void) arg;
+	return lsm_version_has(lsm_writer.current, number);
+}
+
+Status
+lsm_collect(void)
+{
+	Writer *w = &lsm_writer;
+	uint64_t safe, deleted = atomic_load(&lsm_shared->files_deleted);
+
+	if (w->retired == NULL)
+		return ST_OK;
+	safe = epoch_min();
+	for (Version **p = &w->retired; *p != NULL;) {
+		Version *v = *p;
+
+		if (v->retire_epoch > safe || v == w->held) {
+			p = &v->next_retired;
+			continue;
+		}
+		*p = v->next_retired;
+		version_drop(v, remove_table);
+	}
+	if (deleted != atomic_load(&lsm_shared->files_deleted))
+		table_files_sweep(is_current, NULL);
+	return ST_OK;
+}
