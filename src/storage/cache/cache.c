@@ -194,6 +194,11 @@ index_find(const Shard *s, uint32_t tag, uint64_t file, uint64_t offset)
 		if ((uint32_t) (w >> 32) != tag)
 			continue;
 		f = &s->frames[(uint32_t) w - 1];
+		/* the caller will want these next: fetched while the header is on its way */
+		__builtin_prefetch(f->data);
+		__builtin_prefetch(f->data + 64);
+		__builtin_prefetch(f->data + 128);
+		__builtin_prefetch(f->data + 192);
 		if (atomic_load_explicit(&f->offset, memory_order_relaxed) == offset &&
 			atomic_load_explicit(&f->file, memory_order_relaxed) == file)
 			return f;

@@ -346,7 +346,7 @@ table_builder_add(TableBuilder *b, const Entry *e)
 uint64_t
 table_builder_bytes(const TableBuilder *b)
 {
-	return b->written + b->out.len + b->data.content.len + b->data.values.len;
+	return b->written + b->out.len + b->data.keys.len + b->data.values.len;
 }
 
 uint64_t

@@ -1,11 +1,11 @@
 /*
  * data_block.c - writing data blocks, and finding one entry in them.
  *
- * Pure; any process. A block:  entry...  value...  restart...  tail
+ * Pure; any process. A block:  header  restart...  entry...  value...
+ *   header:  bytes of all entries (u32), number of restarts (u16)
+ *   restart: offset of the entry among the entries (u16), of its value among the values (u16)
  *   entry:   shared, unshared, value length (varints); kind and flags (u8); version (varint);
  *            expire (varint, if flagged); unshared key bytes
- *   restart: offset of the entry in the block (u16), offset of its value among the values (u16)
- *   tail:    bytes of all entries (u32), number of restarts (u16)
  * Values lie apart from the entries, in the same order, so that a search through the keys reads few cache
  * lines. Every 16th entry is a restart: shared = 0. Otherwise shared is the longest prefix in common with the
  * key before; data_get() relies on "longest". 16 bits suffice: a block over 4096 bytes has one entry.
@@ -39,8 +39,8 @@ data_builder_full(const DataBuilder *b, const Entry *e)
 	size_t entry = varint_len(shared) + varint_len(unshared) + varint_len(e->value.len) + 1 +
 		varint_len(e->version) + (e->expire_ms != 0 ? varint_len(e->expire_ms) : 0) + unshared;
 
-	return b->entries > 0 && b->content.len + entry + b->values.len + e->value.len + restarts * RESTART_BYTES +
-		DATA_TAIL > BLOCK_TARGET;
+	return b->entries > 0 && b->keys.len + entry + b->values.len + e->value.len + restarts * RESTART_BYTES +
+		DATA_HEADER > BLOCK_TARGET;
 }
 
 Status
@@ -49,15 +49,15 @@ data_builder_add(DataBuilder *b, const Entry *e)
 	size_t shared = shared_with_last(b, e->key), unshared = e->key.len - shared;
 	uint8_t *p;
 
-	KV_TRY(buf_reserve(&b->content, ENTRY_HEADER_MAX + unshared));
+	KV_TRY(buf_reserve(&b->keys, ENTRY_HEADER_MAX + unshared));
 	KV_TRY(buf_reserve(&b->values, e->value.len));
 	KV_TRY(buf_set(&b->last_key, e->key));
 	if (b->entries % RESTART_INTERVAL == 0) {
-		KV_ASSERT(b->nrestarts < RESTARTS_MAX && b->content.len <= UINT16_MAX && b->values.len <= UINT16_MAX);
-		b->restarts[b->nrestarts].entry = (uint16_t) b->content.len;
+		KV_ASSERT(b->nrestarts < RESTARTS_MAX && b->keys.len <= UINT16_MAX && b->values.len <= UINT16_MAX);
+		b->restarts[b->nrestarts].entry = (uint16_t) b->keys.len;
 		b->restarts[b->nrestarts++].value = (uint16_t) b->values.len;
 	}
-	p = b->content.data + b->content.len;
+	p = b->keys.data + b->keys.len;
 	p = put_varint(p, shared);
 	p = put_varint(p, unshared);
 	p = put_varint(p, e->value.len);
@@ -67,7 +67,7 @@ data_builder_add(DataBuilder *b, const Entry *e)
 		p = put_varint(p, e->expire_ms);
 	if (unshared > 0)
 		memcpy(p, e->key.data + shared, unshared);
-	b->content.len = (size_t) (p + unshared - b->content.data);
+	b->keys.len = (size_t) (p + unshared - b->keys.data);
 	KV_TRY(buf_append_slice(&b->values, e->value));
 	b->last_version = e->version;
 	b->entries++;
@@ -77,19 +77,22 @@ data_builder_add(DataBuilder *b, const Entry *e)
 Status
 data_builder_finish(DataBuilder *b)
 {
-	size_t entries = b->content.len, restarts = b->nrestarts * (size_t) RESTART_BYTES;
+	size_t fixed = DATA_HEADER + b->nrestarts * (size_t) RESTART_BYTES;
 	uint8_t *p;
 
-	KV_TRY(buf_reserve(&b->content, b->values.len + restarts + DATA_TAIL));
-	KV_TRY(buf_append_slice(&b->content, slice_buf(&b->values)));
-	p = b->content.data + b->content.len;
+	b->content.len = 0;
+	KV_TRY(buf_reserve(&b->content, fixed + b->keys.len + b->values.len));
+	p = b->content.data;
+	put_u32(p, (uint32_t) b->keys.len);
+	put_u16(p + 4, (uint16_t) b->nrestarts);
+	p += DATA_HEADER;
 	for (uint32_t i = 0; i < b->nrestarts; i++, p += RESTART_BYTES) {
 		put_u16(p, b->restarts[i].entry);
 		put_u16(p + 2, b->restarts[i].value);
 	}
-	put_u32(p, (uint32_t) entries);
-	put_u16(p + 4, (uint16_t) b->nrestarts);
-	b->content.len += restarts + DATA_TAIL;
+	b->content.len = fixed;
+	KV_TRY(buf_append_slice(&b->content, slice_buf(&b->keys)));
+	KV_TRY(buf_append_slice(&b->content, slice_buf(&b->values)));
 	KV_ASSERT(b->content.len <= BLOCK_TARGET || b->entries == 1);
 	return ST_OK;
 }
@@ -97,7 +100,7 @@ data_builder_finish(DataBuilder *b)
 void
 data_builder_reset(DataBuilder *b)
 {
-	b->content.len = b->values.len = 0;
+	b->keys.len = b->values.len = 0;
 	b->nrestarts = b->entries = 0;
 }
 
@@ -105,6 +108,7 @@ void
 data_builder_free(DataBuilder *b)
 {
 	buf_free(&b->content);
+	buf_free(&b->keys);
 	buf_free(&b->values);
 	buf_free(&b->last_key);
 }

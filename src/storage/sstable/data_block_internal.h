@@ -16,22 +16,19 @@ typedef struct EntryView {
 static inline bool
 data_view(DataView *v, Slice block)
 {
-	const uint8_t *tail = block.data + block.len - DATA_TAIL;
-	size_t entries, rest;
+	size_t entries, fixed;
 
-	if (block.len < DATA_TAIL || block.len > BLOCK_BYTES_MAX)
+	if (block.len < DATA_HEADER || block.len > BLOCK_BYTES_MAX)
 		return false;
-	entries = get_u32(tail);
-	v->nrestarts = get_u16(tail + 4);
-	rest = block.len - DATA_TAIL;
-	if (v->nrestarts == 0 || rest < (size_t) v->nrestarts * RESTART_BYTES)
+	entries = get_u32(block.data);
+	v->nrestarts = get_u16(block.data + 4);
+	fixed = DATA_HEADER + (size_t) v->nrestarts * RESTART_BYTES;
+	if (v->nrestarts == 0 || entries == 0 || block.len < fixed || block.len - fixed < entries)
 		return false;
-	rest -= (size_t) v->nrestarts * RESTART_BYTES;
-	if (entries == 0 || entries > rest)
-		return false;
-	v->base = block.data;
-	v->limit = block.data + entries;
-	v->restarts = block.data + rest;
+	v->restarts = block.data + DATA_HEADER;
+	v->base = block.data + fixed;
+	v->limit = v->base + entries;
+	v->end = block.data + block.len;
 	return true;
 }
 
@@ -106,7 +103,7 @@ static inline bool
 data_entry_fill(const DataView *v, const EntryView *e, uint32_t value_at, Entry *out)
 {
 	const uint8_t *p = get_varint(e->version_at, e->delta, &out->version);
-	size_t values = (size_t) (v->restarts - v->limit);
+	size_t values = (size_t) (v->end - v->limit);
 
 	out->expire_ms = 0;
 	if (p == NULL || ((e->flags & ENTRY_FLAG_EXPIRE) != 0 && get_varint(p, e->delta, &out->expire_ms) == NULL))

@@ -22,7 +22,7 @@
 #define RESTART_INTERVAL 16
 #define RESTARTS_MAX 64            /* in a block of BLOCK_TARGET bytes */
 #define RESTART_BYTES 4            /* offset of the entry, offset of its value */
-#define DATA_TAIL 6                /* bytes of entries, number of restarts */
+#define DATA_HEADER 6              /* bytes of entries, number of restarts */
 #define ENTRY_BYTES_MIN 5          /* shared, unshared, value length, flags, version: one byte each */
 #define ENTRY_HEADER_MAX (3 * CODING_VARINT32_MAX + 1 + 2 * CODING_VARINT64_MAX)
 #define ENTRY_KIND_MASK 0x01
@@ -45,7 +45,7 @@
 _Static_assert(BLOCK_TARGET <= CACHE_BLOCK_MAX, "ordinary blocks fit a cache frame");
 _Static_assert(FILTER_PAGE <= CACHE_BLOCK_MAX, "filter pages fit a cache frame");
 _Static_assert(BLOCK_TARGET / ENTRY_BYTES_MIN / RESTART_INTERVAL + 1 <= RESTARTS_MAX, "restarts of a full block");
-_Static_assert(ENTRY_HEADER_MAX + INTERNAL_KEY_MAX + KV_VALUE_MAX + RESTART_BYTES + DATA_TAIL <= BLOCK_BYTES_MAX,
+_Static_assert(ENTRY_HEADER_MAX + INTERNAL_KEY_MAX + KV_VALUE_MAX + RESTART_BYTES + DATA_HEADER <= BLOCK_BYTES_MAX,
                "a largest entry fits");
 _Static_assert(INDEX_HEADER + 2 * (INDEX_ITEM + INDEX_ITEM_HEADER_MAX + INTERNAL_KEY_MAX) + 4 <= BLOCK_BYTES_MAX,
                "two largest separators fit");
@@ -67,8 +67,9 @@ bool properties_decode(Slice in, TableInfo *info, Slice *smallest, Slice *larges
 
 /* ---- data blocks: data_block.c */
 typedef struct DataBuilder {
-	Buf content;                   /* entries so far; the block once finished */
-	Buf values, last_key;
+	Buf content;                   /* the block, once finished */
+	Buf keys, values;              /* entries without values, and values so far */
+	Buf last_key;
 	struct { uint16_t entry, value; } restarts[RESTARTS_MAX];
 	uint32_t nrestarts, entries;
 	uint64_t last_version;
@@ -76,7 +77,7 @@ typedef struct DataBuilder {
 /* Would the block pass BLOCK_TARGET with it? False for an empty block. */
 bool data_builder_full(const DataBuilder *b, const Entry *e);
 KV_CHECK Status data_builder_add(DataBuilder *b, const Entry *e);
-/* Append values, restarts and tail: content is the block. */
+/* Put the block together in content. */
 KV_CHECK Status data_builder_finish(DataBuilder *b);
 void data_builder_reset(DataBuilder *b);
 void data_builder_free(DataBuilder *b);
@@ -86,8 +87,9 @@ KV_CHECK Status data_get(Slice block, Slice key, uint64_t version, Entry *out);
 
 /* A block's parts, inside it once data_view() was true. */
 typedef struct DataView {
-	const uint8_t *base, *limit;   /* entries; limit is where the values begin */
-	const uint8_t *restarts;       /* and where they end */
+	const uint8_t *restarts;
+	const uint8_t *base, *limit;   /* entries; the values begin at limit */
+	const uint8_t *end;            /* of the values */
 	uint32_t nrestarts;
 } DataView;
 
