@@ -26,7 +26,7 @@
 /* Terms remembered. A node alone adds one at each start; a leader that is this far behind sends a snapshot. */
 #define WAL_TERMS_MAX 4096
 /* Positions are kept in 48 bits, in units of 8 bytes: no record ends above this (2 PiB). */
-#define WAL_LSN_MAX (UINT64_C(1) << 51)
+#define WAL_LSN_MAX ((UINT64_C(1) << 51) - 8)
 
 #define WAL_TERM_RECORD_SIZE (WAL_HEADER_SIZE + 8)
 

@@ -116,8 +116,8 @@ wal_test_remove(const char *dir)
 static inline void
 wal_test_dir_remove(void)
 {
+	fs = &fs_posix; /* the test's own may be gone */
 	wal_test_memory_free();
-	fs = &fs_posix;
 	wal_test_remove("wal");
 	wal_test_remove("copy");
 	assert_int_equal(chdir("/"), 0);
