@@ -19,7 +19,7 @@
 #include "lsm_internal.h"
 #include "port/fs.h"
 
-/* Bytes merged between two calls of opt->between: some milliseconds. */
+/* Bytes merged between two calls of opt->between: some milliseconds. An output that was synced calls it, too. */
 #define BETWEEN_BYTES (1024 * 1024)
 
 typedef struct Compaction {
@@ -95,6 +95,7 @@ finish_output(Compaction *c)
 	c->builder = NULL;
 	KV_TRY(writer_finish(b, &c->edit, c->pick->out_level, &bytes));
 	c->bytes_out += bytes;
+	c->merged = BETWEEN_BYTES; /* the sync took a while */
 	return ST_OK;
 }
 
