@@ -1,0 +1,395 @@
+/*
+ * test_damage.c - damaged files: never a wrong value, never "not found", never a step outside the bytes.
+ *
+ * Every byte of a small table is changed, the file is cut at every length, and blocks are changed at random
+ * with their checksums made right again, as no disk would do, to reach the decoders.
+ */
+#include "../../../../storage/sstable/sstable_internal.h"
+#include "common/crc32c.h"
+#include "table_test.h"
+
+#define CACHE_BYTES CACHE_BYTES_MIN
+
+static uint64_t next_number = 1;
+
+/* Two levels of index, versions that span blocks, tombstones, expiry. */
+static void
+make_model(Model *m, uint64_t seed, size_t n)
+{
+	Prng g;
+
+	prng_seed(&g, seed);
+	for (size_t i = 0; i < n; i++) {
+		uint8_t key[300], value[200];
+		size_t klen = 1 + prng_below(&g, prng_below(&g, 10) == 0 ? sizeof(key) : 8);
+		bool del = prng_below(&g, 6) == 0;
+
+		for (size_t j = 0; j < klen; j++)
+			key[j] = (uint8_t) prng_below(&g, 3);
+		memset(value, (int) i, sizeof(value));
+		model_add(m, key, klen, 1 + prng_below(&g, 100000), del ? ENTRY_DELETE : ENTRY_PUT,
+		          prng_below(&g, 4) == 0 ? prng_next(&g) : 0, value, del ? 0 : prng_below(&g, sizeof(value)));
+	}
+	model_sort(m);
+}
+
+typedef struct File {
+	char path[FS_PATH_MAX];
+	char *bytes;
+	size_t len;
+} File;
+
+static File
+read_table(const TableInfo *t)
+{
+	File f;
+
+	table_path(t->number, f.path, sizeof(f.path));
+	assert_ok(fs_read_file(f.path, 1 << 24, &f.bytes, &f.len));
+	return f;
+}
+
+/* Put changed bytes into the table, under a new number, so that nothing of it is open or cached. */
+static void
+write_table(File *f, TableInfo *t, const void *bytes, size_t len)
+{
+	int fd;
+
+	table_files_close_all();
+	assert_ok(fs_unlink(f->path));
+	t->number = next_number++;
+	table_path(t->number, f->path, sizeof(f->path));
+	assert_ok(fs_open(f->path, FS_CREATE_NEW, &fd));
+	assert_ok(fs_pwrite(fd, bytes, len, 0));
+	assert_ok(fs_close(fd));
+}
+
+static bool
+damage(Status st)
+{
+	return st == ST_CORRUPT || st == ST_FOREIGN;
+}
+
+/* Every answer is right or says CORRUPT, with the file's name. Returns how many said so. */
+static int
+check_answers(const Model *m, const TableInfo *t)
+{
+	int refused = 0;
+
+	for (size_t i = 0; i < m->n; i++) {
+		Entry out;
+		Status st = table_get(t, m->e[i].key, m->e[i].version + 1, &out);
+
+		assert_true(table_may_contain(t, m->e[i].key, table_key_hash(m->e[i].key)));
+		if (st == ST_OK)
+			assert_true(same_entry(&out, &m->e[i]));
+		else
+			assert_true(damage(st) && strstr(status_detail(), "tables/") != NULL);
+		refused += st != ST_OK;
+	}
+	for (int mode = 0; mode < 2; mode++) {
+		Iter *it = table_iter(t, (TableIterOptions){ .fill_cache = mode == 0, .read_ahead = mode == 1 });
+		size_t i = 0;
+
+		assert_non_null(it);
+		for (iter_seek_first(it); it->valid; iter_next(it), i++)
+			assert_true(i < m->n && same_entry(&it->entry, &m->e[i]));
+		assert_true(it->status == ST_OK ? i == m->n : damage(it->status));
+		refused += it->status != ST_OK;
+		i = m->n;
+		for (iter_seek_last(it); it->valid; iter_prev(it), i--)
+			assert_true(i > 0 && same_entry(&it->entry, &m->e[i - 1]));
+		assert_true(it->status == ST_OK ? i == 0 : damage(it->status));
+		refused += it->status != ST_OK;
+		iter_close(it);
+	}
+	return refused;
+}
+
+static void
+test_every_byte_flipped(void **state)
+{
+	Model m = { 0 };
+	TableInfo t;
+	File f;
+
+	(void) state;
+	make_model(&m, 1, 60);
+	build_table(&m, next_number++, 10, &t);
+	f = read_table(&t);
+	assert_true(f.len == t.bytes && t.entries > 40);
+	for (size_t i = 0; i < f.len; i++) {
+		char was = f.bytes[i];
+
+		f.bytes[i] = (char) (was ^ (1 << (i % 8)));
+		write_table(&f, &t, f.bytes, f.len);
+		(void) check_answers(&m, &t);
+		if (!damage(table_verify(&t, NULL, NULL)))
+			fail_msg("byte %zu changed and verify found nothing", i);
+		f.bytes[i] = was;
+	}
+	write_table(&f, &t, f.bytes, f.len);
+	assert_int_equal(check_answers(&m, &t), 0);
+	assert_ok(table_verify(&t, NULL, NULL));
+	free(f.bytes);
+	model_free(&m);
+}
+
+static void
+test_every_length(void **state)
+{
+	Model m = { 0 };
+	TableInfo t, read;
+	File f;
+
+	(void) state;
+	make_model(&m, 2, 60);
+	build_table(&m, next_number++, 10, &t);
+	f = read_table(&t);
+	for (size_t len = 0; len < f.len; len++) {
+		Buf small = { 0 }, large = { 0 };
+		Entry out;
+
+		write_table(&f, &t, f.bytes, len);
+		assert_int_equal(table_read_info(t.number, &read, &small, &large), ST_CORRUPT);
+		assert_int_equal(table_verify(&t, NULL, NULL), ST_CORRUPT);
+		assert_int_equal(table_get(&t, m.e[0].key, UINT64_MAX, &out), ST_CORRUPT);
+		assert_int_equal(table_get(&t, slice_str("absent"), UINT64_MAX, &out), ST_CORRUPT);
+		buf_free(&small);
+		buf_free(&large);
+	}
+	table_files_close_all();
+	assert_ok(fs_unlink(f.path));
+	assert_int_equal(table_get(&t, m.e[0].key, UINT64_MAX, &(Entry){ 0 }), ST_CORRUPT);
+	assert_non_null(strstr(status_detail(), "missing"));
+	free(f.bytes);
+	model_free(&m);
+}
+
+/* Blocks of a file, found by following the index. */
+typedef struct Blocks {
+	BlockHandle h[4096];
+	size_t n;
+} Blocks;
+
+static void
+find_blocks(const TableInfo *t, BlockHandle h, uint32_t level, Blocks *out)
+{
+	Buf own = { 0 };
+	IndexView v;
+
+	out->h[out->n++] = h;
+	if (level > 0) {
+		assert_ok(block_read(t, h, &own));
+		assert_true(index_open(&v, slice_of(own.data, h.size)));
+		for (uint32_t i = 0; i < v.n; i++) {
+			BlockHandle child;
+
+			assert_true(index_child(&v, i, &child));
+			find_blocks(t, child, level - 1, out);
+		}
+	}
+	buf_free(&own);
+}
+
+/* Walk everything, whatever it says; answers may be wrong, the walk must end inside the bytes. */
+static void
+survive(const Model *m, const TableInfo *t, Prng *g)
+{
+	for (size_t i = 0; i < 20; i++) {
+		const Entry *e = &m->e[prng_below(g, m->n)];
+		Entry out;
+		Iter *it = table_iter(t, (TableIterOptions){ .fill_cache = i % 2 == 0, .read_ahead = i % 3 == 0 });
+		uint64_t sum = 0, steps = 0;
+
+		if (table_get(t, e->key, e->version + 1, &out) == ST_OK)
+			for (size_t j = 0; j < out.value.len; j++)
+				sum += out.value.data[j];
+		(void) table_may_contain(t, e->key, table_key_hash(e->key));
+		assert_non_null(it);
+		for (iter_seek(it, e->key, e->version); it->valid && steps < 50; iter_next(it), steps++)
+			for (size_t j = 0; j < it->entry.value.len; j++)
+				sum += it->entry.value.data[j];
+		for (iter_seek_before(it, e->key, e->version); it->valid && steps < 100; iter_prev(it), steps++)
+			for (size_t j = 0; j < it->entry.key.len; j++)
+				sum += it->entry.key.data[j];
+		if (i == 0) {
+			for (steps = 0, iter_seek_first(it); it->valid; iter_next(it))
+				assert_true(++steps < 1000000);
+			for (steps = 0, iter_seek_last(it); it->valid; iter_prev(it))
+				assert_true(++steps < 1000000);
+		}
+		iter_close(it);
+		if (sum == UINT64_MAX)
+			print_message("unlikely\n"); /* the sums are used */
+	}
+	(void) !table_verify(t, NULL, NULL);
+}
+
+static void
+test_forged_blocks(void **state)
+{
+	static Blocks blocks;
+	Model m = { 0 };
+	TableInfo t;
+	File f;
+	Prng g;
+
+	(void) state;
+	print_message("seed 77\n");
+	prng_seed(&g, 77);
+	make_model(&m, 3, 9000);
+	build_table(&m, next_number++, 10, &t);
+	assert_true(t.index_height >= 2);
+	f = read_table(&t);
+	find_blocks(&t, (BlockHandle){ t.root_offset, t.root_size }, t.index_height, &blocks);
+	for (int round = 0; round < 300; round++) {
+		char *copy = malloc(f.len);
+		/* indexes come first and are few: half of the rounds change the root or what it names first */
+		BlockHandle h = blocks.h[prng_below(&g, round % 2 == 0 ? 3 : blocks.n)];
+		uint8_t *p;
+
+		memcpy(copy, f.bytes, f.len);
+		p = (uint8_t *) copy + h.offset;
+		for (uint64_t n = 1 + prng_below(&g, 4); n > 0; n--) {
+			size_t at = prng_below(&g, prng_below(&g, 2) == 0 && h.size > 40 ? 40 : h.size);
+
+			p[at] = prng_below(&g, 3) == 0 ? 0xff : (uint8_t) prng_next(&g);
+		}
+		put_u32(p + h.size + 1, block_crc(t.file_id, h.offset, p, h.size, p[h.size]));
+		write_table(&f, &t, copy, f.len);
+		survive(&m, &t, &g);
+		free(copy);
+	}
+	free(f.bytes);
+	model_free(&m);
+}
+
+/* Decoders alone, on bytes in a buffer of exactly their size (so that a sanitizer sees one byte too far). */
+static void
+test_forged_decoding(void **state)
+{
+	Prng g;
+
+	(void) state;
+	print_message("seed 99\n");
+	prng_seed(&g, 99);
+	for (int round = 0; round < 60000; round++) {
+		size_t len = prng_below(&g, 120);
+		uint8_t *p = malloc(len + 1), *exact = malloc(len == 0 ? 1 : len);
+		Slice block = slice_of(exact, len), key = slice_of("\1\2\3", 3), small, large, suffix;
+		DataCursor c = { 0 };
+		uint64_t version;
+		BlockHandle child;
+		TableInfo info;
+		IndexView v;
+		uint32_t i;
+		Entry out;
+
+		for (size_t j = 0; j < len; j++)
+			p[j] = (uint8_t) (prng_below(&g, 4) == 0 ? prng_next(&g) : prng_below(&g, 6));
+		memcpy(exact, p, len);
+		(void) !data_get(block, key, 5, &out);
+		if (data_cursor_open(&c, block)) {
+			if (data_cursor_seek(&c, key, 5) && data_cursor_valid(&c))
+				(void) data_cursor_prev(&c);
+			for (bool ok = data_cursor_first(&c); ok && data_cursor_valid(&c); ok = data_cursor_next(&c))
+				assert_true(c.entry.value.len <= len);
+			for (bool ok = data_cursor_last(&c); ok && data_cursor_valid(&c); ok = data_cursor_prev(&c))
+				assert_true(c.entry.key.len <= len * 128);
+		}
+		if (index_open(&v, block) && index_seek(&v, key, 5, &i) && i < v.n)
+			(void) index_item(&v, i, &suffix, &version, &child);
+		(void) properties_decode(block, &info, &small, &large);
+		data_cursor_free(&c);
+		free(exact);
+		free(p);
+	}
+}
+
+static void
+test_newer_format(void **state)
+{
+	Model m = { 0 };
+	TableInfo t, read;
+	Buf small = { 0 }, large = { 0 };
+	uint8_t *footer;
+	uint32_t crc;
+	File f;
+
+	(void) state;
+	make_model(&m, 4, 20);
+	build_table(&m, next_number++, 10, &t);
+	f = read_table(&t);
+	footer = (uint8_t *) f.bytes + f.len - FOOTER_BYTES;
+	put_u32(footer + 48, TABLE_FORMAT_VERSION + 1);
+	write_table(&f, &t, f.bytes, f.len);
+	assert_int_equal(table_read_info(t.number, &read, &small, &large), ST_CORRUPT);
+	crc = crc32c(crc32c(0, footer, 52), footer + 56, 8);
+	put_u32(footer + 52, crc);
+	write_table(&f, &t, f.bytes, f.len);
+	assert_int_equal(table_read_info(t.number, &read, &small, &large), ST_FOREIGN);
+	assert_int_equal(table_get(&t, m.e[0].key, UINT64_MAX, &(Entry){ 0 }), ST_FOREIGN);
+	free(f.bytes);
+	model_free(&m);
+}
+
+/* A block of the same file at another place, and the same place of another file, are damage. */
+static void
+test_misplaced_block(void **state)
+{
+	static Blocks blocks;
+	Model m = { 0 };
+	TableInfo t, other;
+	uint64_t end;
+	File f;
+
+	(void) state;
+	make_model(&m, 5, 400);
+	build_table(&m, next_number++, 0, &t);
+	f = read_table(&t);
+	blocks.n = 0;
+	find_blocks(&t, (BlockHandle){ t.root_offset, t.root_size }, t.index_height, &blocks);
+	end = blocks.h[1].offset + blocks.h[1].size + BLOCK_TRAILER;
+	memmove(f.bytes + end, f.bytes + blocks.h[1].offset, (size_t) (end - blocks.h[1].offset));
+	write_table(&f, &t, f.bytes, f.len);
+	assert_true(check_answers(&m, &t) > 0);
+	build_table(&m, next_number++, 0, &other); /* same bytes but for id and checksums */
+	free(f.bytes);
+	f = read_table(&other);
+	write_table(&f, &t, f.bytes, f.len);
+	assert_int_equal(table_get(&t, m.e[0].key, UINT64_MAX, &(Entry){ 0 }), ST_CORRUPT);
+	free(f.bytes);
+	model_free(&m);
+}
+
+static int
+setup(void **state)
+{
+	(void) state;
+	test_start(CACHE_BYTES);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	(void) state;
+	test_end();
+	return 0;
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_every_byte_flipped),
+		cmocka_unit_test(test_every_length),
+		cmocka_unit_test(test_forged_blocks),
+		cmocka_unit_test(test_forged_decoding),
+		cmocka_unit_test(test_newer_format),
+		cmocka_unit_test(test_misplaced_block),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
