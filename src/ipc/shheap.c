@@ -195,7 +195,6 @@ merge(Block *b, Block *right)
 	size_t size = size_of(b) + size_of(right);
 
 	KV_ASSERT(tag_ok(right) && right->prev_size == size_of(b));
-	right->word = 0; /* no block begins here any more */
 	set_word(b, size, false);
 	after(b)->prev_size = size;
 }

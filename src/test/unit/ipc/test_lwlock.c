@@ -8,11 +8,13 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "ipc/lwlock.h"
 #include "ipc/procslot.h"
 #include "port/child.h"
+#include "port/clock.h"
 #include "port/proc.h"
 
 #define SLOTS 8
@@ -223,12 +225,58 @@ a_dead_holder_was_critical_and_a_dead_waiter_was_not(void **state)
 	assert_true(lwlock_held(LWLOCK_APPLY, 0));
 }
 
+static void
+take_it(void)
+{
+	struct timespec cpu;
+
+	lwlock_acquire(LWLOCK_APPLY, 0);
+	lwlock_release(LWLOCK_APPLY, 0);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+	_exit(cpu.tv_sec == 0 && cpu.tv_nsec < 100000000 ? 0 : 1);
+}
+
+static void
+waiters_sleep_and_are_woken(void **state)
+{
+	uint64_t released;
+	pid_t holder, pid;
+	int status;
+
+	(void) state;
+	holder = fork();
+	if (holder == 0) {
+		procslot_attach(5, PROC_BACKEND);
+		lwlock_acquire(LWLOCK_APPLY, 0);
+		atomic_store(&shared->told, 1);
+		while (atomic_load(&shared->told) == 1)
+			child_poll(NULL, NULL, 0, 1);
+		lwlock_release(LWLOCK_APPLY, 0);
+		_exit(0);
+	}
+	while (atomic_load(&shared->told) != 1)
+		child_poll(NULL, NULL, 0, 1);
+	pid = fork();
+	if (pid == 0) {
+		procslot_attach(4, PROC_BACKEND);
+		take_it();
+	}
+	child_poll(NULL, NULL, 0, 300); /* long enough for a waiter that spins to be noticed */
+	atomic_store(&shared->told, 2);
+	released = clock_mono_ns();
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	waitpid(holder, NULL, 0);
+	assert_true(clock_mono_ns() - released < UINT64_C(400000000)); /* woken, not found by looking every second */
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(one_at_a_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(rank_is_asserted, setup, teardown),
+		cmocka_unit_test_setup_teardown(waiters_sleep_and_are_woken, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_dead_holder_was_critical_and_a_dead_waiter_was_not, setup, teardown),
 	};
 
