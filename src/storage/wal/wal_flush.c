@@ -261,6 +261,7 @@ check_truncate(Lsn to)
 	WalRecord r;
 
 	KV_ASSERT(!wal_generation_open(wal_generation()) && wal_inserting_slot() < 0);
+	KV_ASSERT(to >= atomic_load(&wal_sh->released)); /* applied <= commit */
 	KV_ASSERT(to % 8 == 0 && to >= wal_commit() && to <= end && to >= wal_sh->first_lsn);
 	if (to < end && wal_ring_read(to, &scratch, &r) == ST_OK)
 		KV_ASSERT(r.header.lsn == to); /* a record boundary */

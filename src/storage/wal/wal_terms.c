@@ -15,24 +15,27 @@
 
 #define T (&wal_sh->terms)
 
+/*
+ * Acquire and release on every field instead of fences: a reader that meets a new value has thereby also met the
+ * odd counter stored before it, and its second look at the counter comes after all its loads.
+ */
 static uint32_t
 load32(_Atomic uint32_t *p)
 {
-	return atomic_load_explicit(p, memory_order_relaxed);
+	return atomic_load_explicit(p, memory_order_acquire);
 }
 
 static uint64_t
 load64(_Atomic uint64_t *p)
 {
-	return atomic_load_explicit(p, memory_order_relaxed);
+	return atomic_load_explicit(p, memory_order_acquire);
 }
 
 static void
 change_begin(void)
 {
 	critical_enter();
-	atomic_fetch_add(&T->changing, 1);
-	atomic_thread_fence(memory_order_seq_cst);
+	atomic_fetch_add_explicit(&T->changing, 1, memory_order_relaxed);
 }
 
 static void
@@ -47,7 +50,7 @@ read_begin(void)
 {
 	uint32_t seq;
 
-	while (((seq = atomic_load_explicit(&T->changing, memory_order_acquire)) & 1) != 0)
+	while (((seq = load32(&T->changing)) & 1) != 0)
 		park_relax();
 	return seq;
 }
@@ -55,7 +58,6 @@ read_begin(void)
 static bool
 read_again(uint32_t seq)
 {
-	atomic_thread_fence(memory_order_acquire);
 	return load32(&T->changing) != seq;
 }
 
@@ -70,8 +72,8 @@ void
 wal_terms_reset(void)
 {
 	change_begin();
-	atomic_store_explicit(&T->count, 0, memory_order_relaxed);
-	atomic_store_explicit(&T->first, 0, memory_order_relaxed);
+	atomic_store_explicit(&T->count, 0, memory_order_release);
+	atomic_store_explicit(&T->first, 0, memory_order_release);
 	change_end();
 }
 
@@ -82,12 +84,12 @@ wal_terms_add(uint64_t term, Lsn start)
 
 	KV_ASSERT(n == 0 || (load64(&T->term[place(n - 1)]) < term && load64(&T->start[place(n - 1)]) <= start));
 	change_begin();
-	atomic_store_explicit(&T->term[at], term, memory_order_relaxed);
-	atomic_store_explicit(&T->start[at], start, memory_order_relaxed);
+	atomic_store_explicit(&T->term[at], term, memory_order_release);
+	atomic_store_explicit(&T->start[at], start, memory_order_release);
 	if (n == WAL_TERMS_MAX)
-		atomic_store_explicit(&T->first, place(1), memory_order_relaxed);
+		atomic_store_explicit(&T->first, place(1), memory_order_release);
 	else
-		atomic_store_explicit(&T->count, n + 1, memory_order_relaxed);
+		atomic_store_explicit(&T->count, n + 1, memory_order_release);
 	change_end();
 }
 
@@ -99,7 +101,7 @@ wal_terms_cut(Lsn to)
 	change_begin();
 	while (n > 0 && load64(&T->start[place(n - 1)]) >= to)
 		n--;
-	atomic_store_explicit(&T->count, n, memory_order_relaxed);
+	atomic_store_explicit(&T->count, n, memory_order_release);
 	change_end();
 }
 

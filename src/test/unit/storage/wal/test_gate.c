@@ -146,7 +146,6 @@ test_truncate(void **state)
 	assert_int_equal(m.durable, term_end);
 	wal_stats(&before);
 	wal_release_ring(bound[3]);
-
 	assert_ok(wal_truncate(bound[5]));
 	wal_stats(&after);
 	assert_int_equal(before.bytes, after.bytes);
