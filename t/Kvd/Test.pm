@@ -1,0 +1,532 @@
+package Kvd::Test;
+
+=head1 NAME
+
+Kvd::Test - a kvd node as an object, for tests of the shipped programs
+
+=head1 SYNOPSIS
+
+  use Test::More;
+  use Kvd::Test;
+
+  my $node = Kvd::Test->new('main')->init->start;
+  my $c = $node->client;                        # a Kvd::Client
+  is($c->put('k', 'v')->{status}, 'OK');
+  my $r = $node->kvctl('get', 'k');             # { code, out, err }
+  $node->kill9('walwriter');
+  $node->wait_ready;
+  $node->stop('fast');
+  done_testing;
+
+=head1 DESCRIPTION
+
+The programs come from C<KVD_BIN> (set by C<make tap>; else C<build/bin>). A node's directory is
+C<KVD_BUILD/t/SUITE.PID/NAME>, so suites and runs never meet; it goes away when the suite passes and stays, with the
+server's log F<NAME.log> beside it, when it fails (or with C<KVD_KEEP=1>). Servers choose their own port. They die
+with the test, also when it is killed; what a killed run left is removed by the next run of the same suite.
+
+=head2 Nodes
+
+=over
+
+=item new(NAME), init(%settings), start, stop(MODE), restart
+
+C<init> makes the directory with C<kvd --init-only> and small buffers (a test must start in a moment: C<%SMALL>);
+settings given here come on top. C<append_conf(name =E<gt> value, ...)> adds lines to F<kvd.conf>. C<start> waits until
+the node is ready and dies with its log if it ends instead; C<start(fails =E<gt> 1)> is for a start that shall be refused
+and returns { code, out }. Further arguments go to kvd: C<start(args =E<gt> [...])>.
+C<stop> takes C<smart>, C<fast> (default) or C<immediate> and returns the exit code of kvd.
+
+=item port, pid, state, dir, log
+
+C<state> is the last line of F<postmaster.pid>; C<log> the text logged so far (stdout and stderr).
+
+=item children, kill9(KIND), wait_ready, wait_restart(COUNT)
+
+C<children> gives { kind =E<gt> [pids] }, found by parent and title. C<kill9> sends SIGKILL to one process of that kind
+(C<postmaster> too) and returns its pid, undef if there is none.
+
+=item client(%o), kvctl(@args), run(@command)
+
+C<kvctl> gets the node's port. Both return { code, out, err }; code is -signal when a signal ended it. Options in a
+leading hash: { stdin =E<gt> text, timeout =E<gt> s }.
+
+=back
+
+=head2 Functions
+
+=over
+
+=item poll_until(CODE, SECONDS, WHAT)
+
+Calls CODE every 10 ms until it is true, and returns that; dies after SECONDS (30) naming WHAT. Tests wait for
+conditions, they never sleep and hope.
+
+=item seed()
+
+Seed of this run: C<KVD_SEED> or chosen, printed with the test's output; C<srand> was called with it.
+
+=item say_why(TEXT)
+
+Prints why the scenario is shaped so, in front of its tests.
+
+=back
+
+=cut
+
+use strict;
+use warnings;
+use Exporter 'import';
+use Test::More ();
+use Cwd qw(abs_path);
+use File::Basename qw(basename dirname);
+use File::Path qw(make_path remove_tree);
+use POSIX qw(:sys_wait_h);
+use Time::HiRes qw(time sleep);
+use Kvd::Client;
+
+our @EXPORT = qw(poll_until seed say_why slurp spew kvd_bin test_dir run_command start_command);
+
+our %SMALL = (
+	port => 0,
+	wal_buffers => '66MB',
+	wal_segment_size => '1MB',
+	wal_keep => 0,
+	wal_spare_segments => 1,
+	memtable_size => '32MB',
+	memtable_count => 2,
+	block_cache_size => '8MB',
+	metadata_size => '4MB',
+);
+
+my $main_pid = $$;
+my $base;       # directory of this run of this suite
+my %nodes;      # started and not yet waited for: pid => node
+my $seed;
+
+sub kvd_bin
+{
+	my ($program) = @_;
+	my $bin = $ENV{KVD_BIN} || abs_path(dirname(__FILE__) . '/../../build/bin');
+	return "$bin/$program";
+}
+
+sub slurp
+{
+	my ($path) = @_;
+	open my $in, '<:raw', $path or die "cannot read $path: $!\n";
+	local $/;
+	my $text = <$in>;
+	return defined $text ? $text : '';
+}
+
+sub spew
+{
+	my ($path, $text) = @_;
+	open my $out, '>:raw', $path or die "cannot write $path: $!\n";
+	print $out $text;
+	close $out or die "cannot write $path: $!\n";
+	return;
+}
+
+sub poll_until
+{
+	my ($code, $seconds, $what) = @_;
+	my $until = time + (defined $seconds ? $seconds : 30);
+	while (1) {
+		my $result = $code->();
+		return $result if $result;
+		die 'waited in vain for ' . (defined $what ? $what : 'a condition') . "\n" if time > $until;
+		sleep 0.01;
+	}
+}
+
+sub seed
+{
+	if (!defined $seed) {
+		$seed = defined $ENV{KVD_SEED} ? $ENV{KVD_SEED} : int(time * 1000) % 1_000_000_007;
+		srand $seed;
+		Test::More::note("seed $seed (repeat with KVD_SEED=$seed)");
+	}
+	return $seed;
+}
+
+sub say_why
+{
+	my ($text) = @_;
+	Test::More::note($text);
+	return;
+}
+
+# --- directories ------------------------------------------------------------------------------------
+
+# Does a process of that number live?
+sub is_alive
+{
+	my ($pid) = @_;
+	return kill(0, $pid) || $!{EPERM};
+}
+
+sub test_dir
+{
+	return $base if defined $base;
+	my $build = $ENV{KVD_BUILD} || abs_path(dirname(__FILE__) . '/../../build');
+	my $suite = basename($0, '.t');
+	for my $old (glob "$build/t/$suite.*") {
+		my ($pid) = $old =~ /\.(\d+)\z/ or next;
+		# Servers die with their test (see start): a directory whose test is gone is nobody's.
+		remove_tree($old) if !is_alive($pid) && !-e "$old/failed";
+	}
+	# Failed runs are kept, but not all of them for ever.
+	my @failed = sort { -M $a <=> -M $b } grep { -e "$_/failed" } glob "$build/t/$suite.*";
+	remove_tree($_) for splice @failed, 2 < @failed ? 2 : scalar @failed;
+	$base = "$build/t/$suite.$$";
+	make_path($base, { mode => 0700 });
+	return $base;
+}
+
+# --- processes --------------------------------------------------------------------------------------
+
+# Linux: the child is to die with us, however we die. Elsewhere END does what it can.
+sub die_with_parent
+{
+	my ($parent) = @_;
+	my $number = $^O eq 'linux' ? { x86_64 => 157, aarch64 => 167 }->{ (POSIX::uname())[4] } : undef;
+	return if !defined $number;
+	syscall $number, 1, 9, 0, 0, 0;
+	POSIX::_exit(127) if getppid() != $parent;
+	return;
+}
+
+# Start a program; its pid. Options: stdin (path), out, err (paths, appended to).
+sub start_command
+{
+	my ($o, @command) = @_;
+	my $parent = $$;
+	my $pid = fork;
+	die "cannot fork: $!\n" if !defined $pid;
+	return $pid if $pid != 0;
+	die_with_parent($parent);
+	$SIG{$_} = 'DEFAULT' for qw(INT TERM PIPE HUP);
+	open STDIN, '<', $o->{stdin} || '/dev/null' or POSIX::_exit(126);
+	open STDOUT, '>>', $o->{out} || '/dev/null' or POSIX::_exit(126);
+	open STDERR, '>>', $o->{err} || '/dev/null' or POSIX::_exit(126);
+	{ no warnings; exec {$command[0]} @command }
+	print STDERR "cannot run $command[0]: $!\n";
+	POSIX::_exit(127);
+}
+
+sub exit_code
+{
+	my ($status) = @_;
+	return $status & 127 ? -($status & 127) : $status >> 8;
+}
+
+# Wait for a process at most so long; its exit code, undef if it still runs.
+sub wait_for
+{
+	my ($pid, $seconds) = @_;
+	my $until = time + $seconds;
+	my $nap = 0.001;
+	while (1) {
+		my $got = waitpid $pid, WNOHANG;
+		return exit_code($?) if $got == $pid;
+		die "process $pid is not ours\n" if $got < 0;
+		return undef if time > $until;
+		sleep $nap;
+		$nap *= 1.5 if $nap < 0.02;
+	}
+}
+
+my $runs = 0;
+
+# Run a program to its end: { code, out, err }. A leading hash: stdin => text, timeout => seconds.
+sub run_command
+{
+	my (@command) = @_;
+	my $o = ref $command[0] ? shift @command : {};
+	my $stem = test_dir() . "/run.$$." . ++$runs;
+	my %path = (out => "$stem.out", err => "$stem.err");
+	if (defined $o->{stdin}) {
+		spew("$stem.in", $o->{stdin});
+		$path{stdin} = "$stem.in";
+	} elsif (defined $o->{stdin_file}) {
+		$path{stdin} = $o->{stdin_file};
+	}
+	my $pid = start_command(\%path, @command);
+	my $code = wait_for($pid, $o->{timeout} || 60);
+	if (!defined $code) {
+		kill 'KILL', $pid;
+		waitpid $pid, 0;
+		die "@command did not end within " . ($o->{timeout} || 60) . " s; it said: " . slurp("$stem.err") . "\n";
+	}
+	my %result = (code => $code, out => slurp("$stem.out"), err => slurp("$stem.err"));
+	unlink "$stem.in", "$stem.out", "$stem.err";
+	return \%result;
+}
+
+# --- nodes ------------------------------------------------------------------------------------------
+
+sub new
+{
+	my ($class, $name) = @_;
+	$name = 'main' if !defined $name;
+	return bless { name => $name, dir => test_dir() . "/$name", log_file => test_dir() . "/$name.log" }, $class;
+}
+
+sub dir { return $_[0]{dir} }
+sub name { return $_[0]{name} }
+sub pid { return $_[0]{pid} }
+sub log_file { return $_[0]{log_file} }
+sub log { my ($self) = @_; return -e $self->{log_file} ? slurp($self->{log_file}) : '' }
+
+sub init
+{
+	my ($self, %settings) = @_;
+	my $r = run_command(kvd_bin('kvd'), '-D', $self->{dir}, (map { ('-c', "$_=$SMALL{$_}") } sort keys %SMALL), '--init-only');
+	die "kvd --init-only: $r->{out}$r->{err}" if $r->{code} != 0;
+	my %all = (%SMALL, %settings);
+	$self->append_conf(map { ($_ => $all{$_}) } sort keys %all);
+	return $self;
+}
+
+sub append_conf
+{
+	my ($self, @settings) = @_;
+	open my $out, '>>', "$self->{dir}/kvd.conf" or die "cannot write $self->{dir}/kvd.conf: $!\n";
+	while (my ($name, $value) = splice @settings, 0, 2) {
+		$value = "'$value'" if $value !~ /\A[\w.+-]+\z/;
+		print $out "$name = $value\n";
+	}
+	close $out or die "cannot write kvd.conf: $!\n";
+	return $self;
+}
+
+# Lines of postmaster.pid: pid, port, start, directory, state; empty list if there is none.
+sub pid_file
+{
+	my ($self) = @_;
+	open my $in, '<', "$self->{dir}/postmaster.pid" or return;
+	chomp(my @lines = <$in>);
+	return @lines;
+}
+
+sub state
+{
+	my ($self) = @_;
+	return ($self->pid_file)[4] || '';
+}
+
+sub port
+{
+	my ($self) = @_;
+	return $self->{port} || die "node $self->{name} has no port: it is not started\n";
+}
+
+sub start
+{
+	my ($self, %o) = @_;
+	die "node $self->{name} runs already\n" if $self->{pid};
+	my $before = length $self->log;
+	my $pid = start_command({ out => $self->{log_file}, err => $self->{log_file} },
+		kvd_bin('kvd'), '-D', $self->{dir}, @{ $o{args} || [] });
+	if ($o{fails}) {
+		my $code = wait_for($pid, 30);
+		my $out = substr $self->log, $before;
+		if (!defined $code) {
+			kill 'KILL', $pid;
+			waitpid $pid, 0;
+			$code = 'it started';
+		}
+		return { code => $code, out => $out };
+	}
+	$self->{pid} = $pid;
+	$nodes{$pid} = $self;
+	return $self if $o{no_wait};
+	$self->wait_ready($o{timeout});
+	return $self;
+}
+
+# Until the node (its current postmaster) is ready.
+sub wait_ready
+{
+	my ($self, $timeout) = @_;
+	poll_until(
+		sub {
+			my @lines = $self->pid_file;
+			if (@lines == 5 && $lines[0] == $self->{pid} && $lines[4] eq 'ready') {
+				$self->{port} = $lines[1];
+				return 1;
+			}
+			my $code = $self->ended;
+			die "kvd ended with $code instead of getting ready:\n" . $self->log . "\n" if defined $code;
+			return 0;
+		},
+		$timeout || 60,
+		"node $self->{name} to get ready; its log:\n" . $self->log);
+	return $self;
+}
+
+# Exit code if the postmaster has ended by now.
+sub ended
+{
+	my ($self) = @_;
+	return $self->{code} if !$self->{pid};
+	my $code = wait_for($self->{pid}, 0);
+	$self->forget($code) if defined $code;
+	return $code;
+}
+
+sub forget
+{
+	my ($self, $code) = @_;
+	delete $nodes{ $self->{pid} };
+	$self->{old_pid} = $self->{pid};
+	$self->{code} = $code;
+	$self->{pid} = undef;
+	return $code;
+}
+
+my %STOP = (smart => 'TERM', fast => 'INT', immediate => 'QUIT');
+
+sub signal
+{
+	my ($self, $signal) = @_;
+	kill $signal, $self->{pid} or die "cannot signal node $self->{name}: $!\n";
+	return;
+}
+
+# The exit code, undef if it did not end in time.
+sub wait_end
+{
+	my ($self, $seconds) = @_;
+	return $self->{code} if !$self->{pid};
+	my $code = wait_for($self->{pid}, $seconds || 30);
+	$self->forget($code) if defined $code;
+	return $code;
+}
+
+sub stop
+{
+	my ($self, $mode) = @_;
+	return $self->{code} if !$self->{pid};
+	$self->signal($STOP{ $mode || 'fast' });
+	my $code = $self->wait_end(30);
+	die "node $self->{name} does not stop ($mode); its log:\n" . $self->log if !defined $code;
+	return $code;
+}
+
+sub restart
+{
+	my ($self, $mode) = @_;
+	$self->stop($mode);
+	return $self->start;
+}
+
+# pid => [ parent, title ] of all processes.
+sub processes
+{
+	my %all;
+	opendir my $proc, '/proc' or die "cannot read /proc: $!\n";
+	for my $pid (grep { /\A\d+\z/ } readdir $proc) {
+		open my $in, '<', "/proc/$pid/stat" or next;
+		my $line = <$in>;
+		next if !defined $line;
+		my ($title, $state, $parent) = $line =~ /\A\d+ \((.*)\) (\S) (\d+)/s or next;
+		$all{$pid} = [ $parent, $title ] if $state ne 'Z';
+	}
+	return \%all;
+}
+
+sub children
+{
+	my ($self) = @_;
+	my $all = processes();
+	my %kinds;
+	push @{ $kinds{ $all->{$_}[1] } }, $_ for grep { defined $self->{pid} && $all->{$_}[0] == $self->{pid} } sort keys %$all;
+	return \%kinds;
+}
+
+sub kill9
+{
+	my ($self, $kind) = @_;
+	my $pid;
+	if ($kind eq 'postmaster') {
+		$pid = $self->{pid};
+	} else {
+		my $pids = $self->children->{$kind} || [];
+		$pid = $pids->[ rand @$pids ] if @$pids;
+	}
+	return undef if !$pid || !kill 'KILL', $pid;
+	if ($kind eq 'postmaster') {
+		my $kids = $self->children;
+		waitpid $pid, 0;
+		$self->forget(-9);
+		$self->{orphans} = [ map {@$_} values %$kids ];
+	}
+	return $pid;
+}
+
+# After a dead child: until the node has gone through `count` restart cycles since its start and is ready.
+sub wait_restart
+{
+	my ($self, $count) = @_;
+	poll_until(sub {
+		my $c = eval { $self->client(timeout => 5) } or return 0;
+		my $n = eval { $c->stats('node.restarts')->{'node.restarts'} };
+		return defined $n && $n >= $count;
+	}, 30, "restart $count of node $self->{name}; its log:\n" . $self->log);
+	return;
+}
+
+sub client
+{
+	my ($self, %o) = @_;
+	return Kvd::Client->new(port => $self->port, %o);
+}
+
+sub run
+{
+	my ($self, @command) = @_;
+	return run_command(@command);
+}
+
+sub kvctl
+{
+	my ($self, @args) = @_;
+	my @o = ref $args[0] ? shift @args : ();
+	return run_command(@o, kvd_bin('kvctl'), '-p', $self->port, @args);
+}
+
+# --- the end ----------------------------------------------------------------------------------------
+
+$SIG{$_} = sub { exit 1 } for qw(INT TERM HUP);
+
+sub kill_all
+{
+	for my $pid (keys %nodes) {
+		kill 'KILL', $pid;
+		waitpid $pid, 0;
+		delete $nodes{$pid};
+	}
+	return;
+}
+
+END {
+	if ($$ == $main_pid) {
+		my $code = $?;
+		kill_all();
+		if (defined $base) {
+			my $good = $code == 0 && Test::More->builder->is_passing && !$ENV{KVD_KEEP};
+			if ($good) {
+				remove_tree($base);
+			} else {
+				spew("$base/failed", "exit code $code\n");
+				Test::More::diag("directories and logs are kept in $base");
+			}
+		}
+		$? = $code;
+	}
+}
+
+1;
