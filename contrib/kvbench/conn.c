@@ -352,6 +352,8 @@ settle(Run *r, Conn *c, const uint8_t *frame, const ProtoHeader *h, uint64_t now
 		return lost(c, "answers are not in the order of the requests");
 	c->head++;
 	r->in_flight--;
+	if (p.class == CLASS_INSERT && r->w->order == KEYS_RANDOM)
+		r->inserting--;
 	if (h->status == ST_NOT_FOUND && p.command == PROTO_GET)
 		r->t.not_found++;
 	else if (h->status != ST_OK) {

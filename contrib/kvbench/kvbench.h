@@ -181,7 +181,8 @@ typedef struct Run {
 	uint32_t mask;             /* of the rings of pending requests */
 	uint64_t issued, target;   /* operations begun; to begin (UINT64_MAX: until the deadline) */
 	uint64_t handed;           /* --rate: operations that have come due */
-	uint64_t next_key;         /* keys 0 .. next_key-1 may exist */
+	uint64_t next_key;         /* of the next insert */
+	uint64_t inserting;        /* inserts without an answer: their keys are not read yet */
 	uint64_t version;          /* of the last value made */
 	uint64_t start_ns, deadline_ns;
 	uint64_t in_flight;

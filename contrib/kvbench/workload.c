@@ -90,9 +90,10 @@ pick_key(Run *r, OpClass class)
 		break;
 	}
 	if (class != CLASS_INSERT)
-		return dist_next(&r->dist, &r->prng, r->next_key);
+		return dist_next(&r->dist, &r->prng, r->next_key - r->inserting);
 	if (r->next_key == r->data.index_limit)
-		r->next_key = n; /* keys have no more digits: insert the same ones again */
+		r->next_key = n + r->inserting; /* keys have no more digits: insert the same ones again */
+	r->inserting++;
 	return r->next_key++;
 }
 
