@@ -1,5 +1,5 @@
 /*
- * sstable.h - immutable sorted tables: builder, reader. Format in doc/formats.md.
+ * sstable.h - immutable sorted tables: builder, reader. Format in doc/formats-tables.md.
  *
  * A table is a file of checksummed blocks: data blocks, filter pages, index blocks (a tree of any
  * height, whose blocks go through the cache like all others), properties, footer. A block's
@@ -40,24 +40,31 @@ typedef struct TableBuildOptions {
 
 /* Creates tables/N.kvt.tmp. */
 KV_CHECK Status table_builder_open(const TableBuildOptions *opt, TableBuilder **out);
-/* Entries in strict order (asserted). */
+/* Entries in strict order, within the bounds of common/limits.h (asserted). The first failure sticks. */
 KV_CHECK Status table_builder_add(TableBuilder *b, const Entry *e);
 /* File bytes written and buffered so far. */
 uint64_t table_builder_bytes(const TableBuilder *b);
 uint64_t table_builder_entries(const TableBuilder *b);
 /*
  * Write the rest, sync the file, rename it into place; the caller syncs the directory "tables" before naming it
- * in the manifest. smallest/largest: keys, appended to the Bufs. Frees the builder whatever the result.
+ * in the manifest. smallest/largest: keys, appended to the Bufs. Frees the builder whatever the result, and removes
+ * the file unless it is OK. INTERNAL: no entries. After IO_ERROR of the sync the data is in doubt: stop the node.
  */
 KV_CHECK Status table_builder_finish(TableBuilder *b, TableInfo *info, Buf *smallest, Buf *largest);
 /* Remove the half-made file; frees the builder. */
 void table_builder_abandon(TableBuilder *b);
 
 /* ---- reading (any process). REQUIRES an epoch pin throughout. */
-/* Newest version < snapshot (tombstones count). NOT_FOUND, OK or a failure. Slices: valid until the pin ends or,
- * for blocks too large for the cache, until the next table_get() of this process. */
+/*
+ * Newest version < snapshot (tombstones count). NOT_FOUND (without a detail), OK or a failure. out->key is the slice
+ * given. out->value stays valid until the pin ends, but no longer than the next table_get() of this process: a block that
+ * the cache could not take (too large, or all frames pinned) lies in a buffer that is reused. *out is scratch unless OK.
+ */
 KV_CHECK Status table_get(const TableInfo *t, Slice key, uint64_t snapshot, Entry *out);
-/* False: key is certainly not there. Damage or I/O failure counts as maybe (the read will report it). */
+/*
+ * False: key is certainly not there; table_get() does not ask this itself. key_hash: table_key_hash(key), computed once
+ * for many tables. Damage or I/O failure counts as maybe (it is the read that reports).
+ */
 bool table_may_contain(const TableInfo *t, Slice key, uint64_t key_hash);
 uint64_t table_key_hash(Slice key);
 typedef struct TableIterOptions {
@@ -70,7 +77,10 @@ KV_CHECK Iter *table_iter(const TableInfo *t, TableIterOptions opt);
 KV_CHECK Status table_offset_of(const TableInfo *t, Slice key, uint64_t *offset);
 
 /* ---- whole-file checks */
-/* Read the footer and properties of a file (offline tools, orphans). */
+/*
+ * Read the footer and properties of a file (offline tools, orphans); keys are appended to the Bufs. NOT_FOUND: no such
+ * file. FOREIGN: a newer format. info->number is the number given.
+ */
 KV_CHECK Status table_read_info(uint64_t number, TableInfo *info, Buf *smallest, Buf *largest);
 /* Every checksum, order, filter membership, counts against properties. `progress` may be NULL. */
 KV_CHECK Status table_verify(const TableInfo *t, void (*progress)(void *arg, uint64_t bytes), void *arg);
