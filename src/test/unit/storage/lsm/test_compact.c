@@ -1,0 +1,666 @@
+/*
+ * test_compact.c - each rule of compaction by an example, and what surrounds it: nested flushes, retiring
+ * under a pin, full shared heap, orphans.
+ */
+#include "lsm_test.h"
+
+static Version *published;
+
+static void
+publish(Version *v)
+{
+	Version *old = published;
+
+	published = v;
+	lsm_retire(old);
+}
+
+static void
+start(void)
+{
+	fresh_directory();
+	fresh_memory(TEST_HEAP);
+	config_init();
+	ok(lsm_create(1));
+	ok(lsm_open(&published));
+	ok(lsm_writer_open(published));
+}
+
+static void
+reopen(void)
+{
+	fresh_memory(TEST_HEAP);
+	ok(lsm_open(&published));
+	ok(lsm_writer_open(published));
+}
+
+/* "key@version": a put with its own text as value; "-key@version": a tombstone; "key@version!ms": expires then. */
+static int
+parse(const char *text, Entry *out, char *room)
+{
+	int n = 0;
+
+	strcpy(room, text);
+	for (char *p = strtok(room, " "); p != NULL; p = strtok(NULL, " "), n++) {
+		char *at = strchr(p, '@'), *bang;
+
+		out[n] = (Entry){ .kind = *p == '-' ? ENTRY_DELETE : ENTRY_PUT };
+		p += *p == '-';
+		out[n].key = slice_of(p, (size_t) (at - p));
+		out[n].version = strtoull(at + 1, &bang, 10);
+		out[n].expire_ms = *bang == '!' ? strtoull(bang + 1, NULL, 10) : 0;
+		if (out[n].kind == ENTRY_PUT)
+			out[n].value = out[n].key;
+	}
+	return n;
+}
+
+static void
+flush_keeping(const char *text, uint64_t oldest)
+{
+	Entry e[32];
+	char room[512];
+	int n = parse(text, e, room);
+	LsmState state = { published->flushed, 1, 1 };
+	Version *v;
+	Iter *it;
+
+	for (int i = 0; i < n; i++)
+		if (e[i].version >= state.flushed)
+			state.flushed = e[i].version + 1;
+	qsort(e, (size_t) n, sizeof *e, entry_order);
+	it = array_iter(e, n);
+	ok(lsm_flush(it, &state, oldest, &v));
+	iter_close(it);
+	publish(v);
+}
+
+static void
+flush(const char *text)
+{
+	flush_keeping(text, 0);
+}
+
+/* All levels as text: "a@5 -b@3 | c@1" (levels from 0 on, table by table). */
+static const char *
+contents(void)
+{
+	static char text[1024];
+	size_t len = 0;
+
+	text[0] = 0;
+	for (int level = 0; level < LSM_LEVELS; level++) {
+		for (uint32_t i = 0; i < published->ntables[level]; i++) {
+			Iter *it = table_iter(&published->tables[level][i]->info, (TableIterOptions){ .read_ahead = true });
+
+			len += (size_t) sprintf(text + len, "%s%d:", len ? " " : "", level);
+			for (iter_seek_first(it); it->valid; iter_next(it)) {
+				const Entry *e = &it->entry;
+
+				len += (size_t) sprintf(text + len, " %s%.*s@%llu", e->kind == ENTRY_DELETE ? "-" : "",
+				                        (int) e->key.len, (const char *) e->key.data, (unsigned long long) e->version);
+				if (e->expire_ms != 0)
+					len += (size_t) sprintf(text + len, "!%llu", (unsigned long long) e->expire_ms);
+				assert_int_equal(e->value.len, e->kind == ENTRY_DELETE ? 0 : e->key.len);
+			}
+			ok(it->status);
+			iter_close(it);
+		}
+	}
+	return text;
+}
+
+static Pick
+pick_of(uint32_t level, uint32_t first, uint32_t n, uint32_t below_first, uint32_t below_n)
+{
+	Pick p = { .any = true, .out_level = level + 1 };
+
+	p.first[level] = first;
+	p.n[level] = n;
+	p.first[level + 1] = below_first;
+	p.n[level + 1] = below_n;
+	return p;
+}
+
+static void
+compact(Pick p, uint64_t oldest, uint64_t now)
+{
+	LsmCompactOptions opt = { .oldest = oldest, .now_ms = now };
+
+	ok(compact_run(&p, &opt));
+	publish(lsm_writer.current);
+}
+
+/* Put what is in level 0 (one table) `levels` levels down, as it is. */
+static void
+push_down(uint32_t levels)
+{
+	for (uint32_t level = 0; level < levels; level++) {
+		Edit e = { 0 };
+		Table *t = published->tables[level][0];
+
+		ok(edit_delete(&e, level, t->info.number));
+		ok(edit_add(&e, level + 1, t));
+		ok(writer_install(&e));
+		edit_free(&e);
+		publish(lsm_writer.current);
+	}
+}
+
+/* ---- rule 1 */
+static void
+test_versions_kept(void **state)
+{
+	(void) state;
+	start();
+	flush("a@10 a@20 a@30 a@40 b@15 b@25");
+	/* Oldest 31: a@40 is above, a@30 what that snapshot sees. */
+	compact(pick_of(0, 0, 1, 0, 0), 31, 0);
+	assert_string_equal(contents(), "1: a@40 a@30 b@25");
+	/* A version equal to oldest is not seen by it, so the one below stays. */
+	start();
+	flush("a@10 a@20 a@30");
+	compact(pick_of(0, 0, 1, 0, 0), 20, 0);
+	assert_string_equal(contents(), "1: a@30 a@20 a@10");
+	start();
+	flush("a@10 a@20 a@30");
+	compact(pick_of(0, 0, 1, 0, 0), 21, 0);
+	assert_string_equal(contents(), "1: a@30 a@20");
+	/* The same in a flush. */
+	start();
+	flush_keeping("a@10 a@20 a@30 -b@5 b@4", 21);
+	assert_string_equal(contents(), "0: a@30 a@20 -b@5");
+}
+
+/* ---- rule 2 */
+static void
+test_tombstone_at_the_bottom(void **state)
+{
+	(void) state;
+	start();
+	flush("-a@10 b@11");
+	compact(pick_of(0, 0, 1, 0, 0), 100, 0);
+	assert_string_equal(contents(), "1: b@11");
+	/* Not below oldest: kept, a reader may need to see it (and what it hides is kept, too). */
+	start();
+	flush("-a@10 a@9 b@11");
+	compact(pick_of(0, 0, 1, 0, 0), 10, 0);
+	assert_string_equal(contents(), "1: -a@10 a@9 b@11");
+	/* What it hides goes with it. */
+	start();
+	flush("-a@10 a@9 a@8 b@11");
+	compact(pick_of(0, 0, 1, 0, 0), 11, 0);
+	assert_string_equal(contents(), "1: b@11");
+	/* Hidden tombstones go everywhere. */
+	start();
+	flush("-a@10 a@12");
+	compact(pick_of(0, 0, 1, 0, 0), 100, 0);
+	assert_string_equal(contents(), "1: a@12");
+}
+
+static void
+test_tombstone_above_deeper_level(void **state)
+{
+	(void) state;
+	start();
+	flush("a@1 c@1");
+	push_down(3);
+	/* Level 3 may hold the key by its range (b) or does (a): kept. d is outside: dropped. */
+	flush("-a@10 -b@11 -d@12 e@13");
+	compact(pick_of(0, 0, 1, 0, 0), 100, 0);
+	assert_string_equal(contents(), "1: -a@10 -b@11 e@13 3: a@1 c@1");
+	/* Arrived at that level, together with what they hide, they go. */
+	compact(pick_of(1, 0, 1, 0, 0), 100, 0);
+	compact(pick_of(2, 0, 1, 0, 1), 100, 0);
+	assert_string_equal(contents(), "3: c@1 e@13");
+}
+
+static void
+test_tombstone_above_older_level0(void **state)
+{
+	(void) state;
+	/* Only the newer of two tables of level 0 is compacted: the older one would speak again. */
+	start();
+	flush("a@1 z@2");
+	flush("-a@10 b@11");
+	compact(pick_of(0, 0, 1, 0, 0), 100, 0);
+	assert_string_equal(contents(), "0: a@1 z@2 1: -a@10 b@11");
+	/* Newer tables of level 0 do not count. */
+	start();
+	flush("-a@1 b@2");
+	flush("a@10 b@11");
+	compact(pick_of(0, 1, 1, 0, 0), 100, 0);
+	assert_string_equal(contents(), "0: a@10 b@11 1: b@2");
+}
+
+static void
+test_expired(void **state)
+{
+	(void) state;
+	/* Gone at its time, not before. */
+	start();
+	flush("a@1!100 b@2!101 c@3");
+	compact(pick_of(0, 0, 1, 0, 0), 50, 100);
+	assert_string_equal(contents(), "1: b@2!101 c@3");
+	/* Above older versions elsewhere it becomes a tombstone: it hides them for ever. */
+	start();
+	flush("a@1 c@1");
+	push_down(2);
+	flush("a@10!100");
+	compact(pick_of(0, 0, 1, 0, 0), 50, 100);
+	assert_string_equal(contents(), "1: -a@10 2: a@1 c@1");
+	/* Not below oldest: as it is. */
+	start();
+	flush("a@10!100 a@5");
+	compact(pick_of(0, 0, 1, 0, 0), 10, 100);
+	assert_string_equal(contents(), "1: a@10!100 a@5");
+	/* An older version that it hides goes. */
+	start();
+	flush("a@10!100 a@5");
+	compact(pick_of(0, 0, 1, 0, 0), 11, 100);
+	assert_string_equal(contents(), "");
+}
+
+/* ---- rule 3 */
+static void
+test_versions_stay_together(void **state)
+{
+	(void) state;
+	start();
+	config.table_size = 1; /* cut wherever it may be cut */
+	flush("a@1 a@2 a@3 b@4 b@5 c@6");
+	compact(pick_of(0, 0, 1, 0, 0), 0, 0);
+	assert_string_equal(contents(), "1: a@3 a@2 a@1 1: b@5 b@4 1: c@6");
+	/* Also where the first version of the next key is dropped. */
+	start();
+	config.table_size = 1;
+	flush("a@1 -b@9 b@8 b@2 c@6");
+	compact(pick_of(0, 0, 1, 0, 0), 9, 0);
+	assert_string_equal(contents(), "1: a@1 1: -b@9 b@8 1: c@6");
+}
+
+static void
+test_all_into_one(void **state)
+{
+	LsmCompactOptions opt = { .oldest = 1000 };
+	Version *v;
+
+	(void) state;
+	start();
+	ok(lsm_compact_all(&opt, &v));
+	assert_null(v);
+	flush("a@1 b@2 c@3");
+	push_down(2);
+	flush("-a@10 b@11");
+	push_down(1);
+	flush("c@20");
+	flush("d@30");
+	ok(lsm_compact_all(&opt, &v));
+	publish(v);
+	assert_string_equal(contents(), "2: b@11 c@20 d@30");
+	assert_int_equal(lsm_writer.current->number, published->number);
+	/* Everything dropped: no table is left. */
+	flush("-b@40 -c@41 -d@42");
+	ok(lsm_compact_all(&opt, &v));
+	publish(v);
+	assert_string_equal(contents(), "");
+	reopen();
+	assert_string_equal(contents(), "");
+	assert_int_equal(published->flushed, 43);
+}
+
+/* ---- levels and reads */
+static void
+test_get_order(void **state)
+{
+	Entry e;
+
+	(void) state;
+	start();
+	flush("a@1 b@1");
+	push_down(2);
+	flush("a@10");
+	push_down(1);
+	flush("a@20");
+	flush("-a@30");
+	epoch_pin(0);
+	for (uint64_t snapshot = 0; snapshot < 35; snapshot++) {
+		uint64_t want = snapshot > 30 ? 30 : snapshot > 20 ? 20 : snapshot > 10 ? 10 : snapshot > 1 ? 1 : 0;
+		Status st = lsm_get(published, slice_str("a"), snapshot, &e);
+
+		if (want == 0)
+			assert_int_equal(st, ST_NOT_FOUND);
+		else {
+			ok(st);
+			assert_int_equal(e.version, want);
+			assert_int_equal(e.kind, want == 30 ? ENTRY_DELETE : ENTRY_PUT);
+		}
+	}
+	assert_int_equal(lsm_get(published, slice_str("A"), UINT64_MAX, &e), ST_NOT_FOUND);
+	assert_int_equal(lsm_get(published, slice_str("c"), UINT64_MAX, &e), ST_NOT_FOUND);
+	assert_int_equal(lsm_get(published, slice_str("aa"), UINT64_MAX, &e), ST_NOT_FOUND);
+	epoch_unpin();
+}
+
+/* A read error is no "absent". */
+static void
+test_damage_is_told(void **state)
+{
+	char path[FS_PATH_MAX];
+	Entry e;
+	Iter *it;
+
+	(void) state;
+	start();
+	flush("a@1 b@2 c@3");
+	push_down(1);
+	table_path(published->tables[1][0]->info.number, path, sizeof path);
+	table_files_close_all();
+	assert_int_equal(unlink(path), 0);
+	epoch_pin(0);
+	assert_int_equal(lsm_get(published, slice_str("b"), UINT64_MAX, &e), ST_CORRUPT);
+	it = lsm_iter(published, (TableIterOptions){ 0 });
+	iter_seek_first(it);
+	assert_false(it->valid);
+	assert_int_equal(it->status, ST_CORRUPT);
+	iter_close(it);
+	epoch_unpin();
+	{
+		LsmCompactOptions opt = { .oldest = 1000 };
+		Version *v;
+
+		assert_int_equal(lsm_compact_all(&opt, &v), ST_CORRUPT);
+		assert_ptr_equal(lsm_writer.current, published);
+	}
+	fresh_memory(TEST_HEAP);
+	assert_int_equal(lsm_open(&published), ST_CORRUPT);
+	assert_non_null(strstr(status_detail(), path));
+}
+
+/* ---- nested flush, giving up */
+typedef struct Nested {
+	int calls;
+	bool give_up;
+} Nested;
+
+static bool
+nested(void *arg)
+{
+	Nested *n = arg;
+
+	if (n->calls++ == 0) {
+		flush("-a@100 z@101");
+		ok(lsm_collect());
+	}
+	return n->give_up;
+}
+
+static void
+test_nested_flush(void **state)
+{
+	(void) state;
+	for (int give_up = 0; give_up < 2; give_up++) {
+		Nested n = { .give_up = give_up };
+		LsmCompactOptions opt = { .oldest = 50, .between = nested, .between_arg = &n };
+		Version *v = NULL;
+		int tables;
+		Status st;
+
+		start();
+		config.table_size = 1;
+		flush("a@1 b@2 c@3");
+		flush("a@10 b@12 c@13");
+		st = lsm_compact_all(&opt, &v);
+		assert_true(n.calls > 0);
+		if (give_up) {
+			assert_int_equal(st, ST_BUSY);
+			assert_string_equal(contents(), "0: -a@100 z@101 0: a@10 b@12 c@13 0: a@1 b@2 c@3");
+		} else {
+			ok(st);
+			publish(v);
+			assert_string_equal(contents(), "0: -a@100 z@101 1: a@10 1: b@12 1: c@13");
+		}
+		assert_int_equal(published->flushed, 102);
+		ok(lsm_collect());
+		/* Outputs of the one given up, inputs of the one done: gone. */
+		tables = 0;
+		for (uint64_t i = 1; i < lsm_writer.next_number; i++)
+			tables += table_exists(i);
+		assert_int_equal(tables, give_up ? 3 : 4);
+		reopen();
+		assert_string_equal(contents(), give_up ? "0: -a@100 z@101 0: a@10 b@12 c@13 0: a@1 b@2 c@3"
+		                                        : "0: -a@100 z@101 1: a@10 1: b@12 1: c@13");
+	}
+}
+
+/* ---- retiring */
+static void
+test_pinned_version_stays(void **state)
+{
+	LsmCompactOptions opt = { .oldest = 1000 };
+	const Version *old;
+	uint64_t number;
+	Version *v;
+	size_t used;
+	Entry e;
+
+	(void) state;
+	start();
+	flush("a@1");
+	flush("a@2");
+	ok(lsm_collect());
+	used = shheap_used();
+	number = published->tables[0][0]->info.number;
+	epoch_pin(0);
+	old = published;
+	ok(lsm_compact_all(&opt, &v));
+	publish(v);
+	ok(lsm_collect());
+	/* Reader with the old Version: it, its tables and their files are there. */
+	assert_true(table_exists(number));
+	assert_int_equal(old->ntables[0], 2);
+	ok(lsm_get(old, slice_str("a"), 2, &e));
+	assert_int_equal(e.version, 1);
+	epoch_unpin();
+	ok(lsm_collect());
+	assert_false(table_exists(number));
+	assert_true(shheap_used() < used);
+	assert_string_equal(contents(), "1: a@2");
+	/* A pin taken after the change does not hold the old Version back. */
+	flush("a@3");
+	epoch_pin(0);
+	ok(lsm_collect());
+	assert_null(lsm_writer.retired);
+	epoch_unpin();
+}
+
+/* A table that a later Version still names survives the Version it came with. */
+static void
+test_shared_tables(void **state)
+{
+	LsmStats s;
+
+	(void) state;
+	start();
+	flush("a@1");
+	flush("b@2");
+	flush("c@3");
+	ok(lsm_collect());
+	assert_null(lsm_writer.retired);
+	for (uint64_t i = 1; i <= 3; i++)
+		assert_true(table_exists(i));
+	lsm_stats(&s);
+	assert_int_equal(s.files_deleted, 0);
+	assert_int_equal(s.flushes, 3);
+	assert_true(s.flush_bytes > 0);
+}
+
+/* ---- a full shared heap */
+static void
+test_heap_full(void **state)
+{
+	size_t used = 0;
+	int fitted = 0;
+	Status st = ST_OK;
+
+	(void) state;
+	fresh_directory();
+	fresh_memory(12288);
+	config_init();
+	ok(lsm_create(1));
+	ok(lsm_open(&published));
+	ok(lsm_writer_open(published));
+	for (int i = 0; st == ST_OK && i < 100; i++) {
+		Entry e = { .key = slice_str("a"), .version = (uint64_t) i + 1, .kind = ENTRY_PUT };
+		LsmState state_now = { (uint64_t) i + 2, 1, 1 };
+		Iter *it = array_iter(&e, 1);
+		Version *v;
+
+		used = shheap_used();
+		st = lsm_flush(it, &state_now, 0, &v);
+		iter_close(it);
+		if (st == ST_OK) {
+			publish(v);
+			ok(lsm_collect());
+			fitted++;
+		}
+	}
+	assert_int_equal(st, ST_NO_SPACE);
+	assert_non_null(strstr(status_detail(), "metadata_size"));
+	assert_true(fitted > 2);
+	assert_int_equal(shheap_used(), used);
+	assert_ptr_equal(lsm_writer.current, published);
+	assert_int_equal(published->ntables[0], fitted);
+	assert_true(table_exists((uint64_t) fitted));
+	assert_false(table_exists((uint64_t) fitted + 1));
+	/* lsm_open in too small a heap: a clear refusal, nothing left in it. */
+	fresh_memory(4096);
+	used = shheap_used();
+	assert_int_equal(lsm_open(&published), ST_NO_SPACE);
+	assert_int_equal(shheap_used(), used);
+	fresh_memory(TEST_HEAP);
+	ok(lsm_open(&published));
+	assert_int_equal(published->ntables[0], fitted);
+}
+
+/* ---- orphans */
+static void
+touch(const char *path)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	fclose(f);
+}
+
+static void
+test_orphans(void **state)
+{
+	char path[FS_PATH_MAX];
+
+	(void) state;
+	start();
+	flush("a@1");
+	touch("tables/00000000000000ff.kvt");
+	touch("tables/0000000000000001.kvt.tmp");
+	touch("tables/notes.kvt");
+	touch("tables/ff.kvt");
+	touch("MANIFEST-00000000000000aa");
+	touch("MANIFEST-notes");
+	reopen();
+	assert_false(file_exists("tables/00000000000000ff.kvt"));
+	assert_false(file_exists("tables/0000000000000001.kvt.tmp"));
+	assert_false(file_exists("MANIFEST-00000000000000aa"));
+	assert_true(file_exists("tables/notes.kvt"));
+	assert_true(file_exists("tables/ff.kvt"));
+	assert_true(file_exists("MANIFEST-notes"));
+	assert_true(table_exists(1));
+	manifest_path(lsm_writer.manifest.number, path, sizeof path);
+	assert_true(file_exists(path));
+	manifest_path(lsm_writer.manifest.number - 1, path, sizeof path);
+	assert_false(file_exists(path));
+	/* A number once seen is not used again. */
+	flush("b@2");
+	assert_int_equal(published->tables[0][0]->info.number, 0x100);
+	assert_string_equal(contents(), "0: b@2 0: a@1");
+}
+
+/* ---- offline check */
+static void
+count_line(void *arg, const char *line)
+{
+	(void) line;
+	++*(int *) arg;
+}
+
+static void
+test_verify(void **state)
+{
+	char path[FS_PATH_MAX];
+	int lines = 0;
+	FILE *f;
+
+	(void) state;
+	start();
+	flush("a@1 b@2");
+	push_down(1);
+	flush("a@10 b@20");
+	epoch_pin(0);
+	ok(lsm_verify(published, count_line, &lines));
+	assert_int_equal(lines, 1);
+	table_path(published->tables[1][0]->info.number, path, sizeof path);
+	f = fopen(path, "r+");
+	assert_non_null(f);
+	fputc('X', f);
+	fclose(f);
+	lines = 0;
+	assert_int_equal(lsm_verify(published, count_line, &lines), ST_CORRUPT);
+	assert_int_equal(lines, 2);
+	epoch_unpin();
+}
+
+/* An empty source only moves the state, and that survives. */
+static void
+test_empty_flush(void **state)
+{
+	LsmState s = { 77, 5, 6 };
+	Iter *it = array_iter(NULL, 0);
+	Version *v;
+
+	(void) state;
+	start();
+	ok(lsm_flush(it, &s, 0, &v));
+	publish(v);
+	iter_close(it);
+	assert_string_equal(contents(), "");
+	assert_int_equal(v->flushed, 77);
+	reopen();
+	assert_int_equal(published->flushed, 77);
+	assert_int_equal(published->flushed_term, 5);
+	assert_int_equal(published->flushed_time, 6);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_versions_kept),
+		cmocka_unit_test(test_tombstone_at_the_bottom),
+		cmocka_unit_test(test_tombstone_above_deeper_level),
+		cmocka_unit_test(test_tombstone_above_older_level0),
+		cmocka_unit_test(test_expired),
+		cmocka_unit_test(test_versions_stay_together),
+		cmocka_unit_test(test_all_into_one),
+		cmocka_unit_test(test_get_order),
+		cmocka_unit_test(test_damage_is_told),
+		cmocka_unit_test(test_nested_flush),
+		cmocka_unit_test(test_pinned_version_stays),
+		cmocka_unit_test(test_shared_tables),
+		cmocka_unit_test(test_heap_full),
+		cmocka_unit_test(test_orphans),
+		cmocka_unit_test(test_verify),
+		cmocka_unit_test(test_empty_flush),
+	};
+
+	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
