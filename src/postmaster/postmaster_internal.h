@@ -37,7 +37,7 @@ void pidfile_remove(void);
 #define SLOTS_SPARE_RESERVED 8
 int shmem_slots(void);
 int shmem_first_reserved(void);
-/* Map and initialise; replaces the old mapping, of which no user may be alive. */
+/* Map (the first time) or zero it, and initialise. No child may be alive. */
 KV_CHECK Status shmem_create(const Control *control);
 
 /* ---- launch.c */

@@ -2,11 +2,12 @@
  * shmem.c - the shared memory of a node: one mapping, cut up for the rooms.
  *
  * Postmaster only, before it forks the children that use it. Each room says how much it needs and initialises its
- * piece; after a crash all of it is made anew (nobody is attached then), so no room ever cleans up.
+ * piece; after a crash all of it is zeroed and made anew (nobody is attached then), so no room ever cleans up.
  */
+#include <string.h>
+
 #include "common/config.h"
 #include "common/elog.h"
-#include "common/kv_assert.h"
 #include "backend/backend.h"
 #include "ipc/epoch.h"
 #include "ipc/logclock.h"
@@ -116,24 +117,29 @@ piece_room(size_t i)
 	return (pieces[i].size() + PIECE_ALIGN - 1) & ~(size_t) (PIECE_ALIGN - 1);
 }
 
+static Status
+map_all(void)
+{
+	Status st;
+
+	for (size_t i = 0; i < PIECES; i++)
+		mapping_bytes += piece_room(i);
+	st = proc_shm_map(mapping_bytes, &mapping);
+	if (st == ST_OK)
+		return ST_OK;
+	return status_prefix(st, "cannot get %zu MB of shared memory: lower memtable_size, memtable_count, block_cache_size, "
+	                     "wal_buffers or metadata_size in kvd.conf", mapping_bytes >> 20);
+}
+
 Status
 shmem_create(const Control *control)
 {
 	size_t at = 0;
-	Status st;
 
-	if (mapping != NULL)
-		proc_shm_unmap(mapping, mapping_bytes);
-	mapping = NULL;
-	mapping_bytes = 0;
-	for (size_t i = 0; i < PIECES; i++)
-		mapping_bytes += piece_room(i);
-	st = proc_shm_map(mapping_bytes, &mapping);
-	if (st != ST_OK) {
-		mapping = NULL;
-		return status_prefix(st, "cannot get %zu MB of shared memory: lower memtable_size, memtable_count, block_cache_size, "
-		                     "wal_buffers or metadata_size in kvd.conf", mapping_bytes >> 20);
-	}
+	if (mapping == NULL)
+		KV_TRY(map_all());
+	else
+		memset(mapping, 0, mapping_bytes); /* many times as fast as a new mapping, and cannot fail */
 	init_control = control;
 	for (size_t i = 0; i < PIECES; i++) {
 		KV_TRY(pieces[i].make((char *) mapping + at));
