@@ -79,9 +79,9 @@ note_orphan(void *arg, const char *name)
 	return strcmp(ours, name) == 0 ? buf_append(&o->names, name, strlen(name) + 1) : ST_OK;
 }
 
-/* Names first, then removal: a directory is not changed while it is listed. */
+/* Names first, then removal: a directory is not changed while it is listed. prefix: of the names, "" or "dir/". */
 static Status
-remove_orphans(const char *dir, Orphans *o)
+remove_orphans(const char *dir, const char *prefix, Orphans *o)
 {
 	Status st = fs_list(dir, note_orphan, o);
 
@@ -89,7 +89,7 @@ remove_orphans(const char *dir, Orphans *o)
 		const char *name = (const char *) o->names.data + at;
 		char path[FS_PATH_MAX];
 
-		snprintf(path, sizeof path, "%s/%s", dir, name);
+		snprintf(path, sizeof path, "%s%s", prefix, name);
 		elog(LOG_LEVEL_LOG, "removing %s, which nothing names", path);
 		remove_file(path);
 		at += strlen(name) + 1;
@@ -107,13 +107,13 @@ lsm_writer_open(Version *v)
 
 	KV_TRY(manifest_close(&w->manifest));
 	*w = (Writer){ .manifest = { .fd = -1 } };
-	KV_TRY(remove_orphans(LSM_TABLES_DIR, &tables));
-	KV_TRY(remove_orphans(".", &manifests));
+	KV_TRY(remove_orphans(LSM_TABLES_DIR, LSM_TABLES_DIR "/", &tables));
+	KV_TRY(remove_orphans(".", "", &manifests));
 	w->next_number = lsm_shared->next_number > tables.highest ? lsm_shared->next_number : tables.highest + 1;
 	KV_TRY(manifest_create(&w->manifest, lsm_shared->manifest_number + 1, v, w->next_number));
 	lsm_shared->manifest_number++;
 	w->current = v;
-	return remove_orphans(".", &old);
+	return remove_orphans(".", "", &old);
 }
 
 /* ---- a change */
