@@ -283,9 +283,9 @@ sub log { my ($self) = @_; return -e $self->{log_file} ? slurp($self->{log_file}
 sub init
 {
 	my ($self, %settings) = @_;
-	my $r = run_command(kvd_bin('kvd'), '-D', $self->{dir}, (map { ('-c', "$_=$SMALL{$_}") } sort keys %SMALL), '--init-only');
-	die "kvd --init-only: $r->{out}$r->{err}" if $r->{code} != 0;
 	my %all = (%SMALL, %settings);
+	my $r = run_command(kvd_bin('kvd'), '-D', $self->{dir}, (map { ('-c', "$_=$all{$_}") } sort keys %all), '--init-only');
+	die "kvd --init-only: $r->{out}$r->{err}" if $r->{code} != 0;
 	$self->append_conf(map { ($_ => $all{$_}) } sort keys %all);
 	return $self;
 }
