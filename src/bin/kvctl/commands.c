@@ -1,0 +1,175 @@
+/*
+ * commands.c - THE table of commands, and help made from it. A new command is one entry here and one handler.
+ */
+#include "kvctl.h"
+
+#define RANGE_OPTIONS { "--prefix", true }, { "--start", true }, { "--end", true }
+#define RANGE_HELP \
+	"  --prefix P         keys that begin with P\n" \
+	"  --start S          keys from S on, S included\n" \
+	"  --end E            keys before E\n"
+#define CONDITION_OPTIONS \
+	{ "--if-absent", false }, { "--if-present", false }, { "--if-version", true }, { "--if-value", true }
+#define CONDITION_HELP \
+	"  --if-absent        only when the key does not exist\n" \
+	"  --if-present       only when it does\n" \
+	"  --if-version N     only when its version is N\n" \
+	"  --if-value V       only when its value is V\n"
+#define ACK_HELP "  --ack A            answer when durable on a majority (quorum), on this node (local), not waited for (none)\n"
+
+const Command command_table[] = {
+	{ "put", "KEY [VALUE] [--ttl TIME] [--if-...]", "store a value",
+	  "Prints the new version. Without VALUE, -x or --file say where it comes from, byte for byte.\n"
+	  "  -x                 value from standard input\n"
+	  "  --file PATH        value from a file\n"
+	  "  --ttl TIME         the key expires after this time (10s, 5min, 7d)\n"
+	  "  --keep-ttl         the TTL that the key has stays (otherwise a put removes it)\n"
+	  CONDITION_HELP ACK_HELP, run_put, 1, 2,
+	  { { "--ttl", true }, CONDITION_OPTIONS, { "--ack", true }, { "-x", false }, { "--file", true },
+	    { "--keep-ttl", false } } },
+	{ "get", "KEY... [--with-version] [--local]", "read values",
+	  "One key: the value alone; to a pipe or file byte for byte without a newline, on a terminal with C escapes.\n"
+	  "Several keys: a row each; exit code 1 when one is absent.\n"
+	  "  --with-version     version and remaining TTL too\n"
+	  "  --local            what this server has, perhaps not the newest\n",
+	  run_get, 1, -1, { { "--with-version", false }, { "--local", false } } },
+	{ "mget", "KEY... [--with-version] [--local]", "the same as get", "", run_get, 1, -1,
+	  { { "--with-version", false }, { "--local", false } } },
+	{ "del", "KEY... | --prefix P | --range START END", "delete keys",
+	  "Exit code 1 when a key was absent. Prints how many were deleted.\n"
+	  "  --prefix P         all keys that begin with P (in steps, not all at once)\n"
+	  "  --range            all keys from START on and before END; END \"\" means to the end\n"
+	  "  --if-version N     one key: only when its version is N\n"
+	  "  --if-value V       one key: only when its value is V\n" ACK_HELP,
+	  run_del, 0, -1, { { "--prefix", true }, { "--range", false }, { "--if-version", true }, { "--if-value", true },
+	    { "--ack", true } } },
+	{ "scan", "[PREFIX] [--start S] [--end E] [--limit N] [--reverse] [--keys]", "list keys and values in order",
+	  "All at one snapshot.\n" RANGE_HELP
+	  "  --limit N          at most N\n"
+	  "  --reverse          downwards\n"
+	  "  --keys             keys only\n"
+	  "  --with-version     version and remaining TTL too\n"
+	  "  --local            what this server has, perhaps not the newest\n",
+	  run_scan, 0, 1, { RANGE_OPTIONS, { "--limit", true }, { "--reverse", false }, { "--keys", false },
+	    { "--with-version", false }, { "--local", false } } },
+	{ "count", "[PREFIX] [--start S] [--end E]", "count keys", RANGE_HELP
+	  "  --local            what this server has, perhaps not the newest\n",
+	  run_count, 0, 1, { RANGE_OPTIONS, { "--local", false } } },
+	{ "incr", "KEY [STEP]", "add to a number, print the new value",
+	  "STEP is 1 if left out and may be negative. An absent key counts as 0.\n"
+	  "  --ttl TIME         the key expires after this time (otherwise its TTL stays)\n",
+	  run_incr, 1, 2, { { "--ttl", true } } },
+	{ "cas", "KEY OLD NEW", "put NEW when the value is OLD",
+	  "Exit code 1 when it is not.\n  --ttl TIME         the key expires after this time\n", run_cas, 3, 3, { { "--ttl", true } } },
+	{ "load", "[FILE] [--json]", "store what a file holds",
+	  "FILE (standard input if left out or -): lines KEY TAB VALUE with C escapes (\\t \\n \\\\ \\xHH), or with --json lines\n"
+	  "{\"key\":..., \"value\":..., \"ttl_ms\":...} where bytes that are no UTF-8 are {\"base64\":\"...\"}. A name that\n"
+	  "ends in .json, .jsonl or .ndjson means --json. Stops at the first bad line, says which and how much is stored.\n"
+	  "  --json, --tsv      the form\n"
+	  "  --ttl TIME         for records without a TTL of their own\n" ACK_HELP,
+	  run_load, 0, 1, { { "--json", false }, { "--tsv", false }, { "--ttl", true }, { "--ack", true } } },
+	{ "dump", "[FILE] [--json] [--prefix P] [--start S] [--end E]", "write keys and values to a file",
+	  "In the order of the keys, all at one snapshot, in the form that load reads, to FILE (standard output if left out\n"
+	  "or -). TSV has no room for TTLs; JSON keeps what is left of them.\n" RANGE_HELP
+	  "  --json, --tsv      the form\n"
+	  "  --local            what this server has, perhaps not the newest\n",
+	  run_dump, 0, 1, { RANGE_OPTIONS, { "--json", false }, { "--tsv", false }, { "--local", false } } },
+	{ "ping", "[--count N]", "does the server answer, and how fast", "  --count N          so many times\n", run_ping, 0, 0,
+	  { { "--count", true } } },
+	{ "stats", "[PREFIX]", "what the server counts and measures", "", run_stats, 0, 1, { { NULL, false } } },
+	{ "config", "[list [NAME] | get NAME | set NAME VALUE | reset NAME | reload]", "the server's settings",
+	  "set keeps the value over restarts (kvd.auto.conf), reset removes it from there, reload reads the files again.\n",
+	  run_config, 0, 3, { { NULL, false } } },
+	{ "checkpoint", "[--compact]", "write memory to tables", "  --compact          then merge all tables\n",
+	  run_checkpoint, 0, 0, { { "--compact", false } } },
+	{ "start", "-D DIR [--wait TIME] [-c NAME=VALUE]", "start a server in the background",
+	  "Makes DIR if it is missing. Waits until the server is ready; when it dies, shows its last lines. Its log is\n"
+	  "DIR/kvd.log.\n"
+	  "  --wait TIME        give up waiting after this time (60s)\n"
+	  "  -c NAME=VALUE      a setting for this run\n",
+	  run_start, 0, 0, { { "--wait", true }, { "-c", true } } },
+	{ "stop", "-D DIR [-m MODE] [--wait TIME]", "stop a server and wait until it has ended",
+	  "  -m smart           wait until clients have left\n"
+	  "  -m fast            end them (default)\n"
+	  "  -m immediate       stop at once; the next start replays the log\n"
+	  "  --wait TIME        give up waiting after this time (60s)\n", run_stop, 0, 0, { { "-m", true }, { "--wait", true } } },
+	{ "restart", "-D DIR [-m MODE] [--wait TIME] [-c NAME=VALUE]", "stop, then start", "Options as for both.\n",
+	  run_restart, 0, 0, { { "--wait", true }, { "-c", true }, { "-m", true } } },
+	{ "reload", "-D DIR", "have the server read its settings files again", "", run_reload, 0, 0, { { NULL, false } } },
+	{ "status", "-D DIR", "is the server running", "Exit code 0 when it runs, 3 when not.\n", run_status, 0, 0,
+	  { { NULL, false } } },
+	{ "help", "[COMMAND]", "this list, or a command's page", "", run_help, 0, 1, { { NULL, false } } },
+};
+const int command_count = (int) (sizeof command_table / sizeof command_table[0]);
+
+const Command *
+command_find(const char *name)
+{
+	for (int i = 0; i < command_count; i++)
+		if (strcmp(name, command_table[i].name) == 0)
+			return &command_table[i];
+	return NULL;
+}
+
+int
+command_run(Ctl *ctl, kv_bytes *words, int n)
+{
+	const Command *c = command_find(words[0].data);
+	Args a;
+	int code;
+
+	ctl->command = NULL;
+	if (c == NULL)
+		return ctl_usage(ctl, "unknown command \"%s\"; the list: %shelp", (const char *) words[0].data,
+			ctl->shell ? "" : "kvctl ");
+	ctl->command = c->name;
+	code = EXIT_USAGE;
+	if (args_parse(ctl, c, words + 1, n - 1, &a))
+		code = c->run(ctl, &a);
+	ctl->command = NULL;
+	if (fflush(ctl->out.file) != 0 || ferror(ctl->out.file)) {
+		(void) status_fail_errno(ST_IO_ERROR, "cannot write the result");
+		clearerr(ctl->out.file);
+		code = code != EXIT_DONE ? code : (ctl_fail(ctl, ST_IO_ERROR), EXIT_USAGE);
+	}
+	return code;
+}
+
+void
+command_help_list(FILE *f)
+{
+	fputs("usage: kvctl [OPTION...] COMMAND [ARGUMENT...]\n"
+	      "       kvctl [OPTION...]                 interactive shell, or a script from standard input\n\ncommands:\n", f);
+	for (int i = 0; i < command_count; i++)
+		fprintf(f, "  %-12s %s\n", command_table[i].name, command_table[i].summary);
+	fputs("\noptions:\n", f);
+	options_help(f);
+	fputs("\nkvctl help COMMAND shows a command's page.\n"
+	      "exit codes: 0 done, 1 key absent or condition false, 2 usage or local file, 3 cannot connect,\n"
+	      "            4 refused by the server, 5 outcome of a write unknown\n", f);
+}
+
+void
+command_help(FILE *f, const Command *c)
+{
+	fprintf(f, "%s - %s\n\nusage: %s %s\n%s%s", c->name, c->summary, c->name, c->arguments, c->help[0] != '\0' ? "\n" : "",
+		c->help);
+}
+
+int
+run_help(Ctl *ctl, const Args *a)
+{
+	const Command *c;
+
+	if (a->n == 0) {
+		command_help_list(ctl->out.file);
+		if (ctl->shell)
+			shell_meta_help(ctl->out.file);
+		return EXIT_DONE;
+	}
+	c = command_find(a->positional[0].data);
+	if (c == NULL)
+		return ctl_usage(ctl, "there is no command \"%s\"", (const char *) a->positional[0].data);
+	command_help(ctl->out.file, c);
+	return EXIT_DONE;
+}
