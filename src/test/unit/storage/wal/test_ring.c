@@ -134,11 +134,13 @@ test_room_and_reserve(void **state)
 	while (base + TEST_RING - WAL_RING_RESERVE - wal_inserted() > 2 * TEST_RECORD_MAX)
 		wal_test_insert(0, TEST_RECORD_MAX - 48);
 	wal_test_insert(1, (size_t) (base + TEST_RING - WAL_RING_RESERVE - wal_inserted()) / 2 / 8 * 8 - 40);
-	wal_test_insert(2, (size_t) (base + TEST_RING - WAL_RING_RESERVE - wal_inserted()) - 40);
+	wal_test_insert(2, (size_t) (base + TEST_RING - WAL_RING_RESERVE - wal_inserted()) - 40 - 40);
+	assert_status(wal_test_try(3, 1, &end), ST_BUSY); /* 48 bytes into 40 */
+	wal_test_insert(3, 0);
 	assert_int_equal(wal_inserted(), base + TEST_RING - WAL_RING_RESERVE);
 	assert_status(wal_test_try(3, 0, &end), ST_BUSY);
 	wal_stats(&stats);
-	assert_int_equal(stats.ring_full, 1);
+	assert_int_equal(stats.ring_full, 2);
 	/* TIME and CONFIG go on into the reserve, down to its last byte. */
 	assert_ok(wal_insert(g, WAL_TIME, 0, 5, NULL, 0, &start, &end));
 	while ((s = wal_insert(g, WAL_CONFIG, 0, 5, &part, 1, &start, &end)) == ST_OK)
@@ -146,6 +148,9 @@ test_room_and_reserve(void **state)
 	assert_status(s, ST_BUSY);
 	assert_int_equal(config, (WAL_RING_RESERVE - WAL_HEADER_SIZE) / TEST_RECORD_MAX);
 	part.len = (size_t) (base + TEST_RING - wal_inserted()) - WAL_HEADER_SIZE;
+	part.len++;
+	assert_status(wal_insert(g, WAL_CONFIG, 0, 5, &part, 1, &start, &end), ST_BUSY);
+	part.len--;
 	assert_ok(wal_insert(g, WAL_CONFIG, 0, 5, &part, 1, &start, &end));
 	assert_int_equal(end, base + TEST_RING);
 	assert_status(wal_insert(g, WAL_TIME, 0, 5, NULL, 0, &start, &end), ST_BUSY);
