@@ -192,8 +192,8 @@ main(int argc, char **argv)
 	elog_process("postmaster");
 	config_init();
 	parse(argc, argv, &a);
-	if (a.dir == NULL) {
-		must(config_load(".", false, NULL));
+	if (a.dir == NULL) { /* no files: environment and arguments over the defaults */
+		must(config_apply(slice_of(NULL, 0), slice_of(NULL, 0), false, NULL));
 		print_config();
 		return 0;
 	}

@@ -4,6 +4,7 @@
  * Postmaster only, before it forks the children that use it. Each room says how much it needs and initialises its
  * piece; after a crash all of it is zeroed and made anew (nobody is attached then), so no room ever cleans up.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/config.h"
@@ -13,6 +14,7 @@
 #include "ipc/logclock.h"
 #include "ipc/lwlock.h"
 #include "ipc/nodestate.h"
+#include "port/fs.h"
 #include "port/proc.h"
 #include "postmaster_internal.h"
 #include "storage/kvstore.h"
@@ -117,13 +119,41 @@ piece_room(size_t i)
 	return (pieces[i].size() + PIECE_ALIGN - 1) & ~(size_t) (PIECE_ALIGN - 1);
 }
 
+/* What this machine, or the control group we run in (Linux), lets us have; 0 unknown. */
+static uint64_t
+memory_limit(void)
+{
+	static const char *const files[] = { "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes" };
+	uint64_t limit = proc_memory_bytes();
+
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		char *text;
+		size_t len;
+		uint64_t n;
+
+		if (fs_read_file(files[i], 64, &text, &len) != ST_OK)
+			continue; /* not there: no limit of this kind */
+		n = strtoull(text, NULL, 10); /* "max": 0 */
+		if (n > 0 && (limit == 0 || n < limit))
+			limit = n;
+		free(text);
+	}
+	return limit;
+}
+
 static Status
 map_all(void)
 {
+	uint64_t limit = memory_limit();
 	Status st;
 
 	for (size_t i = 0; i < PIECES; i++)
 		mapping_bytes += piece_room(i);
+	/* All of it is touched at once: without this check the system would kill us, or somebody else. */
+	if (limit > 0 && mapping_bytes > limit)
+		return status_fail(ST_BAD_SETTING, "the settings ask for %zu MB of shared memory, but only %llu MB of memory can be "
+		                   "had: lower memtable_size, memtable_count, block_cache_size, wal_buffers or metadata_size",
+		                   mapping_bytes >> 20, (unsigned long long) limit >> 20);
 	st = proc_shm_map(mapping_bytes, &mapping);
 	if (st == ST_OK)
 		return ST_OK;
