@@ -254,7 +254,8 @@ static void
 test_random(void **state)
 {
 	Prng g;
-	uint64_t hits = 0;
+	uint64_t hits = 0, found = 0;
+	CacheStats s;
 
 	(void) state;
 	print_message("seed 42\n");
@@ -272,6 +273,55 @@ test_random(void **state)
 		epoch_unpin();
 	}
 	assert_true(hits > 20000);
+	/* nothing that is in a frame has become unfindable */
+	epoch_pin(0);
+	for (uint64_t i = 0; i < 4 * 200; i++)
+		found += lookup(i / 200, i % 200);
+	epoch_unpin();
+	cache_stats(&s);
+	assert_int_equal(found, s.frames_used);
+	stop();
+}
+
+static uint64_t
+inverse(uint64_t odd)
+{
+	uint64_t x = odd;
+
+	for (int i = 0; i < 6; i++) /* Newton: each step doubles the right bits */
+		x *= 2 - odd * x;
+	return x;
+}
+
+/* The number that hash_mix() takes to y. */
+static uint64_t
+unmix(uint64_t y)
+{
+	y = y ^ y >> 31 ^ y >> 62;
+	y *= inverse(UINT64_C(0x94d049bb133111eb));
+	y = y ^ y >> 27 ^ y >> 54;
+	y *= inverse(UINT64_C(0xbf58476d1ce4e5b9));
+	return y ^ y >> 30 ^ y >> 60;
+}
+
+/* Blocks of different files at one offset whose hashes agree in all that the index keeps of them. */
+static void
+test_equal_tags(void **state)
+{
+	uint64_t mult = UINT64_C(0x9e3779b97f4a7c15), offset = 4096, files[40];
+
+	(void) state;
+	start(CACHE_BYTES_MIN);
+	epoch_pin(0);
+	for (uint64_t i = 0; i < 40; i++) {
+		files[i] = (unmix(i << 48 | UINT64_C(0x12345)) - offset) * inverse(mult);
+		assert_int_equal(hash_mix(files[i] * mult + offset) & UINT32_MAX, 0x12345);
+		assert_false(lookup(files[i], offset));
+		assert_true(insert(files[i], offset, false));
+	}
+	for (uint64_t i = 0; i < 40; i++)
+		assert_true(lookup(files[i], offset));
+	epoch_unpin();
 	stop();
 }
 
@@ -347,6 +397,7 @@ main(void)
 		cmocka_unit_test(test_replacement),
 		cmocka_unit_test(test_pin_protects),
 		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_equal_tags),
 		cmocka_unit_test(test_processes),
 	};
 

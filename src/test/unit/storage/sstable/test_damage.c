@@ -265,6 +265,87 @@ test_forged_blocks(void **state)
 	model_free(&m);
 }
 
+/*
+ * Write a table again with another root: the blocks before it, the forged root, a footer. Enough to read from.
+ */
+static void
+forge_root(File *f, TableInfo *t, IndexBuilder *b, uint32_t height)
+{
+	Footer foot = { .file_id = t->file_id, .root_offset = t->root_offset, .index_height = height };
+	uint8_t trailer[BLOCK_TRAILER] = { CODEC_NONE }, raw[FOOTER_BYTES];
+	Buf out = { 0 };
+
+	assert_ok(index_builder_finish(b));
+	foot.root_size = t->root_size = (uint32_t) b->content.len;
+	t->index_height = height;
+	put_u32(trailer + 1, block_crc(t->file_id, t->root_offset, b->content.data, b->content.len, CODEC_NONE));
+	footer_encode(&foot, raw);
+	assert_ok(buf_append(&out, f->bytes, (size_t) t->root_offset));
+	assert_ok(buf_append_slice(&out, slice_buf(&b->content)));
+	assert_ok(buf_append(&out, trailer, sizeof(trailer)));
+	assert_ok(buf_append(&out, raw, sizeof(raw)));
+	t->bytes = out.len;
+	write_table(f, t, out.data, out.len);
+	buf_free(&out);
+}
+
+static void
+expect_refused(const TableInfo *t, const char *why, uint64_t steps_max)
+{
+	for (int back = 0; back < 2; back++) {
+		Iter *it = table_iter(t, (TableIterOptions){ .fill_cache = true });
+		uint64_t steps = 0;
+
+		for (back ? iter_seek_last(it) : iter_seek_first(it); it->valid; back ? iter_prev(it) : iter_next(it))
+			assert_true(++steps <= steps_max);
+		assert_int_equal(it->status, ST_CORRUPT);
+		assert_non_null(strstr(status_detail(), why));
+		iter_close(it);
+	}
+}
+
+/* A tree that leads back, or into itself, is refused: walks end. */
+static void
+test_forged_tree(void **state)
+{
+	Model m = { 0 };
+	TableInfo t;
+	BlockHandle first, root;
+	IndexBuilder b = { 0 };
+	IndexView v;
+	Buf own = { 0 };
+	Entry out;
+	File f;
+
+	(void) state;
+	make_model(&m, 6, 300);
+	build_table(&m, next_number++, 0, &t);
+	assert_int_equal(t.index_height, 1);
+	f = read_table(&t);
+	root = (BlockHandle){ t.root_offset, t.root_size };
+	assert_ok(block_read(&t, root, &own));
+	assert_true(index_open(&v, slice_of(own.data, root.size)) && index_child(&v, 0, &first));
+	for (int i = 0; i < 3; i++)
+		assert_ok(index_builder_add(&b, slice_of("\3abc" + i, 1), 0, first));
+	forge_root(&f, &t, &b, 1);
+	expect_refused(&t, "out of order", m.n);
+	index_builder_reset(&b);
+	assert_ok(index_builder_add(&b, slice_str("\3"), 0, root));
+	forge_root(&f, &t, &b, 2);
+	expect_refused(&t, "not before it", 0);
+	assert_int_equal(table_get(&t, m.e[0].key, UINT64_MAX, &out), ST_CORRUPT);
+	index_builder_free(&b);
+	buf_free(&own);
+	free(f.bytes);
+	model_free(&m);
+}
+
+static bool
+inside(Slice part, Slice whole)
+{
+	return part.data >= whole.data && part.data + part.len <= whole.data + whole.len;
+}
+
 /* Decoders alone, on bytes in a buffer of exactly their size (so that a sanitizer sees one byte too far). */
 static void
 test_forged_decoding(void **state)
@@ -289,18 +370,21 @@ test_forged_decoding(void **state)
 		for (size_t j = 0; j < len; j++)
 			p[j] = (uint8_t) (prng_below(&g, 4) == 0 ? prng_next(&g) : prng_below(&g, 6));
 		memcpy(exact, p, len);
-		(void) !data_get(block, key, 5, &out);
+		if (data_get(block, key, 5, &out) == ST_OK)
+			assert_true(inside(out.value, block));
 		if (data_cursor_open(&c, block)) {
 			if (data_cursor_seek(&c, key, 5) && data_cursor_valid(&c))
 				(void) data_cursor_prev(&c);
 			for (bool ok = data_cursor_first(&c); ok && data_cursor_valid(&c); ok = data_cursor_next(&c))
-				assert_true(c.entry.value.len <= len);
+				assert_true(inside(c.entry.value, block));
 			for (bool ok = data_cursor_last(&c); ok && data_cursor_valid(&c); ok = data_cursor_prev(&c))
 				assert_true(c.entry.key.len <= len * 128);
 		}
 		if (index_open(&v, block) && index_seek(&v, key, 5, &i) && i < v.n)
-			(void) index_item(&v, i, &suffix, &version, &child);
-		(void) properties_decode(block, &info, &small, &large);
+			if (index_item(&v, i, &suffix, &version, &child))
+				assert_true(inside(suffix, block));
+		if (properties_decode(block, &info, &small, &large))
+			assert_true(inside(small, block) && inside(large, block));
 		data_cursor_free(&c);
 		free(exact);
 		free(p);
@@ -334,32 +418,52 @@ test_newer_format(void **state)
 	model_free(&m);
 }
 
-/* A block of the same file at another place, and the same place of another file, are damage. */
+/* Two blocks of one size in each other's place, and a block of another file in the same place, are damage. */
 static void
 test_misplaced_block(void **state)
 {
 	static Blocks blocks;
+	static char kept[BLOCK_TARGET + BLOCK_TRAILER];
 	Model m = { 0 };
 	TableInfo t, other;
-	uint64_t end;
-	File f;
+	File f, g;
+	int swapped = 0;
 
 	(void) state;
-	make_model(&m, 5, 400);
+	make_model(&m, 5, 2000);
 	build_table(&m, next_number++, 0, &t);
-	f = read_table(&t);
-	blocks.n = 0;
-	find_blocks(&t, (BlockHandle){ t.root_offset, t.root_size }, t.index_height, &blocks);
-	end = blocks.h[1].offset + blocks.h[1].size + BLOCK_TRAILER;
-	memmove(f.bytes + end, f.bytes + blocks.h[1].offset, (size_t) (end - blocks.h[1].offset));
-	write_table(&f, &t, f.bytes, f.len);
-	assert_true(check_answers(&m, &t) > 0);
 	build_table(&m, next_number++, 0, &other); /* same bytes but for id and checksums */
-	free(f.bytes);
-	f = read_table(&other);
-	write_table(&f, &t, f.bytes, f.len);
+	assert_int_equal(t.bytes, other.bytes);
+	f = read_table(&t);
+	g = read_table(&other);
+	find_blocks(&t, (BlockHandle){ t.root_offset, t.root_size }, t.index_height, &blocks);
+	for (size_t i = 1; i < blocks.n; i++) {
+		BlockHandle x = blocks.h[i], y = x;
+		size_t all = x.size + BLOCK_TRAILER;
+
+		assert_true(x.size <= BLOCK_TARGET);
+		for (size_t j = i + 1; j < blocks.n; j++)
+			if (blocks.h[j].size == x.size)
+				y = blocks.h[j];
+		memcpy(kept, f.bytes + x.offset, all);
+		memcpy(f.bytes + x.offset, g.bytes + x.offset, all);
+		write_table(&f, &t, f.bytes, f.len);
+		assert_true(check_answers(&m, &t) > 0);
+		if (x.offset != y.offset) {
+			memcpy(f.bytes + x.offset, f.bytes + y.offset, all);
+			memcpy(f.bytes + y.offset, kept, all);
+			write_table(&f, &t, f.bytes, f.len);
+			assert_true(check_answers(&m, &t) > 0);
+			memcpy(f.bytes + y.offset, f.bytes + x.offset, all);
+			swapped++;
+		}
+		memcpy(f.bytes + x.offset, kept, all);
+	}
+	assert_true(swapped > 0);
+	write_table(&f, &t, g.bytes, g.len);
 	assert_int_equal(table_get(&t, m.e[0].key, UINT64_MAX, &(Entry){ 0 }), ST_CORRUPT);
 	free(f.bytes);
+	free(g.bytes);
 	model_free(&m);
 }
 
@@ -386,6 +490,7 @@ main(void)
 		cmocka_unit_test(test_every_byte_flipped),
 		cmocka_unit_test(test_every_length),
 		cmocka_unit_test(test_forged_blocks),
+		cmocka_unit_test(test_forged_tree),
 		cmocka_unit_test(test_forged_decoding),
 		cmocka_unit_test(test_newer_format),
 		cmocka_unit_test(test_misplaced_block),
