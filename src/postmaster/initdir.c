@@ -63,9 +63,9 @@ initdir_look(const char *shown, bool *empty)
 	                   "directory; name another one", shown, f.example);
 }
 
-/* A subdirectory's files, from an initialisation that was cut off. */
+/* Files of `dir` from an initialisation that was cut off: all, or those whose names begin so. */
 typedef struct Sweep {
-	const char *dir;
+	const char *dir, *prefix;
 } Sweep;
 
 static Status
@@ -74,18 +74,26 @@ sweep_one(void *arg, const char *name)
 	const Sweep *s = arg;
 	char path[FS_PATH_MAX];
 
+	if (strncmp(name, s->prefix, strlen(s->prefix)) != 0)
+		return ST_OK;
 	if ((size_t) snprintf(path, sizeof path, "%s/%s", s->dir, name) >= sizeof path)
 		return status_fail(ST_INTERNAL, "path too long: %s/%s", s->dir, name);
 	return fs_unlink(path);
 }
 
 static Status
-sweep(const char *dir)
+sweep(void)
 {
-	Sweep s = { dir };
-	Status st = fs_list(dir, sweep_one, &s);
+	static const Sweep places[] = { { "wal", "" }, { "tables", "" }, { ".", "MANIFEST" }, { ".", "CURRENT" } };
 
-	return st == ST_NOT_FOUND ? ST_OK : st;
+	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+		Sweep s = places[i];
+		Status st = fs_list(s.dir, sweep_one, &s);
+
+		if (st != ST_OK && st != ST_NOT_FOUND)
+			return st;
+	}
+	return ST_OK;
 }
 
 static Status
@@ -99,21 +107,30 @@ make_marker(void)
 }
 
 Status
+initdir_tidy(void)
+{
+	Status st = fs_unlink(MARKER);
+
+	if (st == ST_NOT_FOUND)
+		return ST_OK;
+	KV_TRY(st);
+	return fs_sync_dir(".");
+}
+
+Status
 initdir_make(void)
 {
 	Control control;
 
 	KV_TRY(make_marker());
-	KV_TRY(sweep("wal"));
-	KV_TRY(sweep("tables"));
+	KV_TRY(sweep());
 	KV_TRY(config_write_sample_file("."));
 	KV_TRY(control_make(&control, (uint32_t) config.wal_segment_size));
 	KV_TRY(votefile_create(control.node_incarnation));
 	KV_TRY(kvstore_create(&control));
 	KV_TRY(fs_sync_dir("."));
 	KV_TRY(control_write(&control));
-	KV_TRY(fs_unlink(MARKER));
-	KV_TRY(fs_sync_dir("."));
+	KV_TRY(initdir_tidy());
 	elog(LOG_LEVEL_INFO, "made a new data directory");
 	return ST_OK;
 }

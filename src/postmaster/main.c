@@ -216,8 +216,7 @@ main(int argc, char **argv)
 	worker_apply_log_settings();
 	must(lock_take(dir));
 	must(initdir_look(dir, &empty)); /* again: another server may have made it meanwhile */
-	if (empty)
-		must(initdir_make());
+	must(empty ? initdir_make() : initdir_tidy());
 	if (a.init_only) {
 		printf(empty ? "made data directory %s\n" : "%s is a data directory already\n", dir);
 		return 0;

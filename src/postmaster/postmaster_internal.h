@@ -18,6 +18,8 @@
 KV_CHECK Status initdir_look(const char *shown, bool *empty);
 /* Make everything. REQUIRES the lock. */
 KV_CHECK Status initdir_make(void);
+/* In a complete directory: the mark of an unfinished one must not stay. REQUIRES the lock. */
+KV_CHECK Status initdir_tidy(void);
 
 /* ---- lock.c */
 /* Interlock of rule P3; keeps it until the process ends. BUSY: another server, or a child of one, is alive. */

@@ -10,6 +10,7 @@
 #include "common/config.h"
 #include "common/elog.h"
 #include "backend/backend.h"
+#include "ipc/delegate.h"
 #include "ipc/epoch.h"
 #include "ipc/logclock.h"
 #include "ipc/lwlock.h"
@@ -84,6 +85,18 @@ logclock_make(void *mem)
 	return ST_OK;
 }
 
+static size_t
+delegate_size(void)
+{
+	return delegate_shmem_size(shmem_slots());
+}
+
+static Status
+delegate_make(void *mem)
+{
+	return delegate_shmem_init(mem, shmem_slots());
+}
+
 static Status
 backend_make(void *mem)
 {
@@ -107,6 +120,7 @@ static const struct {
 	{ epoch_shmem_size, epoch_make },
 	{ nodestate_shmem_size, nodestate_make },
 	{ logclock_shmem_size, logclock_make },
+	{ delegate_size, delegate_make },
 	{ backend_size, backend_make },
 	{ kvstore_shmem_size, kvstore_make },
 };
