@@ -36,8 +36,8 @@ bool cache_lookup(uint64_t file, uint64_t offset, Slice *out);
 bool cache_insert(uint64_t file, uint64_t offset, Slice block, bool low_priority, Slice *out);
 /*
  * Forget a deleted file's blocks lazily: they are never asked for again (file numbers are not reused).
- * Without cache_shmem_init (offline tools) every lookup misses and every insert is refused. Counts of hits and
- * misses of other processes lag by a few hundred each.
+ * Without cache_shmem_init (offline tools) every lookup misses and every insert is refused. Counts of hits
+ * and misses of other processes lag by a few hundred each.
  */
 void cache_stats(CacheStats *out);
 

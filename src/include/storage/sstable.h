@@ -46,9 +46,10 @@ KV_CHECK Status table_builder_add(TableBuilder *b, const Entry *e);
 uint64_t table_builder_bytes(const TableBuilder *b);
 uint64_t table_builder_entries(const TableBuilder *b);
 /*
- * Write the rest, sync the file, rename it into place; the caller syncs the directory "tables" before naming it
- * in the manifest. smallest/largest: keys, appended to the Bufs. Frees the builder whatever the result, and removes
- * the file unless it is OK. INTERNAL: no entries. After IO_ERROR of the sync the data is in doubt: stop the node.
+ * Write the rest, sync the file, rename it into place; the caller syncs the directory "tables" before
+ * naming it in the manifest. smallest/largest: keys, appended to the Bufs. Frees the builder whatever the
+ * result, and removes the file unless it is OK. INTERNAL: no entries. After IO_ERROR of the sync the data
+ * is in doubt: stop the node.
  */
 KV_CHECK Status table_builder_finish(TableBuilder *b, TableInfo *info, Buf *smallest, Buf *largest);
 /* Remove the half-made file; frees the builder. */
@@ -56,14 +57,15 @@ void table_builder_abandon(TableBuilder *b);
 
 /* ---- reading (any process). REQUIRES an epoch pin throughout. */
 /*
- * Newest version < snapshot (tombstones count). NOT_FOUND (without a detail), OK or a failure. out->key is the slice
- * given. out->value stays valid until the pin ends, but no longer than the next table_get() of this process: a block that
- * the cache could not take (too large, or all frames pinned) lies in a buffer that is reused. *out is scratch unless OK.
+ * Newest version < snapshot (tombstones count). NOT_FOUND (without a detail), OK or a failure. out->key is
+ * the slice given. out->value stays valid until the pin ends, but no longer than the next table_get() of
+ * this process: a block that the cache could not take (too large, or all frames pinned) lies in a buffer
+ * that is reused. *out is scratch unless OK.
  */
 KV_CHECK Status table_get(const TableInfo *t, Slice key, uint64_t snapshot, Entry *out);
 /*
- * False: key is certainly not there; table_get() does not ask this itself. key_hash: table_key_hash(key), computed once
- * for many tables. Damage or I/O failure counts as maybe (it is the read that reports).
+ * False: key is certainly not there; table_get() does not ask this itself. key_hash: table_key_hash(key),
+ * computed once for many tables. Damage or I/O failure counts as maybe (it is the read that reports).
  */
 bool table_may_contain(const TableInfo *t, Slice key, uint64_t key_hash);
 uint64_t table_key_hash(Slice key);
@@ -78,8 +80,8 @@ KV_CHECK Status table_offset_of(const TableInfo *t, Slice key, uint64_t *offset)
 
 /* ---- whole-file checks */
 /*
- * Read the footer and properties of a file (offline tools, orphans); keys are appended to the Bufs. NOT_FOUND: no such
- * file. FOREIGN: a newer format. info->number is the number given.
+ * Read the footer and properties of a file (offline tools, orphans); keys are appended to the Bufs.
+ * NOT_FOUND: no such file. FOREIGN: a newer format. info->number is the number given.
  */
 KV_CHECK Status table_read_info(uint64_t number, TableInfo *info, Buf *smallest, Buf *largest);
 /* Every checksum, order, filter membership, counts against properties. `progress` may be NULL. */

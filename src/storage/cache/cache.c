@@ -4,9 +4,9 @@
  * Runs in every process that reads tables. Takes LWLOCK_CACHE (one shard), only to change something;
  * a lookup takes no lock. Needs the caller's epoch pin (ipc/epoch.h).
  *
- * A block (file, offset) belongs to one shard, by hash. A shard has an open-addressed index of 64-bit words and
- * its own frames. A word is {tag:32, frame + 1:32}, 0 = empty; tag is a part of the hash whose low bits are the
- * word's home, so deletion can shift followers back without asking the frames.
+ * A block (file, offset) belongs to one shard, by hash. A shard has an open-addressed index of 64-bit
+ * words and its own frames. A word is {tag:32, frame + 1:32}, 0 = empty; tag is a part of the hash whose
+ * low bits are the word's home, so deletion can shift followers back without asking the frames.
  *
  * Life of a frame:  fresh or free -> indexed -> limbo -> free
  *   fill      (lock) content, header, then the index word with release order
@@ -19,11 +19,11 @@
  *   2. A frame's header and content change only between reclaim (or birth) and the store of its word.
  *   3. frames = fresh + free + indexed + limbo, in each shard.
  *
- * Why a lookup without the lock never gives a wrong block: let a reader with pin p load word w naming frame f,
- * in some life of f. The store of w released header and content of that life, the load acquired them. To
- * change f again it must be reclaimed, with a retire epoch r drawn after every word naming f was gone.
- * Reclaim needs every pin >= r. If p < r, f does not change before the reader unpins. If p >= r, the pin
- * was taken after r was drawn, so its fence puts the load of w after the removal: that word could not be
+ * Why a lookup without the lock never gives a wrong block: let a reader with pin p load word w naming
+ * frame f, in some life of f. The store of w released header and content of that life, the load acquired
+ * them. To change f again it must be reclaimed, with a retire epoch r drawn after every word naming f was
+ * gone. Reclaim needs every pin >= r. If p < r, f does not change before the reader unpins. If p >= r, the
+ * pin was taken after r was drawn, so its fence puts the load of w after the removal: that word could not be
  * seen. So header and content are of one life, unchanging, and comparing the header with (file, offset)
  * decides. Tags only save comparisons; equal ones may mislead nobody.
  * Why it may miss: shifting back moves words against the reader's direction, so it can pass one, or
@@ -53,7 +53,7 @@ typedef struct Frame {
 	_Alignas(64) _Atomic uint64_t file;
 	_Atomic uint64_t offset;
 	_Atomic uint32_t len;
-	_Atomic uint32_t used;   /* clock bit: any reader sets it, the lock's holder clears it. Lost updates: worse choice */
+	_Atomic uint32_t used; /* clock bit: readers set it, the lock's holder clears it; lost updates are harmless */
 	uint32_t next;           /* lock: free list or the limbo batch's chain */
 	uint32_t indexed;        /* lock: 1 while a word names it */
 	_Alignas(64) uint8_t data[CACHE_BLOCK_MAX];
@@ -384,7 +384,8 @@ cache_lookup(uint64_t file, uint64_t offset, Slice *out)
 }
 
 static bool
-insert_locked(Shard *s, uint32_t tag, uint64_t file, uint64_t offset, Slice block, bool low_priority, Slice *out)
+insert_locked(Shard *s, uint32_t tag, uint64_t file, uint64_t offset, Slice block, bool low_priority,
+              Slice *out)
 {
 	Frame *f = index_find(s, tag, file, offset);
 	uint32_t i;

@@ -1,7 +1,8 @@
 /*
  * block_io.c - bringing blocks into memory: from the cache, or from the file with their checksums verified.
  *
- * Any process, under an epoch pin (cached blocks). What is in the cache was verified when it came from the file.
+ * Any process, under an epoch pin (cached blocks). What is in the cache was verified when it came from the
+ * file.
  */
 #include "port/fs.h"
 #include "sstable_internal.h"

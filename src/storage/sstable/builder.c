@@ -332,7 +332,8 @@ table_builder_add(TableBuilder *b, const Entry *e)
 
 	if (b->failed != ST_OK)
 		return status_fail(b->failed, "%s", b->failed_detail);
-	KV_ASSERT(e->key.len >= 1 && e->key.len <= INTERNAL_KEY_MAX && e->value.len <= KV_VALUE_MAX && e->version > 0);
+	KV_ASSERT(e->key.len >= 1 && e->key.len <= INTERNAL_KEY_MAX);
+	KV_ASSERT(e->value.len <= KV_VALUE_MAX && e->version > 0);
 	KV_ASSERT(b->info.entries == 0 ||
 	          entry_cmp(slice_buf(&b->data.last_key), b->data.last_version, e->key, e->version) < 0);
 	st = add_entry(b, e);

@@ -152,7 +152,8 @@ data_restart_find(const DataView *v, Slice key, uint64_t version, uint32_t *rest
  * and that entry is before the target. Because shared is the longest common prefix of neighbours:
  *   shared > matched: the new key differs from `key` where the old one did: still before;
  *   shared < matched: it is greater than the old one at a place where the old one equals `key`: after.
- * A restart says nothing of the key before it (the next version of the key may be one): compared from its start.
+ * A restart says nothing of the key before it (the next version of the key may be one): compared from its
+ * start.
  */
 Status
 data_get(Slice block, Slice key, uint64_t version, Entry *out)

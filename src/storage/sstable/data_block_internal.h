@@ -1,5 +1,6 @@
 /*
- * data_block_internal.h - decoding one entry of a data block, bounds checked; for data_block.c and data_cursor.c.
+ * data_block_internal.h - decoding one entry of a data block, bounds checked; for data_block.c and
+ * data_cursor.c.
  */
 #ifndef DATA_BLOCK_INTERNAL_H
 #define DATA_BLOCK_INTERNAL_H
@@ -32,7 +33,7 @@ data_view(DataView *v, Slice block)
 	return true;
 }
 
-/* Entry of a restart (limit if it lies outside) and, if asked for, where its value begins among the values. */
+/* Entry of a restart (limit if it lies outside); if asked for, where its value begins among the values. */
 static inline const uint8_t *
 data_restart(const DataView *v, uint32_t i, uint32_t *value_at)
 {

@@ -2,8 +2,8 @@
  * filter.c - blocked bloom filter: one cache line a key (Putze, Sanders, Singler, "Cache-, hash- and
  * space-efficient bloom filters", 2007).
  *
- * Pure; any process. The high half of the key's hash chooses the line among all lines of all pages, a mix of the
- * whole hash gives six 9-bit places in it. At 10 bits a key about 1 in 80 absent keys passes.
+ * Pure; any process. The high half of the key's hash chooses the line among all lines of all pages, a mix
+ * of the whole hash gives six 9-bit places in it. At 10 bits a key about 1 in 80 absent keys passes.
  */
 #include "common/hash.h"
 #include "sstable_internal.h"

@@ -54,7 +54,7 @@ table_get(const TableInfo *t, Slice key, uint64_t snapshot, Entry *out)
 		return ST_NOT_FOUND;
 	KV_TRY(find_data(t, key, snapshot - 1, &h));
 	KV_TRY(block_load(t, h, BLOCK_KEEP, &data_buf, &block));
-	/* A separator lies beyond its block's last entry only where the key changes: the next block cannot hold it. */
+	/* a separator lies beyond its block's last entry only where the key changes: the next block has another */
 	st = data_get(block, key, snapshot - 1, out);
 	return st == ST_CORRUPT ? block_damaged(t, h.offset, "malformed entries") : st;
 }

@@ -1,8 +1,8 @@
 /*
  * iter.c - iterator over one table: a cursor in each index level and one in the data block.
  *
- * Any process, under an epoch pin; memory private to the iterator. Blocks it got from the cache stay by the pin,
- * others lie in buffers of the cursors and stay until that cursor moves to another block.
+ * Any process, under an epoch pin; memory private to the iterator. Blocks it got from the cache stay by
+ * the pin, others lie in buffers of the cursors and stay until that cursor moves to another block.
  *
  * Invariant: while valid, path[i] names path[i + 1] (path[0] the root), the last one names the data block.
  * Data blocks follow each other in the file: an index that leads back is damage, so every walk ends.

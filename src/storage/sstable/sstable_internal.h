@@ -44,11 +44,11 @@
 
 _Static_assert(BLOCK_TARGET <= CACHE_BLOCK_MAX, "ordinary blocks fit a cache frame");
 _Static_assert(FILTER_PAGE <= CACHE_BLOCK_MAX, "filter pages fit a cache frame");
-_Static_assert(BLOCK_TARGET / ENTRY_BYTES_MIN / RESTART_INTERVAL + 1 <= RESTARTS_MAX, "restarts of a full block");
-_Static_assert(ENTRY_HEADER_MAX + INTERNAL_KEY_MAX + KV_VALUE_MAX + RESTART_BYTES + DATA_HEADER <= BLOCK_BYTES_MAX,
-               "a largest entry fits");
-_Static_assert(INDEX_HEADER + 2 * (INDEX_ITEM + INDEX_ITEM_HEADER_MAX + INTERNAL_KEY_MAX) + 4 <= BLOCK_BYTES_MAX,
-               "two largest separators fit");
+_Static_assert(BLOCK_TARGET / ENTRY_BYTES_MIN / RESTART_INTERVAL + 1 <= RESTARTS_MAX, "restarts of a block");
+_Static_assert(DATA_HEADER + RESTART_BYTES + ENTRY_HEADER_MAX + INTERNAL_KEY_MAX + KV_VALUE_MAX <=
+               BLOCK_BYTES_MAX, "a largest entry fits");
+_Static_assert(INDEX_HEADER + 2 * (INDEX_ITEM + INDEX_ITEM_HEADER_MAX + INTERNAL_KEY_MAX) + 4 <=
+               BLOCK_BYTES_MAX, "two largest separators fit");
 _Static_assert(sizeof(TableInfo) == 112, "no padding: compared as bytes by table_verify");
 _Static_assert(ENTRY_PUT == 0 && ENTRY_DELETE == 1, "kinds are on disk");
 

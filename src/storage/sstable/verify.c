@@ -1,8 +1,8 @@
 /*
  * verify.c - whole-file checks: what a file says of itself, and that every byte of it holds.
  *
- * Offline tools, scrubbing, and whoever adopts a file it did not write. Reads past the cache: what counts is the
- * disk. Memory: the filter, and one block a level of the index.
+ * Offline tools, scrubbing, and whoever adopts a file it did not write. Reads past the cache: what counts
+ * is the disk. Memory: the filter, and one block a level of the index.
  */
 #include <stdlib.h>
 
@@ -49,7 +49,8 @@ read_info(int fd, const char *path, TableInfo *t, Slice *smallest, Slice *larges
 		return status_fail(ST_CORRUPT, "%s is shorter than its size says", path);
 	KV_TRY(footer_decode(raw, path, &f));
 	KV_TRY(read_properties(fd, path, size, &f, buf));
-	if (!properties_decode(slice_buf(buf), t, smallest, largest) || t->file_id != f.file_id || t->bytes != size ||
+	if (!properties_decode(slice_buf(buf), t, smallest, largest) ||
+		t->file_id != f.file_id || t->bytes != size ||
 		t->root_offset != f.root_offset || t->root_size != f.root_size || t->index_height != f.index_height ||
 		t->index_height == 0 || t->index_height > TABLE_HEIGHT_MAX || t->entries == 0)
 		return status_fail(ST_CORRUPT, "%s: its properties and its footer contradict each other", path);

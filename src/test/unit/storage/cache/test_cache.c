@@ -383,7 +383,8 @@ test_processes(void **state)
 	cache_stats(&s);
 	assert_true(s.evictions > 1000 && s.hits > 1000);
 	print_message("hits %llu inserts %llu evictions %llu bypassed %llu\n", (unsigned long long) s.hits,
-	              (unsigned long long) s.inserts, (unsigned long long) s.evictions, (unsigned long long) s.bypassed);
+	              (unsigned long long) s.inserts, (unsigned long long) s.evictions,
+	              (unsigned long long) s.bypassed);
 	stop();
 }
 

@@ -35,7 +35,7 @@ static char test_dir[256];
 static void *test_shm[4];
 static size_t test_cache_bytes;
 
-/* Slots, epochs, locks, cache of `cache_bytes`; a fresh directory with "tables" as working directory; pinned. */
+/* Slots, epochs, locks, a cache; a fresh directory with "tables" in it as working directory; pinned. */
 static inline void
 test_start(size_t cache_bytes)
 {
@@ -90,8 +90,8 @@ typedef struct Model {
 } Model;
 
 static inline void
-model_add(Model *m, const void *key, size_t klen, uint64_t version, EntryKind kind, uint64_t expire, const void *value,
-          size_t vlen)
+model_add(Model *m, const void *key, size_t klen, uint64_t version, EntryKind kind, uint64_t expire,
+          const void *value, size_t vlen)
 {
 	uint8_t *k = malloc(klen + vlen + 1);
 

@@ -1,6 +1,6 @@
 /*
- * test_limits.c - the largest and the many: sizes at their bounds, versions over many blocks, a million entries,
- * open files, and what happens when the disk fails while a table is written.
+ * test_limits.c - the largest and the many: sizes at their bounds, versions over many blocks, a million
+ * entries, open files, and what happens when the disk fails while a table is written.
  */
 #include "common/limits.h"
 #include "table_test.h"
