@@ -226,8 +226,8 @@ append_synced(Manifest *m, const Buf *b)
 	Status st = fs_pwrite(m->fd, b->data, b->len, m->length);
 
 	if (st != ST_OK) {
-		/* Nothing was synced: cut what was written of it, and a full disk does not end the node. */
-		m->broken = st != ST_NO_SPACE || fs_truncate(m->fd, m->length) != ST_OK;
+		/* Nothing was synced, and part of a record reads as a torn end: a full disk does not end the node. */
+		m->broken = st != ST_NO_SPACE;
 		return st;
 	}
 	st = fs_datasync(m->fd);

@@ -376,11 +376,8 @@ memtable_add(Memtable *m, const Entry *e)
 		return status_fail(ST_BUSY, "memtable is full: %zu bytes wanted, %zu left", size, (size_t) (m->bytes - used));
 	m->random = random;
 	find_place(m, &t, m->hint);
-	if (height > levels) {
-		for (uint32_t level = levels; level < height; level++)
-			m->hint[level] = 0;
+	if (height > levels) /* the hint of a level never used is the head */
 		atomic_store_explicit(&m->height, height, memory_order_relaxed);
-	}
 
 	node_fill(n, e, &t, height);
 	for (unsigned level = 0; level < height; level++)

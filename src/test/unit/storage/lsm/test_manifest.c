@@ -240,6 +240,7 @@ test_wrong_manifest(void **state)
 	assert_int_equal(rename(path, "MANIFEST-0000000000000077"), 0);
 	write_file(LSM_CURRENT, "MANIFEST-0000000000000077\n", 26);
 	assert_int_equal(lsm_open(&published), ST_CORRUPT);
+	assert_non_null(strstr(status_detail(), "another manifest"));
 }
 
 static Status

@@ -398,6 +398,27 @@ test_many_tiny_keys(void **state)
 	free(mem);
 }
 
+/* One node in 4 reaches the next level: seen by its size, which is 48 bytes with one link and 64 with 2 to 5. */
+static void
+test_heights(void **state)
+{
+	void *mem = aligned(1 << 20);
+	Memtable *m = memtable_init(mem, 1 << 20, 11);
+	size_t before = memtable_used(m);
+	double each;
+
+	(void) state;
+	for (uint64_t i = 1; i <= 10000; i++) {
+		uint64_t k[2] = { hash_mix(i), i };
+		Entry e = put(slice_of(k, 16), i, slice_of(NULL, 0));
+
+		assert_int_equal(memtable_add(m, &e), ST_OK);
+	}
+	each = (double) (memtable_used(m) - before) / 10000;
+	assert_true(each > 51 && each < 53.2);
+	free(mem);
+}
+
 /* What lsm and kvstore count on: the smallest setting holds any record, whatever is in it. */
 static void
 test_any_record(void **state)
@@ -607,6 +628,7 @@ main(void)
 		cmocka_unit_test(test_cost),
 		cmocka_unit_test(test_full_exactly),
 		cmocka_unit_test(test_many_tiny_keys),
+		cmocka_unit_test(test_heights),
 		cmocka_unit_test(test_any_record),
 		cmocka_unit_test(test_concurrent),
 		cmocka_unit_test(test_bench),
