@@ -45,6 +45,7 @@
 #define BATCH_SHARE 64      /* a batch is at most 1/64 of the shard, so that little waits in limbo */
 #define RESERVE_BATCHES 3   /* free and limbo are filled up when they fall to this many batches together */
 #define LIMBO_BATCHES 4     /* so no more than this ever wait */
+#define REFUSED_RECHECK 4   /* with nothing ready, pins are scanned (all slots) at every fourth insert only */
 #define HITS_FLUSH 256      /* hits a process counts for itself before it adds them to the shared count */
 #define NO_FRAME UINT32_MAX
 
@@ -76,6 +77,7 @@ typedef struct Shard {
 	uint32_t hand;           /* clock */
 	uint32_t free_first, nfree;
 	uint32_t limbo_n;        /* frames in limbo */
+	uint32_t refused;        /* inserts since a frame was last given */
 	uint32_t limbo_head, limbo_tail; /* ring positions, ever increasing */
 	LimboBatch limbo[LIMBO_BATCHES];
 	/* added to under the lock, read without it for statistics: each stands alone */
@@ -338,9 +340,10 @@ frame_take(Shard *s)
 {
 	uint32_t f;
 
-	if (frames_ready(s) <= s->batch)
+	if (frames_ready(s) <= s->batch && (frames_ready(s) > 0 || s->refused % REFUSED_RECHECK == 0))
 		limbo_reclaim(s);
 	evict_batch(s);
+	s->refused = frames_ready(s) > 0 ? 0 : s->refused + 1;
 	if (s->fresh < s->nframes)
 		return s->fresh++;
 	f = s->free_first;
