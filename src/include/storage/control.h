@@ -17,12 +17,12 @@
 #define CONTROL_SEGMENT_MAX 1073741824u
 
 typedef struct Control {
-	uint32_t format;            /* CONTROL_FORMAT */
-	uint32_t wal_segment_size;  /* bytes, a power of two */
-	uint8_t cluster_id[16];     /* random; the same on every node of a cluster */
-	uint64_t node_incarnation;  /* random; this data directory and no other (rule C1) */
-	uint64_t crc_seed;          /* random, of the cluster: seeds the CRC of log records (rule L10) */
-	uint64_t created_ms;        /* wall clock, for people */
+	uint32_t format;           /* CONTROL_FORMAT */
+	uint32_t wal_segment_size; /* bytes, a power of two */
+	uint8_t cluster_id[16];    /* random; the same on every node of a cluster */
+	uint64_t node_incarnation; /* random; this data directory and no other (rule C1) */
+	uint64_t crc_seed;         /* random, of the cluster: seeds the CRC of log records (rule L10) */
+	uint64_t created_ms;       /* wall clock, for people */
 } Control;
 
 /* Fill with fresh random identities. BAD_SETTING: segment size no power of two or out of bounds. */

@@ -23,7 +23,8 @@
 #include "port/proc.h"
 
 #define CONTROL_SIZE 60
-#define CONTROL_READ_MAX 65536 /* a newer format may be longer and must still be told from no control file at all */
+#define CONTROL_READ_MAX                                                                                     \
+	65536 /* a newer format may be longer and must still be told from no control file at all */
 
 static const uint8_t magic[8] = "kvdctrl";
 
@@ -37,9 +38,13 @@ Status
 control_make(Control *c, uint32_t wal_segment_size)
 {
 	if (!segment_size_ok(wal_segment_size))
-		return status_fail(ST_BAD_SETTING, "wal_segment_size is %lu: it must be a power of two from %lu to %lu",
-			(unsigned long) wal_segment_size, (unsigned long) CONTROL_SEGMENT_MIN, (unsigned long) CONTROL_SEGMENT_MAX);
-	*c = (Control){ .format = CONTROL_FORMAT, .wal_segment_size = wal_segment_size, .created_ms = clock_wall_ms() };
+		return status_fail(ST_BAD_SETTING,
+						   "wal_segment_size is %lu: it must be a power of two from %lu to %lu",
+						   (unsigned long) wal_segment_size, (unsigned long) CONTROL_SEGMENT_MIN,
+						   (unsigned long) CONTROL_SEGMENT_MAX);
+	*c = (Control){ .format = CONTROL_FORMAT,
+					.wal_segment_size = wal_segment_size,
+					.created_ms = clock_wall_ms() };
 	KV_TRY(proc_random(c->cluster_id, sizeof c->cluster_id));
 	KV_TRY(proc_random(&c->node_incarnation, sizeof c->node_incarnation));
 	return proc_random(&c->crc_seed, sizeof c->crc_seed);
@@ -65,20 +70,24 @@ static Status
 control_decode(const uint8_t *b, size_t len, Control *c)
 {
 	if (len < 12 || memcmp(b, magic, sizeof magic) != 0)
-		return status_fail(ST_FOREIGN, "\"" CONTROL_FILE "\" was not written by kvd: is this the right directory?");
+		return status_fail(ST_FOREIGN,
+						   "\"" CONTROL_FILE "\" was not written by kvd: is this the right directory?");
 	c->format = get_u32(b + 8);
 	if (c->format > CONTROL_FORMAT)
-		return status_fail(ST_FOREIGN, "\"" CONTROL_FILE "\" has format %lu, this kvd knows %d: use a newer kvd",
-			(unsigned long) c->format, CONTROL_FORMAT);
+		return status_fail(ST_FOREIGN,
+						   "\"" CONTROL_FILE "\" has format %lu, this kvd knows %d: use a newer kvd",
+						   (unsigned long) c->format, CONTROL_FORMAT);
 	if (len != CONTROL_SIZE || get_u32(b + 56) != crc32c(0, b, 56))
-		return status_fail(ST_CORRUPT, "\"" CONTROL_FILE "\" is damaged (checksum): restore it from a backup");
+		return status_fail(ST_CORRUPT,
+						   "\"" CONTROL_FILE "\" is damaged (checksum): restore it from a backup");
 	c->wal_segment_size = get_u32(b + 12);
 	memcpy(c->cluster_id, b + 16, sizeof c->cluster_id);
 	c->node_incarnation = get_u64(b + 32);
 	c->crc_seed = get_u64(b + 40);
 	c->created_ms = get_u64(b + 48);
 	if (c->format != CONTROL_FORMAT || !segment_size_ok(c->wal_segment_size))
-		return status_fail(ST_CORRUPT, "\"" CONTROL_FILE "\" holds impossible values: restore it from a backup");
+		return status_fail(ST_CORRUPT,
+						   "\"" CONTROL_FILE "\" holds impossible values: restore it from a backup");
 	return ST_OK;
 }
 
@@ -91,7 +100,8 @@ control_read(Control *c)
 
 	s = fs_read_file(CONTROL_FILE, CONTROL_READ_MAX, &data, &len);
 	if (s == ST_OUT_OF_RANGE)
-		return status_fail(ST_FOREIGN, "\"" CONTROL_FILE "\" is too long for one: is this the right directory?");
+		return status_fail(ST_FOREIGN,
+						   "\"" CONTROL_FILE "\" is too long for one: is this the right directory?");
 	KV_TRY(s);
 	s = control_decode((const uint8_t *) data, len, c);
 	free(data);

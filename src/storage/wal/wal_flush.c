@@ -1,13 +1,13 @@
 /*
  * wal_flush.c - flush ownership: ring to files, sync, and what must not happen beside a sync.
  *
- * Runs in whoever waits for a position (PostgreSQL's XLogFlush): one process at a time holds WAL_FLUSH and does it
- * for all; no timers. A process that dies with it restarts the node, so written equals durable whenever the
- * lock is free, and taking over starts at durable (L7).
+ * Runs in whoever waits for a position (PostgreSQL's XLogFlush): one process at a time holds WAL_FLUSH and
+ * does it for all; no timers. A process that dies with it restarts the node, so written equals durable
+ * whenever the lock is free, and taking over starts at durable (L7).
  *
  * 1. Only the holder of WAL_FLUSH publishes written and durable (L3).
- * 2. durable is published after fdatasync() of every segment that holds bytes below it. Any failure there is a
- *    panic: after a failed sync nobody knows what is on disk, and a second one would lie.
+ * 2. durable is published after fdatasync() of every segment that holds bytes below it. Any failure there is
+ *    a panic: after a failed sync nobody knows what is on disk, and a second one would lie.
  * 3. Only making a segment may fail for lack of space; it is tried before anything is written.
  */
 #include "common/coding.h"
@@ -21,7 +21,10 @@
 #include "port/park.h"
 #include "wal_internal.h"
 
-/* Rounds of waiting for inserters that are copying, when nothing could be written otherwise: some microseconds. */
+/*
+ * Rounds of waiting for inserters that are copying, when nothing could be written otherwise: some
+ * microseconds.
+ */
 #define STRAGGLER_SPINS 200
 
 static void
@@ -91,7 +94,7 @@ write_part(Lsn from, Lsn to)
 		end = to;
 	n = wal_ring_iov(from, end, iov);
 	if (wal_segment_fd(wal_segment_of(from), &fd) != ST_OK ||
-	    fs_pwritev(fd, iov, n, from % wal_sh->segment_size) != ST_OK)
+		fs_pwritev(fd, iov, n, from % wal_sh->segment_size) != ST_OK)
 		elog_panic("cannot write the log at position %llu: %s", (unsigned long long) from, status_detail());
 	return end;
 }
@@ -212,7 +215,8 @@ begin_term_locked(uint64_t term, uint64_t log_time, Lsn *end)
 	KV_TRY(flush_and_make_room(WAL_TERM_RECORD_SIZE));
 	put_u64(body, previous);
 	critical_enter();
-	s = wal_put(my_slot_no, generation, &h, crc32c(wal_sh->crc_seed, body, sizeof body), &part, 1, &start, end);
+	s = wal_put(my_slot_no, generation, &h, crc32c(wal_sh->crc_seed, body, sizeof body), &part, 1, &start,
+				end);
 	if (s == ST_OK)
 		wal_terms_add(term, start);
 	critical_leave();

@@ -22,9 +22,12 @@
 #include "wal_internal.h"
 
 _Static_assert(sizeof(WalHeader) == WAL_HEADER_SIZE, "the struct mirrors the bytes");
-_Static_assert(offsetof(WalHeader, lsn) == 8 && offsetof(WalHeader, term) == 16, "the struct mirrors the bytes");
-_Static_assert(offsetof(WalHeader, log_time) == 24 && offsetof(WalHeader, kind) == 32, "the struct mirrors the bytes");
-_Static_assert(offsetof(WalHeader, reserved) == 34 && offsetof(WalHeader, count) == 36, "the struct mirrors the bytes");
+_Static_assert(offsetof(WalHeader, lsn) == 8 && offsetof(WalHeader, term) == 16,
+			   "the struct mirrors the bytes");
+_Static_assert(offsetof(WalHeader, log_time) == 24 && offsetof(WalHeader, kind) == 32,
+			   "the struct mirrors the bytes");
+_Static_assert(offsetof(WalHeader, reserved) == 34 && offsetof(WalHeader, count) == 36,
+			   "the struct mirrors the bytes");
 _Static_assert(KV_RECORD_MAX % 8 == 0, "padding never passes the bound");
 
 void

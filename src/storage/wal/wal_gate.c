@@ -1,8 +1,9 @@
 /*
  * wal_gate.c - the gate: may records be inserted, and for which term?
  *
- * Opened and closed by the consensus worker only; read by everybody. The gate is the lowest bit of the generation
- * in the reserve word (wal_ring.c): closing is one compare-and-swap, after which no reservation succeeds.
+ * Opened and closed by the consensus worker only; read by everybody. The gate is the lowest bit of the
+ * generation in the reserve word (wal_ring.c): closing is one compare-and-swap, after which no reservation
+ * succeeds.
  */
 #include "common/kv_assert.h"
 #include "ipc/procslot.h"
@@ -10,8 +11,8 @@
 #include "port/park.h"
 #include "wal_internal.h"
 
-#define CLOSE_SPINS 1000     /* an insertion takes microseconds */
-#define CLOSE_NAP_US 100     /* inserters wake nobody, so look again soon */
+#define CLOSE_SPINS 1000 /* an insertion takes microseconds */
+#define CLOSE_NAP_US 100 /* inserters wake nobody, so look again soon */
 
 uint32_t
 wal_generation(void)

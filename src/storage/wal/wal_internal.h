@@ -23,7 +23,7 @@
 #define WAL_RING_RESERVE 65536
 /* The ring must hold this many of the largest records: a writer never waits for more than three others. */
 #define WAL_RING_RECORDS 4
-/* Terms remembered. A node alone adds one at each start; a leader that is this far behind sends a snapshot. */
+/* Terms remembered. A node alone adds one at each start; a follower that is further behind gets a snapshot. */
 #define WAL_TERMS_MAX 4096
 /* Positions are kept in 48 bits, in units of 8 bytes: no record ends above this (2 PiB). */
 #define WAL_LSN_MAX ((UINT64_C(1) << 51) - 8)
@@ -32,15 +32,15 @@
 
 /* On disk, in wal/mark; see wal_mark.c. */
 typedef struct WalMark {
-	uint64_t epoch;  /* raised by truncation */
-	Lsn durable;     /* everything below is synced: damage there is damage, never a torn tail */
-	Lsn commit;      /* certainly committed: a hint for replay */
+	uint64_t epoch; /* raised by truncation */
+	Lsn durable;    /* everything below is synced: damage there is damage, never a torn tail */
+	Lsn commit;     /* certainly committed: a hint for replay */
 } WalMark;
 
 typedef struct WalTerms {
-	_Atomic uint32_t changing;        /* sequence lock: odd while the writer is at it */
-	_Atomic uint32_t count;           /* entries remembered */
-	_Atomic uint32_t first;           /* index of the oldest */
+	_Atomic uint32_t changing; /* sequence lock: odd while the writer is at it */
+	_Atomic uint32_t count;    /* entries remembered */
+	_Atomic uint32_t first;    /* index of the oldest */
 	_Atomic uint64_t term[WAL_TERMS_MAX];
 	_Atomic uint64_t start[WAL_TERMS_MAX];
 } WalTerms;
@@ -54,20 +54,28 @@ typedef struct WalShared {
 	Lsn first_lsn;
 	uint32_t crc_seed;
 	int slots;
-	/* One per process slot: 0, or the reserve word its owner loaded before reserving. See wal_ring.c. Owner writes. */
+	/*
+	 * By process slot: 0, or the reserve word its owner loaded before reserving (wal_ring.c). Owner writes.
+	 */
 	_Atomic uint64_t *insert_from;
-	/* One per process slot: records inserted through it, for the figures. Owner writes. */
+	/* By process slot: records inserted through it, for the figures. Owner writes. */
 	_Atomic uint64_t *records;
 
-	/* -- {generation : 16, position / 8 : 48}. Inserters move the position, the gate's owner the rest; by CAS only. */
+	/*
+	 * -- {generation : 16, position / 8 : 48}, by CAS. Inserters raise the position, the gate's owner the
+	 * rest.
+	 */
 	_Alignas(64) _Atomic uint64_t reserve;
 
-	/* -- Written by the flush owner (and recovery). Late reads make inserters and waiters wait a little longer. */
+	/*
+	 * -- Written by the flush owner and recovery. Late reads make inserters and waiters wait a little
+	 * longer.
+	 */
 	_Alignas(64) _Atomic uint64_t written;
 	_Atomic uint64_t durable;
-	_Atomic uint64_t alone_limit;     /* set under flush ownership, gate closed (G7) */
-	_Atomic uint32_t out_of_space;    /* 1: the next segment could not be made. Flush owner, WAL writer */
-	_Atomic uint64_t last_flush_ns;   /* monotonic, for "idle" */
+	_Atomic uint64_t alone_limit;   /* set under flush ownership, gate closed (G7) */
+	_Atomic uint32_t out_of_space;  /* 1: the next segment could not be made. Flush owner, WAL writer */
+	_Atomic uint64_t last_flush_ns; /* monotonic, for "idle" */
 	_Atomic uint64_t flushes, flush_bytes, flush_ns, flush_ns_max;
 
 	/* -- commit only rises (by CAS, from several writers); released: holder of APPLY. */
@@ -77,17 +85,19 @@ typedef struct WalShared {
 	_Atomic uint64_t ring_base;
 
 	/* -- Seldom written. */
-	_Alignas(64) _Atomic uint64_t ring_full;   /* anyone adds */
-	_Atomic uint64_t start_lsn;                /* where this run's first record went; recovery */
-	_Atomic uint64_t bytes_cut;                /* truncated since start; truncation */
-	_Atomic uint32_t recovered;                /* 1 when wal_recover() is done; house-keeping waits for it */
-	/* Files first_segment .. last_segment are there, whole. Changed under WAL_SEGMENT after the names are synced. */
+	_Alignas(64) _Atomic uint64_t ring_full; /* anyone adds */
+	_Atomic uint64_t start_lsn;              /* where this run's first record went; recovery */
+	_Atomic uint64_t bytes_cut;              /* truncated since start; truncation */
+	_Atomic uint32_t recovered;              /* 1 when wal_recover() is done; house-keeping waits for it */
+	/*
+	 * Files first_segment .. last_segment are there, whole. Changed under WAL_SEGMENT, after syncing names.
+	 */
 	_Atomic uint64_t first_segment, last_segment;
 	_Atomic uint64_t segments_created, segments_recycled, segments_inline;
 	/* The newest mark on disk: under WAL_SEGMENT. */
 	WalMark mark;
-	uint64_t mark_ns;                          /* when it was written, monotonic */
-	int mark_slot;                             /* which of the two holds it */
+	uint64_t mark_ns; /* when it was written, monotonic */
+	int mark_slot;    /* which of the two holds it */
 
 	WalTerms terms; /* writer: the gate's owner while it is closed, recovery */
 } WalShared;
@@ -95,7 +105,8 @@ typedef struct WalShared {
 extern WalShared *wal_sh;
 
 /* As wal_shmem_init(), for rings of small records in tests. */
-KV_CHECK Status wal_ring_init(void *mem, uint64_t ring_bytes, int slots, const Control *control, uint64_t record_max);
+KV_CHECK Status wal_ring_init(void *mem, uint64_t ring_bytes, int slots, const Control *control,
+							  uint64_t record_max);
 
 /* ---- the reserve word */
 static inline uint64_t
@@ -125,20 +136,26 @@ wal_segment_of(Lsn lsn)
 /* ---- wal_format.c */
 void wal_header_encode(const WalHeader *h, uint8_t out[WAL_HEADER_SIZE]);
 void wal_header_decode(const uint8_t in[WAL_HEADER_SIZE], WalHeader *h);
-/* CRC of the record: `body_crc` is that of the body alone, seeded; `encoded` the header, its crc field not looked at. */
+/*
+ * CRC of the record: `body_crc` is that of the body alone, seeded; `encoded` the header, its crc field not
+ * looked at.
+ */
 uint32_t wal_record_crc(uint32_t body_crc, const uint8_t encoded[WAL_HEADER_SIZE]);
 /*
- * Why a header can't be that of the record at `pos` behind a record of `previous_term`; NULL: it can. previous_term
- * UINT64_MAX: not known. For a TERM record the body's term is checked by wal_record_check().
+ * Why a header can't be that of the record at `pos` behind a record of `previous_term`; NULL: it can.
+ * previous_term UINT64_MAX: not known. For a TERM record the body's term is checked by wal_record_check().
  */
 const char *wal_header_check(const WalHeader *h, Lsn pos, uint64_t previous_term, uint64_t record_max);
 /* The whole record, header + body + padding, whose header passed the check above. NULL: sound. */
 const char *wal_record_check(const uint8_t *raw, const WalHeader *h, uint64_t previous_term, uint32_t seed);
 
 /* ---- wal_ring.c */
-/* The record into the ring as `slot`; the generation may be an even one (begin_term). CRC of the body is given. */
-KV_CHECK Status wal_put(int slot, uint32_t generation, WalHeader *h, uint32_t body_crc, const Slice *parts, int nparts,
-                        Lsn *start, Lsn *end);
+/*
+ * The record into the ring as `slot`; the generation may be an even one (begin_term). CRC of the body is
+ * given.
+ */
+KV_CHECK Status wal_put(int slot, uint32_t generation, WalHeader *h, uint32_t body_crc, const Slice *parts,
+						int nparts, Lsn *start, Lsn *end);
 void wal_ring_copy_out(Lsn from, void *to, size_t len);
 /* [from, to) of the ring as one or two pieces; returns how many. */
 int wal_ring_iov(Lsn from, Lsn to, struct iovec iov[2]);
@@ -173,18 +190,18 @@ void wal_terms_cut(Lsn to);
 
 /* ---- wal_scan.c */
 typedef struct WalScan {
-	Lsn pos;            /* where the next record is looked for */
-	Lsn until;          /* nothing at or above this is looked at */
-	uint64_t term;      /* of the record before pos; UINT64_MAX: not known */
+	Lsn pos;       /* where the next record is looked for */
+	Lsn until;     /* nothing at or above this is looked at */
+	uint64_t term; /* of the record before pos; UINT64_MAX: not known */
 	uint8_t *buf;
 	size_t cap;
-	Lsn at;             /* position of buf[0] */
-	size_t len;         /* bytes in buf */
-	int fd;             /* -1: none */
-	uint64_t segment;   /* of fd */
-	const char *why;    /* after NOT_FOUND: what is wrong, */
-	Lsn bad;            /* and where: pos, or where the bytes end */
-	uint64_t torn;      /* after NOT_FOUND: size of the record that was begun at pos; 0: none was */
+	Lsn at;           /* position of buf[0] */
+	size_t len;       /* bytes in buf */
+	int fd;           /* -1: none */
+	uint64_t segment; /* of fd */
+	const char *why;  /* after NOT_FOUND: what is wrong, */
+	Lsn bad;          /* and where: pos, or where the bytes end */
+	uint64_t torn;    /* after NOT_FOUND: size of the record that was begun at pos; 0: none was */
 } WalScan;
 KV_CHECK Status wal_scan_open(WalScan *s, Lsn from, Lsn until, uint64_t term);
 /* Next record and its raw bytes (valid until the next call). NOT_FOUND: no sound record at pos. */

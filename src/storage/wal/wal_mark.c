@@ -1,9 +1,9 @@
 /*
  * wal_mark.c - the durable mark: how far the log is known to be synced (rule L6).
  *
- * Tells a torn tail from damage at the next start: an invalid record at or above the mark was being written when
- * the node went down and is cut; one below it was synced once and is damage. Written by the WAL writer, at
- * most MARK_INTERVAL_NS behind, by truncation and by recovery. So the exposure is: damage to bytes synced
+ * Tells a torn tail from damage at the next start: an invalid record at or above the mark was being written
+ * when the node went down and is cut; one below it was synced once and is damage. Written by the WAL writer,
+ * at most MARK_INTERVAL_NS behind, by truncation and by recovery. So the exposure is: damage to bytes synced
  * within the last 50 ms, together with a crash in these 50 ms, is taken for a torn tail.
  *
  * Lock: WAL_SEGMENT guards the file and its copy in shared memory; truncation holds WAL_FLUSH as well.
@@ -15,8 +15,8 @@
  *	16  u64  durable
  *	24  u64  commit
  * The newest valid slot counts: higher epoch, then higher durable, then higher commit; that is the order of
- * writing, for within an epoch none of them falls. Equal slots say the same. A write goes to the other slot, so a
- * torn one leaves the older mark, which is only further behind.
+ * writing, for within an epoch none of them falls. Equal slots say the same. A write goes to the other slot,
+ * so a torn one leaves the older mark, which is only further behind.
  */
 #include "common/coding.h"
 #include "common/crc32c.h"
@@ -87,7 +87,8 @@ wal_mark_read(WalMark *mark, int *slot)
 
 	s = fs_open(WAL_MARK_FILE, FS_READ, &fd);
 	if (s == ST_NOT_FOUND)
-		return status_fail(ST_CORRUPT, "\"" WAL_MARK_FILE "\" is missing: restore it or the whole directory from a backup");
+		return status_fail(ST_CORRUPT, "\"" WAL_MARK_FILE
+									   "\" is missing: restore it or the whole directory from a backup");
 	KV_TRY(s);
 	s = fs_pread(fd, file, sizeof file, 0, &got);
 	closed = fs_close(fd);
@@ -100,8 +101,10 @@ wal_mark_read(WalMark *mark, int *slot)
 			*slot = i;
 		}
 	if (*slot < 0)
-		return status_fail(ST_CORRUPT, "\"" WAL_MARK_FILE "\" has no valid mark at 0 or %d: restore it or the whole "
-			"directory from a backup", MARK_APART);
+		return status_fail(ST_CORRUPT,
+						   "\"" WAL_MARK_FILE "\" has no valid mark at 0 or %d: restore it or the whole "
+						   "directory from a backup",
+						   MARK_APART);
 	return ST_OK;
 }
 

@@ -4,11 +4,13 @@
  * Runs in the replay process, once, before the gate is ever opened: nobody inserts, flushes or makes segments
  * (house-keeping waits for `recovered`), so it takes no locks.
  *
- * 1. The first position p at which no sound record of the right term follows is the end. p below the durable mark:
- *    these bytes were synced once, so they are damaged; refuse, never cut (L5). p at or above: a torn tail; cut.
- *    The cut is logical: the next record overwrites. Why the bytes behind it never come back: wal_scan.c.
- * 2. Start does not trust the page cache (L7): after a failed sync it may hold bytes that are not on disk, as clean
- *    pages. Records above the mark are written again from the bytes that were checked, and synced, before they count.
+ * 1. The first position p at which no sound record of the right term follows is the end. p below the durable
+ *    mark: these bytes were synced once, so they are damaged; refuse, never cut (L5). p at or above: a torn
+ *    tail; cut. The cut is logical: the next record overwrites. Why the bytes behind it never come back:
+ *    wal_scan.c.
+ * 2. Start does not trust the page cache (L7): after a failed sync it may hold bytes that are not on disk, as
+ *    clean pages. Records above the mark are written again from the bytes that were checked, and synced,
+ *    before they count.
  */
 #include "common/bytes.h"
 #include "common/elog.h"
@@ -19,8 +21,8 @@
 #define REWRITE_PIECE (1024 * 1024)
 
 typedef struct Tail {
-	Lsn from;   /* where the tail begins: the mark */
-	Lsn at;     /* position of buf */
+	Lsn from; /* where the tail begins: the mark */
+	Lsn at;   /* position of buf */
 	Buf buf;
 } Tail;
 
@@ -62,8 +64,9 @@ scan_all(WalScan *scan, Lsn mark, Tail *tail, WalRecovery *out)
 		Status s = wal_scan_next(scan, &r, &raw);
 
 		if (s == ST_NOT_FOUND && scan->pos < mark)
-			return wal_scan_corrupt(scan, "it was synced up to a higher position: restore the directory from a backup "
-				"or a replica");
+			return wal_scan_corrupt(
+				scan, "it was synced up to a higher position: restore the directory from a backup "
+					  "or a replica");
 		if (s == ST_NOT_FOUND)
 			return ST_OK;
 		KV_TRY(s);
@@ -130,8 +133,12 @@ wal_recover(Lsn from, uint64_t from_term, WalRecovery *out)
 		wal_terms_add(from_term, from);
 	/* What tables hold was durable in the log, even where the mark is a little behind. */
 	tail.from = tail.at = m.durable > from ? m.durable : from;
-	/* 0 above the log's start: older than what the term history remembered; the first record's is taken as it comes. */
-	KV_TRY(wal_scan_open(&scan, from, UINT64_MAX, from_term == 0 && from != wal_sh->first_lsn ? UINT64_MAX : from_term));
+	/*
+	 * 0 above the log's start: older than what the term history remembered; the first record's is taken as
+	 * it comes.
+	 */
+	KV_TRY(wal_scan_open(&scan, from, UINT64_MAX,
+						 from_term == 0 && from != wal_sh->first_lsn ? UINT64_MAX : from_term));
 	s = recover(&scan, &tail, from, &m, out);
 	wal_scan_close(&scan);
 	buf_free(&tail.buf);

@@ -11,29 +11,30 @@
  *	4. copy the record to [position, position + size)
  *	5. insert_from[my slot] = 0                        (release)
  *
- * inserted() loads the word (seq_cst), then reads every mark of slots < procslot_high_water() (seq_cst) and takes
- * the minimum of the positions.
+ * inserted() loads the word (seq_cst), then reads every mark of slots < procslot_high_water() (seq_cst) and
+ * takes the minimum of the positions.
  *
- * Proof that everything below that minimum has been copied. Take a record [a, b) with b <= minimum <= position read. Its
- * step 3 came before the load of the word in the single order of seq_cst operations, because only that step (or a
- * later one that read its result) brings the position to b or above. So its step 2 came before the load of the mark.
- * The scan thus read that mark, its clearing, or something its owner stored later. It can't have been that mark,
- * nor an earlier value: the mark holds a position <= a < b. So it was step 5 or a later store of the same
- * owner, each of which releases what step 4 wrote, and the scan's load acquires it. The slot was below the high water
- * before step 1, thus before the scan, which reads the high water after the word.
+ * Proof that everything below that minimum has been copied. Take a record [a, b) with b <= minimum <=
+ * position read. Its step 3 came before the load of the word in the single order of seq_cst operations,
+ * because only that step (or a later one that read its result) brings the position to b or above. So its
+ * step 2 came before the load of the mark. The scan thus read that mark, its clearing, or something its
+ * owner stored later. It can't have been that mark, nor an earlier value: the mark holds a position <= a <
+ * b. So it was step 5 or a later store of the same owner, each of which releases what step 4 wrote, and the
+ * scan's load acquires it. The slot was below the high water before step 1, thus before the scan, which
+ * reads the high water after the word.
  *
  * Generations in marks. A process may sleep between 1 and 2 while the gate closes, the log is truncated and
- * the gate opens again; its mark would then hold a position that is no record boundary any more. Its step 3 is going
- * to fail, so the mark means nothing: it carries the generation of the word, and a scan that sees another generation
- * skips it. The one exception: closing raises the generation (odd g to even g + 1) while marks of g are still
- * good. So in an even generation marks of g - 1 count too; truncation raises the generation by 2 before
- * the position falls, which retires them. 16 bits of generation come round after 32,768 elections, each
- * with a synced vote and TERM record, while a process would have to sleep in between: not in the second in which
- * every sleeper re-checks.
+ * the gate opens again; its mark would then hold a position that is no record boundary any more. Its step 3
+ * is going to fail, so the mark means nothing: it carries the generation of the word, and a scan that sees
+ * another generation skips it. The one exception: closing raises the generation (odd g to even g + 1) while
+ * marks of g are still good. So in an even generation marks of g - 1 count too; truncation raises the
+ * generation by 2 before the position falls, which retires them. 16 bits of generation come round after
+ * 32,768 elections, each with a synced vote and TERM record, while a process would have to sleep in between:
+ * not in the second in which every sleeper re-checks.
  *
- * Ring room: a byte may be overwritten when it is written to the files and applied, that is below min(written,
- * max(released, ring_base)); bytes below ring_base were never in this ring. Both are loaded with acquire, after
- * the flusher's and applier's release stores, so their reads of the old bytes are over.
+ * Ring room: a byte may be overwritten when it is written to the files and applied, that is below
+ * min(written, max(released, ring_base)); bytes below ring_base were never in this ring. Both are loaded with
+ * acquire, after the flusher's and applier's release stores, so their reads of the old bytes are over.
  */
 #include "common/coding.h"
 #include "common/crc32c.h"
@@ -59,7 +60,7 @@ size_t
 wal_shmem_size(size_t ring_bytes, int slots)
 {
 	return (size_t) (64 + align64(sizeof(WalShared)) + 2 * align64((uint64_t) slots * sizeof(uint64_t)) +
-		4096 + ring_size_of(ring_bytes));
+					 4096 + ring_size_of(ring_bytes));
 }
 
 Status
@@ -71,9 +72,12 @@ wal_ring_init(void *mem, uint64_t ring_bytes, int slots, const Control *control,
 	KV_ASSERT(slots > 0 && record_max % 8 == 0);
 	ring_bytes = ring_size_of(ring_bytes);
 	if (ring_bytes < WAL_RING_RECORDS * record_max + WAL_RING_RESERVE)
-		return status_fail(ST_BAD_SETTING, "wal_buffers of %llu bytes cannot hold %d of the largest records "
-			"and %d bytes in reserve: set at least %llu", (unsigned long long) ring_bytes, WAL_RING_RECORDS,
-			WAL_RING_RESERVE, (unsigned long long) (WAL_RING_RECORDS * record_max + WAL_RING_RESERVE + 4095) & ~4095ull);
+		return status_fail(ST_BAD_SETTING,
+						   "wal_buffers of %llu bytes cannot hold %d of the largest records "
+						   "and %d bytes in reserve: set at least %llu",
+						   (unsigned long long) ring_bytes, WAL_RING_RECORDS, WAL_RING_RESERVE,
+						   (unsigned long long) (WAL_RING_RECORDS * record_max + WAL_RING_RESERVE + 4095) &
+							   ~4095ull);
 	p += align64(sizeof *s);
 	s->insert_from = (_Atomic uint64_t *) p;
 	p += align64((uint64_t) slots * sizeof(uint64_t));
@@ -261,6 +265,8 @@ ring_has_room(Lsn end, WalKind kind)
 
 	if (written < floor)
 		floor = written;
+	if (end <= floor)
+		return true; /* an old view of the position: the reservation is going to fail and look again */
 	return end - floor <= wal_sh->ring_bytes - (kind == WAL_WRITE ? WAL_RING_RESERVE : 0);
 }
 
@@ -279,13 +285,15 @@ reserve(int slot, uint32_t generation, WalKind kind, uint64_t size, Lsn *start)
 			break;
 		}
 		if (pos + size > WAL_LSN_MAX) {
-			s = status_fail(ST_INTERNAL, "the log has reached its last position %llu: dump and load into a new directory",
-				(unsigned long long) WAL_LSN_MAX);
+			s = status_fail(ST_INTERNAL,
+							"the log has reached its last position %llu: dump and load into a new directory",
+							(unsigned long long) WAL_LSN_MAX);
 			break;
 		}
 		if (!ring_has_room(pos + size, kind)) {
 			atomic_fetch_add_explicit(&wal_sh->ring_full, 1, memory_order_relaxed);
-			s = status_fail(ST_BUSY, "no room for a log record of %llu bytes in wal_buffers", (unsigned long long) size);
+			s = status_fail(ST_BUSY, "no room for a log record of %llu bytes in wal_buffers",
+							(unsigned long long) size);
 			break;
 		}
 		atomic_store(&wal_sh->insert_from[slot], w);
@@ -300,7 +308,7 @@ reserve(int slot, uint32_t generation, WalKind kind, uint64_t size, Lsn *start)
 
 Status
 wal_put(int slot, uint32_t generation, WalHeader *h, uint32_t body_crc, const Slice *parts, int nparts,
-        Lsn *start, Lsn *end)
+		Lsn *start, Lsn *end)
 {
 	static const uint8_t zeros[8];
 	uint64_t size = wal_record_size(h->length - WAL_HEADER_SIZE);
@@ -328,13 +336,14 @@ wal_put(int slot, uint32_t generation, WalHeader *h, uint32_t body_crc, const Sl
 		ring_copy_in(at, zeros, (size_t) (*end - at));
 	atomic_store_explicit(&wal_sh->insert_from[slot], 0, memory_order_release);
 	atomic_store_explicit(&wal_sh->records[slot],
-		atomic_load_explicit(&wal_sh->records[slot], memory_order_relaxed) + 1, memory_order_relaxed);
+						  atomic_load_explicit(&wal_sh->records[slot], memory_order_relaxed) + 1,
+						  memory_order_relaxed);
 	return ST_OK;
 }
 
 Status
-wal_insert(uint32_t generation, WalKind kind, uint32_t count, uint64_t log_time,
-           const Slice *parts, int nparts, Lsn *start, Lsn *end)
+wal_insert(uint32_t generation, WalKind kind, uint32_t count, uint64_t log_time, const Slice *parts,
+		   int nparts, Lsn *start, Lsn *end)
 {
 	WalHeader h = { .log_time = log_time, .kind = (uint8_t) kind, .count = count };
 	uint32_t crc = wal_sh->crc_seed;
@@ -348,7 +357,8 @@ wal_insert(uint32_t generation, WalKind kind, uint32_t count, uint64_t log_time,
 		body += parts[i].len;
 	if (body > wal_sh->record_max || wal_record_size((size_t) body) > wal_sh->record_max)
 		return status_fail(ST_BATCH_TOO_LARGE, "a log record of %llu bytes is larger than %llu",
-			(unsigned long long) wal_record_size((size_t) body), (unsigned long long) wal_sh->record_max);
+						   (unsigned long long) wal_record_size((size_t) body),
+						   (unsigned long long) wal_sh->record_max);
 	for (int i = 0; i < nparts; i++)
 		if (parts[i].len > 0)
 			crc = crc32c(crc, parts[i].data, parts[i].len);
@@ -370,8 +380,10 @@ wal_ring_read(Lsn lsn, Buf *scratch, WalRecord *out)
 	size_t body;
 
 	KV_ASSERT(lsn < position);
-	if (lsn < atomic_load_explicit(&wal_sh->ring_base, memory_order_relaxed) || position - lsn > wal_sh->ring_bytes)
-		return status_fail(ST_NOT_FOUND, "log position %llu is no longer in wal_buffers", (unsigned long long) lsn);
+	if (lsn < atomic_load_explicit(&wal_sh->ring_base, memory_order_relaxed) ||
+		position - lsn > wal_sh->ring_bytes)
+		return status_fail(ST_NOT_FOUND, "log position %llu is no longer in wal_buffers",
+						   (unsigned long long) lsn);
 	wal_ring_copy_out(lsn, header, sizeof header);
 	wal_header_decode(header, &out->header);
 	KV_ASSERT(out->header.lsn == lsn); /* only record boundaries are published */
@@ -396,7 +408,8 @@ wal_stats(WalStats *out)
 	*out = (WalStats){ 0 };
 	for (int i = 0; i < s->slots; i++)
 		out->records += atomic_load_explicit(&s->records[i], memory_order_relaxed);
-	out->bytes = wal_word_pos(atomic_load(&s->reserve)) - atomic_load(&s->start_lsn) + atomic_load(&s->bytes_cut);
+	out->bytes =
+		wal_word_pos(atomic_load(&s->reserve)) - atomic_load(&s->start_lsn) + atomic_load(&s->bytes_cut);
 	out->flushes = atomic_load_explicit(&s->flushes, memory_order_relaxed);
 	out->flush_bytes = atomic_load_explicit(&s->flush_bytes, memory_order_relaxed);
 	out->flush_ns = atomic_load_explicit(&s->flush_ns, memory_order_relaxed);

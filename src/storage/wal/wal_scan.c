@@ -3,12 +3,13 @@
  *
  * Runs in the replay process and in tools. No locks: the caller sees to it that the segments are not retired.
  *
- * Why bytes that were left behind a cut, or in a recycled segment, are never taken for the log's continuation:
+ * Why bytes left behind a cut, or in a recycled segment, are never taken for the log's continuation:
  *	- recycled: a record in it carries the position it was written for, which is lower (numbers only rise)
- *	- behind a cut at p, at their own positions: the first new record at p starts a new term (every start of a node
- *	  alone and every new leader begins with a TERM record, of a term that was never used: the vote file). If the new records happen to end where an old record
- *	  begins, that one has an older term than the record before it: no term changes without a TERM record, and
- *	  an old TERM record names another term as its predecessor than the one it would now follow (rule L1).
+ *	- behind a cut at p, at their own positions: the first new record at p starts a new term. (Every start of
+ *	  a node alone and every new leader begins with a TERM record, of a term that was never used: the vote
+ *	  file.) If the new records happen to end where an old record begins, that one has an older term than
+ *	  the record before it: no term changes without a TERM record, and an old TERM record names another term
+ *	  as its predecessor than the one it would now follow (rule L1).
  */
 #include <stdlib.h>
 
@@ -16,7 +17,10 @@
 #include "port/fs.h"
 #include "wal_internal.h"
 
-/* One read from a file: large enough to make calls cheap, small enough to stay in the CPU's cache for the checksum. */
+/*
+ * One read from a file: large enough to make calls cheap, small enough to stay in the CPU's cache for the
+ * checksum.
+ */
 #define SCAN_READ (512 * 1024)
 
 Status
@@ -45,7 +49,8 @@ wal_scan_corrupt(const WalScan *s, const char *advice)
 	char name[WAL_NAME_SIZE];
 
 	wal_segment_name(wal_segment_of(s->bad), name);
-	return status_fail(ST_CORRUPT, "log file \"%s\" is damaged at offset %llu (record at position %llu): %s; %s", name,
+	return status_fail(
+		ST_CORRUPT, "log file \"%s\" is damaged at offset %llu (record at position %llu): %s; %s", name,
 		(unsigned long long) (s->bad % wal_sh->segment_size), (unsigned long long) s->pos, s->why, advice);
 }
 
@@ -150,7 +155,8 @@ wal_scan_next(WalScan *s, WalRecord *out, Slice *raw)
 		return cut_short(s);
 	wal_header_decode(s->buf + (s->pos - s->at), &out->header);
 	why = wal_header_check(&out->header, s->pos, s->term, wal_sh->record_max);
-	if (out->header.lsn == s->pos && out->header.length >= WAL_HEADER_SIZE && out->header.length <= wal_sh->record_max)
+	if (out->header.lsn == s->pos && out->header.length >= WAL_HEADER_SIZE &&
+		out->header.length <= wal_sh->record_max)
 		s->torn = wal_record_size(out->header.length - WAL_HEADER_SIZE);
 	if (why != NULL)
 		return no_record(s, why);

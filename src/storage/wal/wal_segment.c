@@ -1,17 +1,17 @@
 /*
  * wal_segment.c - the log's files: names, descriptors, making, recycling, removing.
  *
- * Segment k holds bytes [k, k + 1) * segment size in wal/<k, 16 hex digits>.kvw. Runs in whoever flushes, in the WAL
- * writer and in the replay process at start. Takes WAL_SEGMENT for everything that changes names.
+ * Segment k holds bytes [k, k + 1) * segment size in wal/<k, 16 hex digits>.kvw. Runs in whoever flushes, in
+ * the WAL writer and in the replay process at start. Takes WAL_SEGMENT for everything that changes names.
  *
- * 1. Files first_segment .. last_segment exist, whole, under synced names: writing into them cannot run out of
- *    space, and fdatasync() has no metadata to write. They are zero-filled, not just allocated: an unwritten extent
- *    would cost an inode update at each sync.
- * 2. A new one is filled and synced as wal/spare-N.tmp (N: slot of the maker), renamed, the directory synced; then
- *    last_segment rises. What a crash leaves as .tmp is removed at the next start.
- * 3. A recycled one is renamed without zeroing. The records left in it carry other positions: see wal_scan.c.
- * 4. Numbers only rise, so a descriptor cached for number k never means another file for as long as k is in use.
- *    A removed file is cut to nothing first: other processes may hold it open for as long as they are idle.
+ * 1. Files first_segment .. last_segment exist, whole, under synced names: writing into them cannot run out
+ *    of space, and fdatasync() has no metadata to write. They are zero-filled, not just allocated: an
+ *    unwritten extent would cost an inode update at each sync.
+ * 2. A new one is filled and synced as wal/spare-N.tmp (N: slot of the maker), renamed, the directory synced;
+ *    then last_segment rises. What a crash leaves as .tmp is removed at the next start.
+ * 3. A recycled one is renamed without zeroing. The records left in it carry other positions: wal_scan.c.
+ * 4. Numbers only rise, so a descriptor cached for number k never means another file for as long as k is in
+ *    use. A removed file is cut to nothing first: other processes may hold it open while they are idle.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -27,7 +27,10 @@
 #define ZEROS 65536
 #define ZERO_PARTS 16
 
-/* This process's descriptors: the segment being written and the next. fd 0 is never one: number 0 is no segment. */
+/*
+ * This process's descriptors: the segment being written and the next. fd 0 is never one: number 0 is no
+ * segment.
+ */
 static struct {
 	uint64_t segment; /* 0: free */
 	int fd;
@@ -145,7 +148,7 @@ make_spare(const char *tmp)
 	KV_TRY(fs_free_space(WAL_DIR, &room));
 	if (room < wal_sh->segment_size)
 		return status_fail(ST_NO_SPACE, "%llu bytes free, %llu needed", (unsigned long long) room,
-			(unsigned long long) wal_sh->segment_size);
+						   (unsigned long long) wal_sh->segment_size);
 	KV_TRY(fs_open(tmp, FS_CREATE, &fd));
 	s = fs_truncate(fd, 0);
 	if (s == ST_OK)
@@ -156,7 +159,10 @@ make_spare(const char *tmp)
 	return s != ST_OK ? s : closed;
 }
 
-/* The disk is full. Writes are refused from when the segment being written is the last: its rest is TERM's and TIME's. */
+/*
+ * The disk is full. Writes are refused from when the segment being written is the last: its rest is TERM's
+ * and TIME's.
+ */
 static Status
 note_no_space(const char *tmp)
 {
@@ -168,7 +174,7 @@ note_no_space(const char *tmp)
 	if (s != ST_OK && s != ST_NOT_FOUND)
 		return s;
 	if (atomic_load(&wal_sh->last_segment) <= wal_segment_of(wal_written()) &&
-	    atomic_exchange(&wal_sh->out_of_space, 1) == 0)
+		atomic_exchange(&wal_sh->out_of_space, 1) == 0)
 		elog(LOG_LEVEL_WARNING, "no space for the log: %s", why);
 	return status_fail(ST_NO_SPACE, "%s", why);
 }
@@ -336,11 +342,11 @@ wal_retire_segments(Lsn below, int spare)
 /* ---- start */
 
 typedef struct Listing {
-	uint64_t first;       /* lowest number seen */
-	uint64_t keep;        /* numbers above this are collected in `doomed`; 0: only look */
+	uint64_t first; /* lowest number seen */
+	uint64_t keep;  /* numbers above this are collected in `doomed`; 0: only look */
 	uint64_t *doomed;
 	size_t ndoomed, cap;
-	bool tmp;             /* temporary files were seen */
+	bool tmp; /* temporary files were seen */
 	char tmp_name[WAL_NAME_SIZE];
 } Listing;
 

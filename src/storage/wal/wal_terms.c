@@ -1,9 +1,10 @@
 /*
  * wal_terms.c - the term history: which term a position belongs to.
  *
- * A bounded ring of (term, first LSN) in shared memory. Writers: recovery, then the gate's owner while the gate is
- * closed; readers: everybody, without a lock, under a sequence counter (odd: being changed; a reader
- * tries again). A writer that dies inside is in a critical section, so the node restarts and nobody spins for long.
+ * A bounded ring of (term, first LSN) in shared memory. Writers: recovery, then the gate's owner while the
+ * gate is closed; readers: everybody, without a lock, under a sequence counter (odd: being changed; a reader
+ * tries again). A writer that dies inside is in a critical section, so the node restarts and nobody spins for
+ * long.
  *
  * When WAL_TERMS_MAX are remembered the oldest goes. The first entry after recovery stands for the records
  * just above where recovery began; its term may really have started earlier.
@@ -16,8 +17,8 @@
 #define T (&wal_sh->terms)
 
 /*
- * Acquire and release on every field instead of fences: a reader that meets a new value has thereby also met the
- * odd counter stored before it, and its second look at the counter comes after all its loads.
+ * Acquire and release on every field instead of fences: a reader that meets a new value has thereby also met
+ * the odd counter stored before it, and its second look at the counter comes after all its loads.
  */
 static uint32_t
 load32(_Atomic uint32_t *p)

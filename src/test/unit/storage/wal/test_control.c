@@ -21,13 +21,13 @@ teardown(void **state)
 static void
 test_known_bytes(void **state)
 {
-	static const uint8_t want[56] = {
-		'k', 'v', 'd', 'c', 't', 'r', 'l', 0, 1, 0, 0, 0, 0, 0x10, 0, 0,
-		0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
-		8, 7, 6, 5, 4, 3, 2, 1, 0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11,
-		0x28, 0x27, 0x26, 0x25, 0x24, 0x23, 0x22, 0x21
-	};
-	Control c = { CONTROL_FORMAT, 4096, { 0 }, 0x0102030405060708, 0x1112131415161718, 0x2122232425262728 }, back;
+	static const uint8_t want[56] = { 'k',  'v',  'd',  'c',  't',  'r',  'l',  0,    1,    0,    0,    0,
+									  0,    0x10, 0,    0,    0,    1,    2,    3,    4,    5,    6,    7,
+									  8,    9,    10,   11,   12,   13,   14,   15,   8,    7,    6,    5,
+									  4,    3,    2,    1,    0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11,
+									  0x28, 0x27, 0x26, 0x25, 0x24, 0x23, 0x22, 0x21 };
+	Control c = { CONTROL_FORMAT, 4096, { 0 }, 0x0102030405060708, 0x1112131415161718, 0x2122232425262728 },
+			back;
 	uint8_t *file;
 	size_t len;
 
@@ -79,7 +79,8 @@ test_every_flip_and_cut(void **state)
 		for (int bit = 0; bit < 8; bit++) {
 			file[i] ^= (uint8_t) (1 << bit);
 			wal_test_store(CONTROL_FILE, file, len);
-			assert_status(control_read(&c), i < 8 || (i < 12 && (i > 8 || bit > 0)) ? ST_FOREIGN : ST_CORRUPT);
+			assert_status(control_read(&c),
+						  i < 8 || (i < 12 && (i > 8 || bit > 0)) ? ST_FOREIGN : ST_CORRUPT);
 			file[i] ^= (uint8_t) (1 << bit);
 		}
 		wal_test_store(CONTROL_FILE, file, i);

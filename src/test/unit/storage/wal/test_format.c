@@ -17,14 +17,20 @@ test_known_bytes(void **state)
 {
 	/* doc/formats.md shows these bytes; a change of them is a new format. */
 	static const uint8_t want[WAL_HEADER_SIZE] = {
-		0x44, 0x33, 0x22, 0x11, 45, 0, 0, 0,             /* crc, length */
-		0x00, 0x10, 0, 0, 0, 0, 0, 0,                    /* lsn 4096 */
-		0x08, 0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01,  /* term */
-		0xf0, 0xde, 0xbc, 0x9a, 0x78, 0x56, 0x34, 0x12,  /* log_time */
-		1, 0, 0, 0, 0x0d, 0x0c, 0x0b, 0x0a               /* kind, flags, reserved, count */
+		0x44, 0x33, 0x22, 0x11, 45,   0,    0,    0,    /* crc, length */
+		0x00, 0x10, 0,    0,    0,    0,    0,    0,    /* lsn 4096 */
+		0x08, 0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01, /* term */
+		0xf0, 0xde, 0xbc, 0x9a, 0x78, 0x56, 0x34, 0x12, /* log_time */
+		1,    0,    0,    0,    0x0d, 0x0c, 0x0b, 0x0a  /* kind, flags, reserved, count */
 	};
-	WalHeader h = { .crc = 0x11223344, .length = 45, .lsn = 4096, .term = 0x0102030405060708,
-		.log_time = 0x123456789abcdef0, .kind = WAL_WRITE, .count = 0x0a0b0c0d }, back;
+	WalHeader h = { .crc = 0x11223344,
+					.length = 45,
+					.lsn = 4096,
+					.term = 0x0102030405060708,
+					.log_time = 0x123456789abcdef0,
+					.kind = WAL_WRITE,
+					.count = 0x0a0b0c0d },
+			  back;
 	uint8_t raw[WAL_HEADER_SIZE];
 
 	(void) state;
@@ -57,17 +63,17 @@ test_whole_record(void **state)
 	assert_non_null(wal_record_check(raw, &h, 1, 43)); /* another cluster's seed */
 }
 
-#define REFUSED(change) \
-	do { \
-		WalHeader h_ = sound(); \
-		change; \
-		assert_non_null(wal_header_check(&h_, 4096, 7, MAX)); \
+#define REFUSED(change)                                                                                      \
+	do {                                                                                                     \
+		WalHeader h_ = sound();                                                                              \
+		change;                                                                                              \
+		assert_non_null(wal_header_check(&h_, 4096, 7, MAX));                                                \
 	} while (0)
-#define ACCEPTED(change) \
-	do { \
-		WalHeader h_ = sound(); \
-		change; \
-		assert_null(wal_header_check(&h_, 4096, 7, MAX)); \
+#define ACCEPTED(change)                                                                                     \
+	do {                                                                                                     \
+		WalHeader h_ = sound();                                                                              \
+		change;                                                                                              \
+		assert_null(wal_header_check(&h_, 4096, 7, MAX));                                                    \
 	} while (0)
 
 static void
@@ -129,10 +135,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_known_bytes),
-		cmocka_unit_test(test_whole_record),
-		cmocka_unit_test(test_header_bounds),
-		cmocka_unit_test(test_term_names_its_predecessor),
+		cmocka_unit_test(test_known_bytes),   cmocka_unit_test(test_whole_record),
+		cmocka_unit_test(test_header_bounds), cmocka_unit_test(test_term_names_its_predecessor),
 		cmocka_unit_test(test_sizes),
 	};
 

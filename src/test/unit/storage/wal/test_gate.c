@@ -259,7 +259,10 @@ run_writer(int slot)
 	_exit(atomic_load(&my_slot->critical) == 0 ? 0 : 9);
 }
 
-/* Applies to the end of what is committed; counts records of each slot and checks their bytes and order of terms. */
+/*
+ * Applies to the end of what is committed; counts records of each slot and checks their bytes and order of
+ * terms.
+ */
 static Lsn
 check_applied(Lsn at, Lsn to, uint64_t count[TEST_SLOTS], uint64_t *term)
 {

@@ -173,7 +173,6 @@ test_recovery_puts_it_at_the_end(void **state)
 
 /* ---- errors */
 
-
 static Status
 failing_datasync(int fd)
 {
@@ -185,8 +184,9 @@ static Status
 failing_pwritev(int fd, const struct iovec *iov, int n, uint64_t off)
 {
 	/* Segments are made with it, too: fail only what is not zeros. */
-	return ((const uint8_t *) iov[0].iov_base)[0] == 0 ? fs_posix.pwritev(fd, iov, n, off) :
-		status_fail(ST_NO_SPACE, "no space in a prepared file?");
+	return ((const uint8_t *) iov[0].iov_base)[0] == 0
+			   ? fs_posix.pwritev(fd, iov, n, off)
+			   : status_fail(ST_NO_SPACE, "no space in a prepared file?");
 }
 
 static int

@@ -1,4 +1,6 @@
-/* Recovery against every cut and every flipped byte, stale bytes behind the end, and a log that lacks files. */
+/*
+ * Recovery against every cut and every flipped byte, stale bytes behind the end, and a log that lacks files.
+ */
 #include "wal_test.h"
 
 #define RECORDS 30
@@ -28,7 +30,10 @@ length_of(uint32_t tag)
 	return 60 + tag * 37 % 150;
 }
 
-/* Two segments and a bit, two terms; `durable` in the mark becomes the boundary number `mark` (-1: the log's start). */
+/*
+ * Two segments and a bit, two terms; `durable` in the mark becomes the boundary number `mark` (-1: the log's
+ * start).
+ */
 static void
 make_log(int mark)
 {
@@ -193,8 +198,8 @@ test_flip_every_byte(void **state)
 		s = wal_test_recover(&rec);
 		if (pos < mark) {
 			assert_status(s, ST_CORRUPT);
-			snprintf(want, sizeof want, "offset %llu (record at position %llu)", (unsigned long long) bounds[bad] % TEST_SEGMENT,
-			         (unsigned long long) bounds[bad]);
+			snprintf(want, sizeof want, "offset %llu (record at position %llu)",
+					 (unsigned long long) bounds[bad] % TEST_SEGMENT, (unsigned long long) bounds[bad]);
 			assert_non_null(strstr(status_detail(), want));
 			flip(pos, (uint8_t) (1 << pos % 8));
 			continue;
@@ -241,8 +246,9 @@ test_mark_is_not_a_boundary(void **state)
 }
 
 /*
- * L1. A log of terms 1 and 2; the tail is lost from a point on and new records of term 3 are put over it so that they
- * end just where an old record of term 2, or the old TERM 2 itself, begins. That one must not be taken.
+ * L1. A log of terms 1 and 2; the tail is lost from a point on and new records of term 3 are put over it so
+ * that they end just where an old record of term 2, or the old TERM 2 itself, begins. That one must not be
+ * taken.
  */
 static void
 stale_suffix(int cut, uint32_t fill)
@@ -297,7 +303,10 @@ test_stale_suffix_term(void **state)
 	stale_suffix(cut, (uint32_t) (bounds[cut + 1] - bounds[cut] - 88));
 }
 
-/* An old TERM 3 suffix behind a new TERM 2 record, all of equal length: higher term, good CRC, right LSN (L1). */
+/*
+ * An old TERM 3 suffix behind a new TERM 2 record, all of equal length: higher term, good CRC, right LSN
+ * (L1).
+ */
 static void
 test_old_higher_term_behind_lower(void **state)
 {

@@ -143,7 +143,10 @@ test_retire(void **state)
 	write_to_segment(8);
 }
 
-/* Records of the running term, at offset 0 of the file where the log goes on: only their positions tell them. */
+/*
+ * Records of the running term, at offset 0 of the file where the log goes on: only their positions tell
+ * them.
+ */
 static void
 test_recycled_is_not_read(void **state)
 {
@@ -181,7 +184,7 @@ test_settle(void **state)
 	prepare(5, true);
 	write_to_segment(2);
 	check_files(1, 6);
-	wal_test_store("wal/spare-3.tmp", junk, 100);      /* a crash while one was made */
+	wal_test_store("wal/spare-3.tmp", junk, 100); /* a crash while one was made */
 	wal_test_store("wal/spare-12.tmp", junk, 0);
 	wal_test_store("wal/0000000000000004.kvw", junk, 100); /* a crash while one was removed */
 	wal_test_start(&rec);

@@ -38,11 +38,11 @@ static char wal_test_path[64];
 static void *wal_test_mem;
 static size_t wal_test_mem_size;
 
-#define assert_ok(expr) \
-	do { \
-		Status ok_ = (expr); \
-		if (ok_ != ST_OK) \
-			fail_msg("%s: %s %s", #expr, status_name(ok_), status_detail()); \
+#define assert_ok(expr)                                                                                      \
+	do {                                                                                                     \
+		Status ok_ = (expr);                                                                                 \
+		if (ok_ != ST_OK)                                                                                    \
+			fail_msg("%s: %s %s", #expr, status_name(ok_), status_detail());                                 \
 	} while (0)
 #define assert_status(expr, want) assert_string_equal(status_name(expr), status_name(want))
 
@@ -210,7 +210,7 @@ wal_test_is(const WalRecord *r, uint32_t tag, size_t len)
 
 	wal_test_body(tag, len, body);
 	return r->header.kind == WAL_WRITE && r->header.count == tag + 1 && r->header.log_time == 1000 + tag &&
-		slice_eq(r->body, slice_of(body, len));
+		   slice_eq(r->body, slice_of(body, len));
 }
 
 /* Everything inserted is durable, and what is committed (all of it when alone) counts as applied. */
