@@ -204,7 +204,7 @@ procslot_cancel_sleep(void)
 void
 procslot_sleep(uint32_t token, uint64_t timeout_us)
 {
-	/* Again: what was called between prepare and here may have slept itself. A wake since prepare shows in the token. */
+	/* Again: what was called since prepare may have slept itself. A wake since prepare shows in the token. */
 	atomic_store(&my_slot->sleeping, 1);
 	atomic_thread_fence(memory_order_seq_cst);
 	park(&my_slot->wake, token, timeout_us < SLEEP_MAX_US ? timeout_us : SLEEP_MAX_US);

@@ -61,7 +61,8 @@ listen_at(const char *host, int *port)
 
 	if (nlisteners == LISTEN_MAX)
 		return status_fail(ST_BAD_SETTING, "listen_addresses: more than %d sockets", LISTEN_MAX);
-	KV_TRY(net_listen(host, (uint16_t) *port, LISTEN_BACKLOG, listeners + nlisteners, LISTEN_MAX - nlisteners, &n, &bound));
+	KV_TRY(net_listen(host, (uint16_t) *port, LISTEN_BACKLOG, listeners + nlisteners, LISTEN_MAX - nlisteners, &n,
+	                  &bound));
 	nlisteners += n;
 	*port = bound;
 	return ST_OK;

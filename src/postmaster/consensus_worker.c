@@ -1,7 +1,8 @@
 /*
  * consensus_worker.c - the consensus worker process.
  *
- * Work is replication/consensus.c's. It tells the postmaster when the gate is open, and closes it when it is told to stop.
+ * Work is replication/consensus.c's. It tells the postmaster when the gate is open, and closes it when it is told
+ * to stop.
  */
 #include "common/elog.h"
 #include "ipc/childsig.h"

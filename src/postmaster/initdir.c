@@ -59,8 +59,8 @@ initdir_look(const char *shown, bool *empty)
 	*empty = !f.control;
 	if (f.control || f.marker || !f.other)
 		return ST_OK;
-	return status_fail(ST_FOREIGN, "directory \"%s\" is not empty (\"%s\") and holds no " CONTROL_FILE ": it is not a kvd data "
-	                   "directory; name another one", shown, f.example);
+	return status_fail(ST_FOREIGN, "directory \"%s\" is not empty (\"%s\") and holds no " CONTROL_FILE ": it is not "
+	                   "a kvd data directory; name another one", shown, f.example);
 }
 
 /* Files of `dir` from an initialisation that was cut off: all, or those whose names begin so. */

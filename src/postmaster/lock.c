@@ -16,7 +16,7 @@
 
 #define LOCK_FILE "kvd.lock"
 #define ALIVE_FIFO "kvd.alive"
-#define CHILDREN_WAIT_MS 2000 /* children of a killed postmaster are gone after milliseconds, on Linux; elsewhere half a second */
+#define CHILDREN_WAIT_MS 2000 /* a killed postmaster's children are gone after milliseconds, at worst half a second */
 
 static int lock_fd = -1;
 static int alive_fd = -1;
@@ -46,7 +46,8 @@ lock_take(const char *shown)
 	Status st = child_lock_file(LOCK_FILE, &lock_fd, &holder);
 
 	if (st == ST_BUSY)
-		return status_fail(ST_BUSY, "another server (process %ld) is running in data directory \"%s\"", (long) holder, shown);
+		return status_fail(ST_BUSY, "another server (process %ld) is running in data directory \"%s\"", (long) holder,
+		                   shown);
 	KV_TRY(st);
 	KV_TRY(wait_for_children(shown));
 	return child_fifo_open_reader(ALIVE_FIFO, &alive_fd);

@@ -131,8 +131,9 @@ on_stop(PmState *s, PmActions *a, const PmEvent *e)
 		return;
 	}
 	if (e->event == PM_EV_IMMEDIATE || s->phase == PM_STARTING) {
-		/* Nothing that was promised is lost: what is acknowledged is durable, and a start changes nothing that matters. */
-		a->why = e->event == PM_EV_IMMEDIATE ? "received immediate stop request" : "received stop request while starting";
+		/* Nothing that was promised is lost: what is acknowledged is durable, and a start can be cut off anywhere. */
+		a->why = e->event == PM_EV_IMMEDIATE ? "received immediate stop request"
+		                                     : "received stop request while starting";
 		kill_all(s, a, e->now_ms);
 	} else if (e->event == PM_EV_FAST && (s->phase == PM_RUNNING || s->phase == PM_SMART)) {
 		a->why = "received fast stop request";
@@ -287,8 +288,12 @@ pm_accept(const PmState *s)
 const char *
 pm_phase_name(PmPhase phase)
 {
-	static const char *const names[] = { "starting", "ready", "stopping", "stopping", "stopping", "stopping", "stopping",
-		"stopping", "stopped" };
-
-	return names[phase];
+	switch (phase) {
+	case PM_STARTING:
+		return "starting";
+	case PM_RUNNING:
+		return "ready";
+	default:
+		return "stopping";
+	}
 }

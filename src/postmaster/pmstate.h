@@ -70,7 +70,7 @@ typedef struct PmActions {
 	const char *why;          /* for the log; NULL nothing to say */
 } PmActions;
 
-#define PM_NUDGE_MS 200          /* the stop signal is repeated this often: it may hit between a check and a blocking call */
+#define PM_NUDGE_MS 200          /* the stop signal is repeated: it may come between a check and a blocking call */
 #define PM_QUIT_GRACE_MS 100     /* SIGQUIT, then SIGKILL: a restart has to fit into a second */
 #define PM_BACKEND_GRACE_MS 5000 /* fast stop: a backend that does not end (a client that takes nothing) is killed */
 #define PM_FAILED_STARTS_MAX 5   /* children killed during so many starts in a row: give up */

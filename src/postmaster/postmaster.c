@@ -104,8 +104,8 @@ announce_ready(void)
 	}
 	snprintf(host, sizeof host, "%s", config.listen_addresses);
 	host[strcspn(host, ", ")] = '\0';
-	printf("kvd %s is ready, listening on %s:%d, data in %s\ntry: kvctl -p %d put hello world\n", KVD_VERSION, host, real_port,
-	       data_dir, real_port);
+	printf("kvd %s is ready, listening on %s:%d, data in %s\n", KVD_VERSION, host, real_port, data_dir);
+	printf("try: kvctl -p %d put hello world\n", real_port);
 	fflush(stdout);
 }
 
@@ -189,11 +189,11 @@ report_end(const ChildEnd *end, ProcKind kind, bool critical)
 	if (wanted)
 		elog(LOG_LEVEL_DEBUG, "%s process %ld ended", launch_name(kind), (long) end->pid);
 	else if (end->signal != 0)
-		elog(LOG_LEVEL_WARNING, "%s process %ld was ended by signal %d%s", launch_name(kind), (long) end->pid, end->signal,
-		     critical ? " inside a critical section" : "");
+		elog(LOG_LEVEL_WARNING, "%s process %ld was ended by signal %d%s", launch_name(kind), (long) end->pid,
+		     end->signal, critical ? " inside a critical section" : "");
 	else
-		elog(LOG_LEVEL_WARNING, "%s process %ld ended with exit code %d%s", launch_name(kind), (long) end->pid, end->code,
-		     critical ? " inside a critical section" : "");
+		elog(LOG_LEVEL_WARNING, "%s process %ld ended with exit code %d%s", launch_name(kind), (long) end->pid,
+		     end->code, critical ? " inside a critical section" : "");
 }
 
 static void
@@ -223,8 +223,8 @@ reap_children(void)
 }
 
 /*
- * A process that stays inside one critical section (stopped, or looping) holds up all others (rule G2). Only its own slot
- * can accuse it, and the pid is ours.
+ * A process that stays inside one critical section (stopped, or looping) holds up all others (rule G2). Only its own
+ * slot can accuse it, and the pid is ours.
  */
 static void
 kill_stuck(void)
@@ -243,8 +243,8 @@ kill_stuck(void)
 		c->critical_since = since;
 		if (c->looks < STUCK_LOOKS || now < since || now - since < (uint64_t) config.stuck_timeout * 1000000)
 			continue;
-		elog(LOG_LEVEL_WARNING, "%s process %ld has been inside a critical section for %" PRIu64 " ms (stuck_timeout): ending it",
-		     launch_name(kind_of(i)), (long) c->pid, (now - since) / 1000000);
+		elog(LOG_LEVEL_WARNING, "%s process %ld has been inside a critical section for %" PRIu64 " ms, ending it "
+		     "(stuck_timeout)", launch_name(kind_of(i)), (long) c->pid, (now - since) / 1000000);
 		c->looks = 0;
 		child_signal(c->pid, SIGKILL);
 	}
@@ -325,7 +325,8 @@ reload(void)
 	}
 	worker_apply_log_settings();
 	signal_kinds(PM_ALL, SIGHUP);
-	elog(LOG_LEVEL_LOG, "settings reloaded%s", waiting > 0 ? "; some take effect only after a restart (kvctl config)" : "");
+	elog(LOG_LEVEL_LOG, "settings reloaded%s",
+	     waiting > 0 ? "; some take effect only after a restart (kvctl config)" : "");
 }
 
 static void
@@ -373,7 +374,7 @@ static void
 turn(void)
 {
 	static uint64_t looked_ms;
-	int look_ms = config.stuck_timeout / (STUCK_LOOKS + 1) < TICK_MS ? (int) config.stuck_timeout / (STUCK_LOOKS + 1) : TICK_MS;
+	int share_ms = (int) config.stuck_timeout / (STUCK_LOOKS + 1), look_ms = share_ms < TICK_MS ? share_ms : TICK_MS;
 	int fds[POLL_FDS] = { signal_pipe[0], launch_pipes.report[0] };
 	bool ready[POLL_FDS];
 	int n = 2 + clients_poll_fds(fds + 2, POLL_FDS - 2);

@@ -14,7 +14,7 @@
 #include "storage/control.h"
 
 /* ---- initdir.c: in the data directory */
-/* FOREIGN: there are files here, but not ours, or of a newer kvd. *empty: nothing is here yet (or a half-made start). */
+/* FOREIGN: there are files here, but not ours. *empty: nothing is here yet, or what a cut-off start left. */
 KV_CHECK Status initdir_look(const char *shown, bool *empty);
 /* Make everything. REQUIRES the lock. */
 KV_CHECK Status initdir_make(void);
@@ -55,8 +55,9 @@ KV_CHECK Status launch_child(ProcKind kind, int slot, int client_fd, void (*in_c
 
 /* ---- worker.c: the loop all auxiliary children share */
 /*
- * Step and sleep on the slot until the stop signal. The step sets *nap_us: 0 there is more to do now. A failed step: NO_SPACE,
- * OUT_OF_MEMORY and BUSY are tried again after a second, everything else stops the node. `what` is for messages.
+ * Step and sleep on the slot until the stop signal. The step sets *nap_us: 0 there is more to do now. A failed step:
+ * NO_SPACE, OUT_OF_MEMORY and BUSY are tried again after a second, everything else stops the node. `what` is for
+ * messages.
  */
 void worker_loop(const char *what, Status (*step)(uint64_t *nap_us));
 /* Where log lines of this process and its children go; put the settings about logging in force. */

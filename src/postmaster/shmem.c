@@ -125,6 +125,7 @@ static const struct {
 	{ kvstore_shmem_size, kvstore_make },
 };
 #define PIECES (sizeof pieces / sizeof *pieces)
+#define LOWER_THESE "lower memtable_size, memtable_count, block_cache_size, wal_buffers or metadata_size in kvd.conf"
 #define PIECE_ALIGN 4096 /* no two rooms share a page: cheap, and keeps their cache lines apart */
 
 static size_t
@@ -165,14 +166,12 @@ map_all(void)
 		mapping_bytes += piece_room(i);
 	/* All of it is touched at once: without this check the system would kill us, or somebody else. */
 	if (limit > 0 && mapping_bytes > limit)
-		return status_fail(ST_BAD_SETTING, "the settings ask for %zu MB of shared memory, but only %llu MB of memory can be "
-		                   "had: lower memtable_size, memtable_count, block_cache_size, wal_buffers or metadata_size",
-		                   mapping_bytes >> 20, (unsigned long long) limit >> 20);
+		return status_fail(ST_BAD_SETTING, "the settings ask for %zu MB of shared memory, but only %llu MB of memory "
+		                   "can be had: " LOWER_THESE, mapping_bytes >> 20, (unsigned long long) limit >> 20);
 	st = proc_shm_map(mapping_bytes, &mapping);
 	if (st == ST_OK)
 		return ST_OK;
-	return status_prefix(st, "cannot get %zu MB of shared memory: lower memtable_size, memtable_count, block_cache_size, "
-	                     "wal_buffers or metadata_size in kvd.conf", mapping_bytes >> 20);
+	return status_prefix(st, "cannot get %zu MB of shared memory: " LOWER_THESE, mapping_bytes >> 20);
 }
 
 Status

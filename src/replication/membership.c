@@ -40,7 +40,8 @@ membership_decode(Slice body, Membership *out)
 
 	memset(out, 0, sizeof *out);
 	if (reader_ok(&r) && format != MEMBERSHIP_FORMAT)
-		return status_fail(ST_BAD_VERSION, "configuration record of format %u, this kvd knows %d", format, MEMBERSHIP_FORMAT);
+		return status_fail(ST_BAD_VERSION, "configuration record of format %u, this kvd knows %d", format,
+		                   MEMBERSHIP_FORMAT);
 	if (!reader_ok(&r) || n < 1 || n > MEMBERSHIP_NODES_MAX)
 		return status_fail(ST_CORRUPT, "malformed configuration record");
 	for (out->n = 0; out->n < (int) n; out->n++) {
@@ -49,7 +50,8 @@ membership_decode(Slice body, Membership *out)
 
 		node->incarnation = read_u64(&r);
 		name = read_bytes(&r, read_u8(&r));
-		if (!reader_ok(&r) || name.len < 1 || name.len > MEMBERSHIP_NAME_MAX || memchr(name.data, '\0', name.len) != NULL)
+		if (!reader_ok(&r) || name.len < 1 || name.len > MEMBERSHIP_NAME_MAX ||
+			memchr(name.data, '\0', name.len) != NULL)
 			return status_fail(ST_CORRUPT, "malformed configuration record");
 		memcpy(node->name, name.data, name.len);
 	}
