@@ -73,7 +73,7 @@ sub socket { return $_[0]{socket} }
 sub close
 {
 	my ($self) = @_;
-	close $self->{socket} if $self->{socket};
+	CORE::close($self->{socket}) if $self->{socket};
 	delete $self->{socket};
 	return;
 }
