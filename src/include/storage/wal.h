@@ -87,12 +87,11 @@ typedef struct WalRecovery {
 	uint64_t torn_bytes; /* cut off above the durable mark; for the log line */
 } WalRecovery;
 /*
- * Read the log from `from` (a record boundary: what tables already hold, or the log's start) with the term of
- * the record before it (0 above the log's start: not known), find its end, tell a torn tail (cut)
- * from damage below the durable mark (CORRUPT:
- * refuse, naming file and offset), rewrite and sync the tail above the mark (L7), build the term
- * history, set all
- * positions but `commit` and `released` (set to `from`). Gate stays closed.
+ * Read the log from `from` (a record boundary: what tables already hold, or the log's start) with the term
+ * of the record before it (0 above the log's start: not known), find its end, tell a torn tail (cut) from
+ * damage below the durable mark (CORRUPT: refuse, naming file and offset), rewrite and sync the tail above
+ * the mark (L7), build the term history, set all positions but `commit` and `released` (set to `from`).
+ * Gate stays closed.
  */
 KV_CHECK Status wal_recover(Lsn from, uint64_t from_term, WalRecovery *out);
 
@@ -104,8 +103,8 @@ Lsn wal_commit(void);
 /* Raise commit to min(to, what the caller may claim); never lowers. */
 void wal_set_commit(Lsn to);
 /*
- * While the configuration is {self}: durable is commit, up to alone_limit (rule G7). Called by the flush
- * owner after a sync.
+ * While the configuration is {self}: durable is commit, up to alone_limit (rule G7). Takes flush ownership;
+ * raises commit at once and from then on after each sync.
  */
 void wal_set_alone_limit(Lsn limit); /* UINT64_MAX: alone without end; 0: not alone. REQUIRES gate closed */
 void wal_release_ring(Lsn applied);
@@ -117,72 +116,66 @@ int wal_term_history(WalTerm *out, int max);
 
 /* ---- the gate (consensus worker changes it, everybody reads it) */
 /*
- * Generation (odd = open). Changes whenever the gate opens or closes; a waiter that sees another one
- * re-checks.
+ * Generation (odd = open). Changes whenever the gate opens or closes; a waiter that sees another one re-
+ * checks.
  */
 uint32_t wal_generation(void);
 static inline bool wal_generation_open(uint32_t g) { return (g & 1) != 0; }
 /*
  * Closed -> a new term: put its TERM record (naming the previous term) at the end of the log, flush it.
- * REQUIRES closed gate, term > last term, and a term that was never used before (vote file): a tail
- * that was cut may
- * have had it, and its records would be taken for this term's (L1). NO_SPACE: nothing was put.
+ * REQUIRES closed gate, term > last term, and a term that was never used before (vote file): a tail that
+ * was cut may have had it, and its records would be taken for this term's (L1). NO_SPACE: nothing was put.
  */
 KV_CHECK Status wal_begin_term(uint64_t term, uint64_t log_time, Lsn *end);
 /* Term of the newest TERM record: the one that inserts carry while the gate is open. */
 uint64_t wal_term(void);
 void wal_open_gate(void);   /* inserts carry the newest term from now on */
 /*
- * Raise the generation, wait until no slot is inserting, cut the stream at the first hole (G2).
- * Returns false if a
- * slot was still inserting after limit_ms: *stuck_slot names it.
+ * Raise the generation, wait until no slot is inserting, cut the stream at the first hole (G2). Returns
+ * false if a slot was still inserting after limit_ms: *stuck_slot names it.
  */
 bool wal_close_gate(int limit_ms, int *stuck_slot);
 /*
- * L3: lower durable mark (synced), then positions, then cut. REQUIRES closed gate, to >= commit, a record
- * boundary.
+ * L3: lower durable mark (synced), then positions, then cut. Raises the generation by 2. Takes flush
+ * ownership itself. REQUIRES closed gate, to >= commit, a record boundary.
  */
 KV_CHECK Status wal_truncate(Lsn to);
 
 /* ---- inserting (backends and whoever proposes) */
 /*
- * Copy one record (body = the parts in order) into the ring. generation: as read before the caller looked at
- * anything that must still hold. NOT_LEADER: gate closed or other generation, nothing inserted.
- * BUSY: the ring has no room; flush and apply, then try again. BATCH_TOO_LARGE: over KV_RECORD_MAX.
- * WAL_TERM, WAL_TIME and WAL_CONFIG may use the ring's reserve (L11). Never sleeps.
+ * Copy one record (body = the parts in order) into the ring. generation: as read before the caller looked
+ * at anything that must still hold. NOT_LEADER: gate closed or other generation, nothing inserted. BUSY:
+ * the ring has no room; flush and apply, then try again. BATCH_TOO_LARGE: over KV_RECORD_MAX. WAL_TERM,
+ * WAL_TIME and WAL_CONFIG may use the ring's reserve (L11). Never sleeps.
  */
 KV_CHECK Status wal_insert(uint32_t generation, WalKind kind, uint32_t count, uint64_t log_time,
                            const Slice *parts, int nparts, Lsn *start, Lsn *end);
 
 /* ---- flushing */
 /*
- * Try to become the flush owner; then write and sync everything inserted, publish written and durable
- * (and commit
- * when alone), give ownership back. False: somebody else owns it (sleep until woken) or nothing to do.
- * Panics on I/O errors. After true the caller re-checks inserted (A2) and wakes those who wait.
+ * Try to become the flush owner; then write and sync everything inserted, publish written and durable (and
+ * commit when alone), give ownership back. False: somebody else owns it (sleep until woken) or nothing to
+ * do. Panics on I/O errors. After true the caller re-checks inserted (A2) and wakes those who wait.
  */
 bool wal_flush(void);
 
 /*
- * No file is ready behind the one being written, and none could be made for lack of space: refuse
- * writes (NO_SPACE).
- * wal_flush() then writes what fits and returns false when nothing does; waiters go on trying. Cleared
- * when a file is made or recycled.
+ * No file is ready behind the one being written, and none could be made for lack of space: refuse writes
+ * (NO_SPACE). wal_flush() then writes what fits and returns false when nothing does; waiters go on trying.
+ * Cleared when a file is made or recycled.
  */
 bool wal_out_of_space(void);
 
 /* ---- reading */
 /*
- * Record at `lsn` < inserted, from the ring; body points into the ring or, where the record wraps,
- * into *scratch.
- * NOT_FOUND: no longer in the ring (use a WalReader). The caller holds the APPLY lock or otherwise knows
- * that `released` <= lsn.
+ * Record at `lsn` < inserted, from the ring; body points into the ring or, where the record wraps, into
+ * *scratch. NOT_FOUND: no longer in the ring (use a WalReader). The caller holds the APPLY lock or
+ * otherwise knows that `released` <= lsn.
  */
 KV_CHECK Status wal_ring_read(Lsn lsn, Buf *scratch, WalRecord *out);
 /*
- * From the files; checks CRC, LSN and the term chain. until: at most wal_written(), or UINT64_MAX: to
- * the end of a log
- * that nobody writes (kvd --check): NOT_FOUND where the log ends at or above the durable mark.
+ * From the files; checks CRC, LSN and the term chain. until: at most wal_written(), or UINT64_MAX: to the
+ * end of a log that nobody writes (kvd --check): NOT_FOUND where the log ends at or above the durable mark.
  */
 typedef struct WalReader WalReader;
 KV_CHECK Status wal_reader_open(Lsn from, Lsn until, WalReader **out);
@@ -192,17 +185,16 @@ void wal_reader_close(WalReader *r);
 
 /* ---- house-keeping (WAL writer) */
 /*
- * Keep `spare` zero-filled or recycled segments ready beyond the one being written. *did: one was
- * made. No space is no
- * error here: see wal_out_of_space().
+ * Keep `spare` zero-filled or recycled segments ready beyond the one being written. *did: one was made. No
+ * space is no error here: see wal_out_of_space().
  */
 KV_CHECK Status wal_prepare_segments(int spare, bool *did);
 /* Segments wholly below `below` are recycled (or removed when there are enough spares). */
 KV_CHECK Status wal_retire_segments(Lsn below, int spare);
 /*
  * Sync the durable mark {epoch, durable, commit} if it is behind and either 50 ms old or nothing was
- * flushed for
- * 10 ms. *did: written. Call it at least every 50 ms while the log moves, and once more when it stops.
+ * flushed for 10 ms. *did: written. Call it at least every 50 ms while the log moves, and once more when it
+ * stops.
  */
 KV_CHECK Status wal_update_mark(bool *did);
 /* Close this process's descriptors (of segments and the mark). */
