@@ -463,6 +463,7 @@ nested(void *arg)
 		flush("-a@100 z@101");
 		/* Nobody pins the Version that the compaction reads, but it must stay. */
 		ok(lsm_collect());
+		assert_non_null(lsm_writer.held);
 		assert_ptr_equal(lsm_writer.retired, lsm_writer.held);
 	}
 	return n->give_up;
