@@ -286,13 +286,13 @@ pm_accept(const PmState *s)
 }
 
 const char *
-pm_phase_name(PmPhase phase)
+pm_state_name(const PmState *s)
 {
-	switch (phase) {
-	case PM_STARTING:
-		return "starting";
-	case PM_RUNNING:
+	switch (pm_accept(s)) {
+	case ST_OK:
 		return "ready";
+	case ST_STARTING:
+		return "starting";
 	default:
 		return "stopping";
 	}

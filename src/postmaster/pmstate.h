@@ -79,6 +79,7 @@ void pm_init(PmState *s);
 PmActions pm_step(PmState *s, const PmEvent *e);
 /* May a new client be served? OK, STARTING, SHUTTING_DOWN. */
 Status pm_accept(const PmState *s);
-const char *pm_phase_name(PmPhase phase);
+/* starting, ready or stopping: what people and kvctl are told. */
+const char *pm_state_name(const PmState *s);
 
 #endif

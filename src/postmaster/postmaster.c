@@ -89,7 +89,7 @@ signal_kinds(unsigned mask, int signo)
 static void
 write_pidfile(void)
 {
-	if (pidfile_write(data_dir, started_ms, real_port, pm_phase_name(state.phase)) != ST_OK)
+	if (pidfile_write(data_dir, started_ms, real_port, pm_state_name(&state)) != ST_OK)
 		elog(LOG_LEVEL_WARNING, "cannot write " PIDFILE ": %s", status_detail());
 }
 
@@ -148,7 +148,7 @@ fresh_memory(void)
 static void
 step(PmEvent e)
 {
-	PmPhase before = state.phase;
+	const char *before = pm_state_name(&state);
 	PmActions a;
 
 	e.now_ms = now_ms();
@@ -163,7 +163,7 @@ step(PmEvent e)
 	signal_kinds(a.kill, SIGKILL);
 	if (a.ready)
 		announce_ready();
-	if (state.phase != before && (strcmp(pm_phase_name(state.phase), pm_phase_name(before)) != 0))
+	if (strcmp(pm_state_name(&state), before) != 0)
 		write_pidfile();
 	if (a.fresh) {
 		restarts++;

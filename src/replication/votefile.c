@@ -135,7 +135,7 @@ votefile_read(uint64_t incarnation, Vote *out)
 	}
 	if (newest >= 0)
 		return ST_OK;
-	return status_fail(ST_CORRUPT, "both " VOTEFILE_0 " and " VOTEFILE_1 " are damaged or missing: this node has "
+	return status_fail(ST_CORRUPT, VOTEFILE_0 " and " VOTEFILE_1 " are both damaged or missing: this node has "
 	                   "forgotten how it voted; restore one of them, or make the node anew and let it join as a learner");
 }
 

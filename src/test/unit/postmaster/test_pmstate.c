@@ -98,6 +98,7 @@ clients_come_and_go(void **state)
 	exits(PROC_BACKEND, EXIT_FATAL); /* said why and went; shared state is sound */
 	assert_true(a.mark_dead);
 	assert_int_equal(s.phase, PM_RUNNING);
+	assert_string_equal(pm_state_name(&s), "ready");
 }
 
 static void
@@ -108,6 +109,7 @@ fast_stop_ends_one_kind_after_the_other(void **state)
 	happens(PM_EV_FAST);
 	assert_int_equal(a.term, BACKEND);
 	assert_int_equal(pm_accept(&s), ST_SHUTTING_DOWN);
+	assert_string_equal(pm_state_name(&s), "stopping");
 	exits(PROC_BACKEND, 0);
 	assert_nothing();
 	exits(PROC_BACKEND, 0);
@@ -251,6 +253,7 @@ a_crash_restarts_the_node(void **state)
 		assert_int_equal(a.quit, PM_ALL);
 		assert_false(a.mark_dead);
 		assert_int_equal(pm_accept(&s), ST_STARTING);
+		assert_string_equal(pm_state_name(&s), "starting");
 		passes(PM_QUIT_GRACE_MS - 1);
 		assert_nothing();
 		passes(1);
