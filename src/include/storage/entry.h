@@ -16,7 +16,9 @@
 /* On disk and in the log: never renumber. */
 typedef enum EntryKind { ENTRY_PUT = 0, ENTRY_DELETE = 1 } EntryKind;
 
-/* First byte of an internal key. SYSTEM holds replicated state that users do not see (sessions, users, ...). */
+/*
+ * First byte of an internal key. SYSTEM holds replicated state that users do not see (sessions, users, ...).
+ */
 typedef enum Keyspace { KEYSPACE_SYSTEM = 0, KEYSPACE_USER = 1 } Keyspace;
 
 #define INTERNAL_KEY_MAX (KV_KEY_MAX + 1)
@@ -68,7 +70,12 @@ struct Iter {
 static inline void iter_seek_first(Iter *it) { it->ops->seek_first(it); }
 static inline void iter_seek_last(Iter *it) { it->ops->seek_last(it); }
 static inline void iter_seek(Iter *it, Slice key, uint64_t version) { it->ops->seek(it, key, version); }
-static inline void iter_seek_before(Iter *it, Slice key, uint64_t version) { it->ops->seek_before(it, key, version); }
+static inline void
+iter_seek_before(Iter *it, Slice key, uint64_t version)
+{
+	it->ops->seek_before(it, key, version);
+}
+
 static inline void iter_next(Iter *it) { it->ops->next(it); }
 static inline void iter_prev(Iter *it) { it->ops->prev(it); }
 static inline void iter_close(Iter *it) { if (it) it->ops->close(it); }

@@ -64,34 +64,43 @@ typedef struct LsmState {    /* what the manifest remembers besides tables (rule
 	uint64_t flushed, flushed_term, flushed_time;
 } LsmState;
 /*
- * Write all of `src` as level-0 table(s), add them and `state` to the manifest (synced), give the new
- * Version. Versions superseded below `oldest` are left out. src is not closed. An empty src only moves `state`.
+ * Write all of `src` as one level-0 table, add it and `state` to the manifest (synced), give the new Version.
+ * All versions in src are newer than those in tables. Versions superseded below `oldest` are left out.
+ * src is not closed. An empty src only moves `state`. A failure changes nothing, except that after a failed
+ * sync of the manifest (IO_ERROR) every later call fails, too: the node has to restart.
  */
 KV_CHECK Status lsm_flush(Iter *src, const LsmState *state, uint64_t oldest, Version **out);
 typedef struct LsmCompactOptions {
-	uint64_t oldest;     /* smallest snapshot anyone may read: newer versions are all kept, and the newest below it */
+	uint64_t oldest;     /* smallest snapshot anyone may read: versions >= it and the newest below stay */
 	uint64_t now_ms;     /* applied log time: entries that expired by then count as tombstones */
 	/*
-	 * Called between blocks, may be NULL. It may call lsm_flush() (and publish the result): flushes do not wait
-	 * for a long compaction. True: give up now (BUSY, nothing changed).
+	 * Called between blocks, may be NULL. It may call lsm_flush() (and publish the result): flushes do not
+	 * wait for a long compaction. True: give up now (BUSY, nothing changed).
 	 */
 	bool (*between)(void *arg);
 	void *between_arg;
 } LsmCompactOptions;
 /* How urgent compaction is: 1.0 = a level is at its trigger, below nothing to do. Pure (lsm_pick.c). */
 double lsm_pressure(const Version *v);
-/* One compaction. *out NULL: nothing to do. Otherwise the new Version, to be published, the old one retired. */
+/*
+ * One compaction. *out NULL: nothing to do. Otherwise the new Version, to be published, the old one retired.
+ */
 KV_CHECK Status lsm_compact(const LsmCompactOptions *opt, Version **out);
 /* Everything into the lowest level needed. */
 KV_CHECK Status lsm_compact_all(const LsmCompactOptions *opt, Version **out);
-/* v was replaced for readers (by *out of the above, published): free it and its files when no pin can see it. */
+/*
+ * v was replaced for readers (by *out of the above, published): free it and its files when no pin can see it.
+ * Each Version given out is retired once, after the next one was published.
+ */
 void lsm_retire(Version *v);
 /* Free what is safe by now; deletes files. */
 KV_CHECK Status lsm_collect(void);
 void lsm_stats(LsmStats *out);
 
 /* ---- offline */
-/* kvd --check: every table reachable from the manifest, level order, checksums. Prints findings via `report`. */
+/*
+ * kvd --check: every table reachable from the manifest, level order, checksums. Prints findings via `report`.
+ */
 KV_CHECK Status lsm_verify(const Version *v, void (*report)(void *arg, const char *line), void *arg);
 
 #endif

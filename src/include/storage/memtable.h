@@ -19,14 +19,20 @@ typedef struct Memtable Memtable;
 #define MEMTABLE_BYTES_MIN 65536
 #define MEMTABLE_BYTES_ANY_RECORD (32 * 1048576)
 
-/* Make an empty memtable in mem[0..bytes), 64-byte aligned. Also empties a used one. `seed` feeds the tower heights. */
+/*
+ * Make an empty memtable in mem[0..bytes), 64-byte aligned. Also empties a used one. `seed` feeds the tower
+ * heights and the hash. Of more than 64 GiB less 16 bytes the rest is not used.
+ */
 Memtable *memtable_init(void *mem, size_t bytes, uint64_t seed);
 /*
  * Add one version. Versions of a key arrive in ascending order. BUSY: no room (nothing changed).
  * The entry becomes visible to readers at once, but only snapshots > its version look at it.
  */
 KV_CHECK Status memtable_add(Memtable *m, const Entry *e);
-/* Upper bound of arena bytes memtable_add() takes for these sizes: sum over a record, compare with memtable_room(). */
+/*
+ * Upper bound of arena bytes memtable_add() takes for these sizes: sum over a record, compare with
+ * memtable_room().
+ */
 size_t memtable_cost(size_t key_len, size_t value_len);
 size_t memtable_room(const Memtable *m);
 size_t memtable_used(const Memtable *m);

@@ -2,14 +2,15 @@
  * compact.c - merging tables into the next level: what is kept, where outputs are cut.
  *
  * Compaction worker only, without an epoch pin: its iterators read past the cache, its tables are in its own
- * newest Version. While it runs, opt->between may flush: current changes, but only by tables added to level 0,
- * newer than every input.
+ * newest Version. While it runs, opt->between may flush: current changes, but only by tables added to level
+ * 0, newer than every input.
  *
  * Rules, each with a test in test_compact.c:
  *   1. Versions >= oldest are kept, and the newest one below oldest; a version older than that is dropped.
  *   2. The newest one below oldest, if it is a tombstone or has expired, is dropped when no table outside the
- *      inputs may hold an older version of the key: no older table of level 0, no table of the levels from the
- *      shallowest input level down. Otherwise an expired entry becomes a tombstone (its value is dead weight).
+ *      inputs may hold an older version of the key: no older table of level 0, no table of the levels from
+ *      the shallowest input level down. Otherwise an expired entry becomes a tombstone (its value is dead
+ *      weight).
  *   3. Versions of one key go into one output table.
  */
 #include <stdlib.h>
@@ -19,7 +20,9 @@
 #include "lsm_internal.h"
 #include "port/fs.h"
 
-/* Bytes merged between two calls of opt->between: some milliseconds. An output that was synced calls it, too. */
+/*
+ * Bytes merged between two calls of opt->between: some milliseconds. An output that was synced calls it, too.
+ */
 #define BETWEEN_BYTES (1024 * 1024)
 
 typedef struct Compaction {

@@ -15,7 +15,7 @@ typedef struct MergeIter {
 	Iter base;
 	int nsources;
 	int nheap;        /* valid sources, heap order; [0] has the current entry */
-	int second;       /* index of the better child of the top, 0 unknown: a run from one source costs one comparison */
+	int second;       /* better child of the top, 0 unknown: a run from one source costs one comparison */
 	bool back;
 	Iter **heap;
 	Iter *sources[];  /* [nsources], then the heap's room */

@@ -1,8 +1,9 @@
 /*
  * level_iter.c - iterator over a sorted run of tables with disjoint keys, one open at a time.
  *
- * Any process, under a pin, or the compaction worker, whose newest Version keeps the tables. All versions of a key
- * are in one table (asserted when a Version is made), so a seek looks at one table and at most its neighbour.
+ * Any process, under a pin, or the compaction worker, whose newest Version keeps the tables. All versions of
+ * a key are in one table (asserted when a Version is made), so a seek looks at one table and at most its
+ * neighbour.
  */
 #include <stdlib.h>
 

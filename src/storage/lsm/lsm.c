@@ -49,7 +49,8 @@ check_file(const TableInfo *t)
 	table_path(t->number, path, sizeof path);
 	st = fs_open(path, FS_READ, &fd);
 	if (st == ST_NOT_FOUND)
-		return status_fail(ST_CORRUPT, "%s is in the manifest but missing: restore it or this node's data", path);
+		return status_fail(ST_CORRUPT, "%s is in the manifest but missing: restore it or this node's data",
+		                   path);
 	KV_TRY(st);
 	st = fs_size(fd, &bytes);
 	if (st != ST_OK) {
@@ -58,8 +59,8 @@ check_file(const TableInfo *t)
 	}
 	KV_TRY(fs_close(fd));
 	if (bytes != t->bytes)
-		return status_fail(ST_CORRUPT, "%s has %llu bytes, the manifest says %llu: restore it or this node's data", path,
-		                   (unsigned long long) bytes, (unsigned long long) t->bytes);
+		return status_fail(ST_CORRUPT, "%s has %llu bytes, not %llu as in the manifest: restore it",
+		                   path, (unsigned long long) bytes, (unsigned long long) t->bytes);
 	return ST_OK;
 }
 
@@ -132,7 +133,8 @@ lsm_get(const Version *v, Slice key, uint64_t snapshot, Entry *out)
 		const Table *t = v->tables[0][i];
 		Status st;
 
-		if (t->info.version_min >= snapshot || !table_covers(t, key) || !table_may_contain(&t->info, key, hash))
+		if (t->info.version_min >= snapshot || !table_covers(t, key) ||
+		    !table_may_contain(&t->info, key, hash))
 			continue;
 		st = table_get(&t->info, key, snapshot, out);
 		if (st != ST_NOT_FOUND)

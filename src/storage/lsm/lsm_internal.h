@@ -27,7 +27,9 @@ extern LsmShared *lsm_shared;
 static inline void
 lsm_count(_Atomic uint64_t *figure, uint64_t n)
 {
-	atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + n, memory_order_relaxed);
+	uint64_t now = atomic_load_explicit(figure, memory_order_relaxed);
+
+	atomic_store_explicit(figure, now + n, memory_order_relaxed); /* one writer: no need for an add */
 }
 
 /* ---- edits: the difference between two Versions. Zero-initialise. */
@@ -87,7 +89,12 @@ table_covers(const Table *t, Slice key)
 /* A manifest is written anew when its edits outgrow this and the list of tables it began with. */
 #define MANIFEST_ROTATE_BYTES (1024 * 1024)
 
-typedef enum ManifestOp { MANIFEST_ADD = 1, MANIFEST_DELETE = 2, MANIFEST_STATE = 3, MANIFEST_NEXT = 4 } ManifestOp;
+typedef enum ManifestOp {
+	MANIFEST_ADD = 1,
+	MANIFEST_DELETE = 2,
+	MANIFEST_STATE = 3,
+	MANIFEST_NEXT = 4
+} ManifestOp;
 
 typedef struct Manifest {
 	int fd;                    /* -1: not open */
@@ -178,7 +185,10 @@ typedef struct KeepRule {
 	bool covered;              /* a version < oldest of this key went by: older ones are invisible */
 } KeepRule;
 typedef enum Keep { KEEP, KEEP_NEWEST_BELOW, DROP } Keep;
-/* KEEP_NEWEST_BELOW: what every snapshot that old sees; if it is a tombstone it may go if nothing is below it. */
+/*
+ * KEEP_NEWEST_BELOW: what every snapshot that old sees; if it is a tombstone it may go if nothing is below
+ * it.
+ */
 KV_CHECK Status keep_rule(KeepRule *r, const Entry *e, Keep *out, bool *new_key);
 
 #endif

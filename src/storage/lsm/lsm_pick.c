@@ -8,8 +8,10 @@
 #include "common/config.h"
 #include "lsm_internal.h"
 
-/* A table that is only moved may overlap at most this many tables' worth of bytes two levels below its old place:
- * what it costs to compact it further is bounded by that. */
+/*
+ * A table that is only moved may overlap at most this many tables' worth of bytes two levels below: what
+ * it costs to compact it further is bounded by that.
+ */
 #define GRANDPARENT_TABLES 10
 
 PickConfig
@@ -43,7 +45,10 @@ pick_score(const PickConfig *c, const Version *v, int level)
 	return (double) v->bytes[level] / level_target(c, level);
 }
 
-/* Tables of a sorted level that share keys with [smallest, largest]: [*first, *first + *n). Returns their bytes. */
+/*
+ * Tables of a sorted level that share keys with [smallest, largest]: [*first, *first + *n). Returns their
+ * bytes.
+ */
 static uint64_t
 overlap(const Version *v, uint32_t level, Slice smallest, Slice largest, uint32_t *first, uint32_t *n)
 {
@@ -82,8 +87,9 @@ pick_one(uint32_t level, uint32_t i)
 }
 
 /*
- * All of level 0 at once: its tables mostly overlap, and older ones must not stay above newer ones. But the oldest
- * alone may be moved when nothing in level 1 shares keys with it: an ascending load is never rewritten.
+ * All of level 0 at once: its tables mostly overlap, and older ones must not stay above newer ones. But the
+ * oldest alone may be moved when nothing in level 1 shares keys with it: an ascending load is never
+ * rewritten.
  */
 static Pick
 pick_l0(const PickConfig *c, const Version *v)
@@ -120,7 +126,8 @@ pick_level(const PickConfig *c, const Version *v, uint32_t level)
 	for (uint32_t i = 0; i < v->ntables[level]; i++) {
 		const Table *t = v->tables[level][i];
 		uint32_t first, n;
-		double cost = (double) overlap(v, level + 1, t->smallest, t->largest, &first, &n) / (double) (t->info.bytes + 1);
+		double below = (double) overlap(v, level + 1, t->smallest, t->largest, &first, &n);
+		double cost = below / (double) (t->info.bytes + 1);
 
 		if (i == 0 || cost < best_cost) {
 			best = i;

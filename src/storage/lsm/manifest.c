@@ -47,7 +47,8 @@ put_table(Buf *b, uint32_t level, const Table *t)
 {
 	const TableInfo *i = &t->info;
 	const uint64_t u64[] = { i->number, i->file_id, i->bytes, i->root_offset, i->filter_offset, i->entries,
-		                 i->tombstones, i->expiring, i->key_bytes, i->value_bytes, i->version_min, i->version_max };
+		                 i->tombstones, i->expiring, i->key_bytes, i->value_bytes, i->version_min,
+		                 i->version_max };
 	uint8_t fixed[2 + sizeof u64 + 5 * 4];
 	uint8_t *p = fixed;
 

@@ -1,10 +1,11 @@
 /*
  * manifest_read.c - reading the manifest at start and offline; format in doc/formats-manifest.md.
  *
- * Replay process (or a tool), before anyone writes. A record at the end that is cut off or fails its checksum was
- * never synced, so the Version it would have made was never used: it is dropped. Damage anywhere else is
- * refused. The two are told apart by what follows (a damaged length may seem to reach past the end): checksums
- * cover number and offset, so a good record found anywhere behind a bad one was written there by us.
+ * Replay process (or a tool), before anyone writes. A record at the end that is cut off or fails its
+ * checksum was never synced, so the Version it would have made was never used: it is dropped. Damage
+ * anywhere else is refused. The two are told apart by what follows (a damaged length may seem to reach past
+ * the end): checksums cover number and offset, so a good record found anywhere behind a bad one was written
+ * there by us.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +36,7 @@ typedef struct Loader {
 static Status
 damaged(const Loader *l, uint64_t offset, const char *what)
 {
-	return status_fail(ST_CORRUPT, "%s: %s at offset %llu: restore the data directory from a backup or another node",
+	return status_fail(ST_CORRUPT, "%s: %s at offset %llu: restore it from a backup or another node",
 	                   l->path, what, (unsigned long long) offset);
 }
 
@@ -50,7 +51,8 @@ manifest_current(uint64_t *number)
 	Status st = fs_read_file(LSM_CURRENT, 4096, &text, &len);
 
 	if (st == ST_NOT_FOUND)
-		return status_fail(ST_CORRUPT, "%s is missing: this is no data directory, or it is damaged", LSM_CURRENT);
+		return status_fail(ST_CORRUPT, "%s is missing: this is no data directory, or it is damaged",
+		                   LSM_CURRENT);
 	KV_TRY(st);
 	good = sscanf(text, "MANIFEST-%16llx", &n) == 1;
 	manifest_path(n, path, sizeof path);
@@ -74,7 +76,8 @@ read_whole(Loader *l)
 	KV_TRY(st);
 	st = fs_size(fd, &bytes);
 	if (st == ST_OK && (l->img->file = malloc((size_t) bytes + 1)) == NULL)
-		st = status_fail(ST_OUT_OF_MEMORY, "no memory to read %s (%llu bytes)", l->path, (unsigned long long) bytes);
+		st = status_fail(ST_OUT_OF_MEMORY, "no memory to read %s (%llu bytes)", l->path,
+		                 (unsigned long long) bytes);
 	if (st == ST_OK)
 		st = fs_pread(fd, l->img->file, (size_t) bytes, 0, &got);
 	if (st == ST_OK)
@@ -99,8 +102,8 @@ read_header(const Loader *l, uint64_t *base)
 	if (get_u32(h + MANIFEST_HEADER - 4) != manifest_header_crc(h))
 		return damaged(l, 0, "damaged header");
 	if (get_u32(h + 8) != MANIFEST_FORMAT)
-		return status_fail(ST_FOREIGN, "%s has format %u, this kvd reads %u: use the version that wrote it", l->path,
-		                   (unsigned) get_u32(h + 8), MANIFEST_FORMAT);
+		return status_fail(ST_FOREIGN, "%s has format %u, this kvd reads %u: use the version that wrote it",
+		                   l->path, (unsigned) get_u32(h + 8), MANIFEST_FORMAT);
 	if (get_u64(h + 16) != l->img->number)
 		return damaged(l, 16, "it belongs to another manifest");
 	*base = get_u64(h + 24);
@@ -115,7 +118,8 @@ read_table(Loader *l, Reader *r, TableOp *op)
 {
 	TableInfo *i = &op->table.info;
 	uint64_t *u64[] = { &i->number, &i->file_id, &i->bytes, &i->root_offset, &i->filter_offset, &i->entries,
-		            &i->tombstones, &i->expiring, &i->key_bytes, &i->value_bytes, &i->version_min, &i->version_max };
+		            &i->tombstones, &i->expiring, &i->key_bytes, &i->value_bytes, &i->version_min,
+		            &i->version_max };
 	uint32_t smallest, largest;
 
 	memset(i, 0, sizeof *i);
@@ -191,8 +195,8 @@ judge_bad(const Loader *l, uint64_t offset, uint64_t base)
 	for (uint64_t at = offset + 1; at < l->length; at++)
 		if (record_at(l, at, &body))
 			return damaged(l, offset, "damaged record");
-	elog(LOG_LEVEL_LOG, "%s: %llu bytes of an edit that did not take effect are dropped at offset %llu", l->path,
-	     (unsigned long long) (l->length - offset), (unsigned long long) offset);
+	elog(LOG_LEVEL_LOG, "%s: %llu bytes of an edit that did not take effect are dropped at offset %llu",
+	     l->path, (unsigned long long) (l->length - offset), (unsigned long long) offset);
 	return ST_OK;
 }
 

@@ -1,15 +1,15 @@
 /*
  * version.c - Versions: immutable lists of tables in the shared heap.
  *
- * Made by the replay process at start and by the compaction worker afterwards, read by anyone under a pin. The
- * HEAP lock is taken inside the heap only.
+ * Made by the replay process at start and by the compaction worker afterwards, read by anyone under a pin.
+ * The HEAP lock is taken inside the heap only.
  *
  * Invariants (version_check):
  *   1. Level 0 is ordered newest first, and the ranges of versions of its tables do not overlap: each holds
  *      what one memtable held. So the first table in that order that has a version < snapshot has the newest.
  *   2. Deeper levels are ordered by key, and no key is in two tables of a level.
- *   3. Of one key, a shallower level holds only newer versions than a deeper one. (By construction: compaction
- *      takes all older versions of its keys' ranges along; cannot be seen from the list.)
+ *   3. Of one key, a shallower level holds only newer versions than a deeper one. (By construction:
+ *      compaction takes all older versions of its keys' ranges along; cannot be seen from the list.)
  */
 #include "common/kv_assert.h"
 #include "ipc/shheap.h"
@@ -43,8 +43,8 @@ edit_free(Edit *e)
 static Status
 heap_full(void)
 {
-	return status_fail(ST_NO_SPACE, "the list of tables does not fit its shared memory (%zu of %zu bytes in use): "
-	                   "raise metadata_size and restart", shheap_used(), shheap_total());
+	return status_fail(ST_NO_SPACE, "the list of tables does not fit its shared memory (%zu of %zu bytes in "
+	                   "use): raise metadata_size and restart", shheap_used(), shheap_total());
 }
 
 Status

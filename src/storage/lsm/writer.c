@@ -3,9 +3,9 @@
  *
  * Compaction worker only; its memory is the Writer. Takes the HEAP lock inside the shared heap.
  *
- * Order of a change: table files synced and renamed, directory "tables" synced, Version made in the shared heap,
- * edit in the manifest synced, then the Version is the newest. A failure before the manifest leaves nothing but
- * files that no Version names (removed here, or at the next start).
+ * Order of a change: table files synced and renamed, directory "tables" synced, Version made in the shared
+ * heap, edit in the manifest synced, then the Version is the newest. A failure before the manifest leaves
+ * nothing but files that no Version names (removed here, or at the next start).
  *
  * Invariants:
  *   1. current is what the manifest says.
@@ -68,7 +68,9 @@ note_orphan(void *arg, const char *name)
 			return ST_OK;
 		manifest_path(n, ours, sizeof ours);
 	} else {
-		if (sscanf(name, "%16llx%15s", &n, tail) != 2 || (strcmp(tail, ".kvt") != 0 && strcmp(tail, ".kvt.tmp") != 0))
+		if (sscanf(name, "%16llx%15s", &n, tail) != 2)
+			return ST_OK;
+		if (strcmp(tail, ".kvt") != 0 && strcmp(tail, ".kvt.tmp") != 0)
 			return ST_OK;
 		if (n > o->highest)
 			o->highest = n;
@@ -79,7 +81,10 @@ note_orphan(void *arg, const char *name)
 	return strcmp(ours, name) == 0 ? buf_append(&o->names, name, strlen(name) + 1) : ST_OK;
 }
 
-/* Names first, then removal: a directory is not changed while it is listed. prefix: of the names, "" or "dir/". */
+/*
+ * Names first, then removal: a directory is not changed while it is listed. prefix: of the names, "" or
+ * "dir/".
+ */
 static Status
 remove_orphans(const char *dir, const char *prefix, Orphans *o)
 {
@@ -223,8 +228,8 @@ writer_abandon(Edit *e)
 	const EditAdd *adds = edit_adds(e, &n);
 
 	/*
-	 * When the manifest is in doubt the edit may be in effect after a restart: then its files must stay. They are
-	 * removed as orphans by the next start if it is not.
+	 * When the manifest is in doubt the edit may be in effect after a restart: then its files must stay.
+	 * They are removed as orphans by the next start if it is not.
 	 */
 	for (size_t i = 0; i < n; i++) {
 		if (lsm_writer.manifest.broken)

@@ -5,8 +5,8 @@
  * locks. A process killed inside memtable_add() costs a restart of the node with fresh memory: no half-made
  * change is ever looked at, so none has to be repaired.
  *
- * Memory: header (with the head tower), hash buckets, nodes. Links are 32-bit offsets from the header in units
- * of 16 bytes, which reaches 64 GiB; 0 is "none". A node is 28 bytes, its tower, 8 bytes of expiry if
+ * Memory: header (with the head tower), hash buckets, nodes. Links are 32-bit offsets from the header in
+ * units of 16 bytes, which reaches 64 GiB; 0 is "none". A node is 28 bytes, its tower, 8 bytes of expiry if
  * there is one, key, value. Nodes never move or go away before memtable_init().
  *
  * Invariants:
@@ -14,8 +14,8 @@
  *   2. A bucket's chain holds one node for each key that hashes there: its newest.
  *   3. Every node of the index is in level 0; the older versions of its key follow it there directly.
  *
- * Publish order, and why readers need nothing else. A node is complete, with all its forward links, before the
- * first release store that makes it reachable; readers follow links with acquire loads, so whatever
+ * Publish order, and why readers need nothing else. A node is complete, with all its forward links, before
+ * the first release store that makes it reachable; readers follow links with acquire loads, so whatever
  * they reach is complete. Levels are linked from 0 upward, the index last: thus 1 and 3 hold at every moment.
  * A link is only ever changed to a node that itself leads to the old target, so a reader that took the old
  * link misses at most the new node. May it? Its snapshot comes from `applied`, published after memtable_add()
@@ -324,9 +324,10 @@ index_put(Memtable *m, Link link, const Target *t)
 		if (old == 0)
 			break;
 		if (node_has_key(node_at(m, old), t)) {
+			Link rest = atomic_load_explicit(&node_at(m, old)->chain, memory_order_relaxed);
+
 			KV_ASSERT(node_at(m, old)->version < n->version);
-			atomic_store_explicit(&n->chain, atomic_load_explicit(&node_at(m, old)->chain,
-			                                                      memory_order_relaxed), memory_order_relaxed);
+			atomic_store_explicit(&n->chain, rest, memory_order_relaxed);
 			atomic_store_explicit(p, link, memory_order_release);
 			return;
 		}
@@ -371,9 +372,10 @@ memtable_add(Memtable *m, const Entry *e)
 	Link link = (Link) (used / UNIT);
 	Node *n = node_at(m, link);
 
-	KV_ASSERT(e->key.len >= 1 && e->key.len <= INTERNAL_KEY_MAX && e->value.len <= KV_VALUE_MAX && e->version != 0);
+	KV_ASSERT(e->key.len >= 1 && e->key.len <= INTERNAL_KEY_MAX && e->value.len <= KV_VALUE_MAX);
+	KV_ASSERT(e->version != 0);
 	if (size > m->bytes - used)
-		return status_fail(ST_BUSY, "memtable is full: %zu bytes wanted, %zu left", size, (size_t) (m->bytes - used));
+		return status_fail(ST_BUSY, "memtable is full: %zu bytes wanted, %zu left", size, memtable_room(m));
 	m->random = random;
 	find_place(m, &t, m->hint);
 	if (height > levels) /* the hint of a level never used is the head */
@@ -381,7 +383,7 @@ memtable_add(Memtable *m, const Entry *e)
 
 	node_fill(n, e, &t, height);
 	for (unsigned level = 0; level < height; level++)
-		atomic_init(&n->next[level], atomic_load_explicit(&tower(m, m->hint[level])[level], memory_order_relaxed));
+		atomic_init(&n->next[level], next_of(m, m->hint[level], (int) level));
 	atomic_store_explicit(&m->used, used + size, memory_order_relaxed);
 	for (unsigned level = 0; level < height; level++) {
 		atomic_store_explicit(&tower(m, m->hint[level])[level], link, memory_order_release);
@@ -389,7 +391,7 @@ memtable_add(Memtable *m, const Entry *e)
 	}
 	m->hint_valid = 1;
 	index_put(m, link, &t);
-	atomic_store_explicit(&m->count, atomic_load_explicit(&m->count, memory_order_relaxed) + 1, memory_order_relaxed);
+	atomic_store_explicit(&m->count, memtable_count(m) + 1, memory_order_relaxed);
 	return ST_OK;
 }
 
@@ -473,7 +475,9 @@ memtable_iter_seek_last(Iter *base)
 	MemtableIter *it = (MemtableIter *) base;
 	Link at = 0;
 
-	for (int level = (int) atomic_load_explicit(&it->m->height, memory_order_relaxed) - 1; level >= 0; level--) {
+	int height = (int) atomic_load_explicit(&it->m->height, memory_order_relaxed);
+
+	for (int level = height - 1; level >= 0; level--) {
 		for (Link next; (next = next_of(it->m, at, level)) != 0;)
 			at = next;
 	}

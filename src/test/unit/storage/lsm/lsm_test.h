@@ -1,6 +1,6 @@
 /*
- * lsm_test.h - what the tests of this room share: shared memory and a directory of their own, an iterator over
- * an array, and small helpers. Included once by each program.
+ * lsm_test.h - what the tests of this room share: shared memory and a directory of their own, an iterator
+ * over an array, and small helpers. Included once by each program.
  */
 #ifndef LSM_TEST_H
 #define LSM_TEST_H
@@ -252,8 +252,8 @@ array_close(Iter *b)
 static inline Iter *
 array_iter(const Entry *e, int n)
 {
-	static const IterOps array_ops = { array_seek_first, array_seek_last, array_seek, array_seek_before, array_next,
-		                           array_prev, array_close };
+	static const IterOps array_ops = { array_seek_first, array_seek_last, array_seek, array_seek_before,
+		                           array_next, array_prev, array_close };
 	ArrayIter *it = calloc(1, sizeof *it);
 
 	assert_non_null(it);

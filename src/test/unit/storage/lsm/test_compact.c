@@ -34,7 +34,10 @@ reopen(void)
 	ok(lsm_writer_open(published));
 }
 
-/* "key@version": a put with its own text as value; "-key@version": a tombstone; "key@version!ms": expires then. */
+/*
+ * "key@version": a put with its own text as value; "-key@version": a tombstone; "key@version!ms": expires
+ * then.
+ */
 static int
 parse(const char *text, Entry *out, char *room)
 {
@@ -91,14 +94,16 @@ contents(void)
 	text[0] = 0;
 	for (int level = 0; level < LSM_LEVELS; level++) {
 		for (uint32_t i = 0; i < published->ntables[level]; i++) {
-			Iter *it = table_iter(&published->tables[level][i]->info, (TableIterOptions){ .read_ahead = true });
+			TableIterOptions past = { .read_ahead = true };
+			Iter *it = table_iter(&published->tables[level][i]->info, past);
 
 			len += (size_t) sprintf(text + len, "%s%d:", len ? " " : "", level);
 			for (iter_seek_first(it); it->valid; iter_next(it)) {
 				const Entry *e = &it->entry;
 
 				len += (size_t) sprintf(text + len, " %s%.*s@%llu", e->kind == ENTRY_DELETE ? "-" : "",
-				                        (int) e->key.len, (const char *) e->key.data, (unsigned long long) e->version);
+				                        (int) e->key.len, (const char *) e->key.data,
+				                        (unsigned long long) e->version);
 				if (e->expire_ms != 0)
 					len += (size_t) sprintf(text + len, "!%llu", (unsigned long long) e->expire_ms);
 				assert_int_equal(e->value.len, e->kind == ENTRY_DELETE ? 0 : e->key.len);
@@ -377,7 +382,9 @@ test_damage_is_told(void **state)
 	assert_non_null(strstr(status_detail(), path));
 }
 
-/* A damaged table in the middle of a level is not skipped, nor one in level 0 on the way to an older value. */
+/*
+ * A damaged table in the middle of a level is not skipped, nor one in level 0 on the way to an older value.
+ */
 static void
 test_damage_is_not_skipped(void **state)
 {

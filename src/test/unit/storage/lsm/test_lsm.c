@@ -1,6 +1,6 @@
 /*
- * test_lsm.c - the tree against a model: random flushes, compactions, restarts and crashes, at all snapshots that
- * may still be read.
+ * test_lsm.c - the tree against a model: random flushes, compactions, restarts and crashes, at all snapshots
+ * that may still be read.
  */
 #include "lsm_test.h"
 
@@ -49,7 +49,8 @@ model_get(int k, uint64_t snapshot, int upto)
 {
 	for (int i = upto - 1; i >= 0; i--)
 		if (mo->put[i].key == k && mo->put[i].version < snapshot)
-			return mo->put[i].deleted || (mo->put[i].expire != 0 && mo->put[i].expire <= mo->now) ? NULL : &mo->put[i];
+			return mo->put[i].deleted || (mo->put[i].expire != 0 && mo->put[i].expire <= mo->now) ? NULL
+			       : &mo->put[i];
 	return NULL;
 }
 
@@ -176,7 +177,8 @@ write_some(int n)
 		Put *p = &mo->put[mo->n++];
 
 		mo->next_version += 1 + prng_below(&rng, 9);
-		*p = (Put){ .key = (int) prng_below(&rng, KEYS), .version = mo->next_version, .deleted = prng_below(&rng, 4) == 0 };
+		*p = (Put){ .key = (int) prng_below(&rng, KEYS), .version = mo->next_version,
+			    .deleted = prng_below(&rng, 4) == 0 };
 		if (!p->deleted && prng_below(&rng, 5) == 0)
 			p->expire = 1 + prng_below(&rng, mo->now + 50);
 		mo->next_version++;
@@ -363,7 +365,8 @@ static int
 tell_seed(void **state)
 {
 	(void) state;
-	printf("last seed %llu, %d calls between, %d nested flushes\n", (unsigned long long) last_seed, betweens, nested);
+	printf("last seed %llu, %d calls between, %d nested flushes\n", (unsigned long long) last_seed,
+	       betweens, nested);
 	return 0;
 }
 

@@ -1,6 +1,6 @@
 /*
- * test_manifest.c - the manifest cut and damaged at every byte, other formats, rotation, order of syncs, failing
- * file operations.
+ * test_manifest.c - the manifest cut and damaged at every byte, other formats, rotation, order of syncs,
+ * failing file operations.
  */
 #include "lsm_test.h"
 
@@ -220,7 +220,8 @@ static void
 test_current(void **state)
 {
 	static const char *const bad[] = { "", "\n", "MANIFEST", "MANIFEST-0000000000000002", "MANIFEST-2\n",
-		                           "MANIFEST-0000000000000002\nx", "MANIFEST-00000000000000zz\n", "../../etc/passwd\n" };
+		                           "MANIFEST-0000000000000002\nx", "MANIFEST-00000000000000zz\n",
+		                           "../../etc/passwd\n" };
 
 	(void) state;
 	start();
@@ -362,6 +363,9 @@ trace_unlink(const char *path)
 	return fs_posix.unlink(path);
 }
 
+/* What makes one table part of the tree. */
+#define TABLE_IN "write tmp\nsync tmp\nrename to table\nsync tables\nwrite manifest\nsync manifest\n"
+
 static void
 test_sync_order(void **state)
 {
@@ -381,7 +385,7 @@ test_sync_order(void **state)
 	fs = &ops;
 	trace[0] = 0;
 	ok(try_flush(5));
-	assert_string_equal(trace, "write tmp\nsync tmp\nrename to table\nsync tables\nwrite manifest\nsync manifest\n");
+	assert_string_equal(trace, TABLE_IN);
 	/* Compaction: the same, and inputs are removed after the manifest is synced. */
 	{
 		LsmCompactOptions opt = { .oldest = 100 };
@@ -391,8 +395,7 @@ test_sync_order(void **state)
 		ok(lsm_compact_all(&opt, &v));
 		publish(v);
 		ok(lsm_collect());
-		assert_string_equal(trace, "write tmp\nsync tmp\nrename to table\nsync tables\nwrite manifest\nsync manifest\n"
-		                    "unlink table\n");
+		assert_string_equal(trace, TABLE_IN "unlink table\n");
 	}
 	/* A new manifest: whole and synced before CURRENT names it, the old one removed after that. */
 	ok(lsm_open(&published));
@@ -464,7 +467,9 @@ count_name(void *arg, const char *name)
 	return ST_OK;
 }
 
-/* A flush and a compaction with the n-th operation failing, for every n: told, nothing lost, nothing leaked. */
+/*
+ * A flush and a compaction with the n-th operation failing, for every n: told, nothing lost, nothing leaked.
+ */
 static void
 test_failures(void **state)
 {

@@ -8,7 +8,8 @@ static Table *lists[LSM_LEVELS][64];
 static Version version;
 static int ntables;
 
-static const PickConfig settings = { .l0_trigger = 4, .level_ratio = 10, .level_base = 100, .table_size = 10 };
+static const PickConfig settings = { .l0_trigger = 4, .level_ratio = 10, .level_base = 100,
+	                             .table_size = 10 };
 
 static void
 empty(void)
@@ -109,7 +110,10 @@ test_oldest_of_level0_moves(void **state)
 	/* It would land on a key in level 1: merged after all. */
 	have(1, "bb", 1);
 	assert_string_equal(next(), "0:0-3 1:0-0 >1");
-	/* Nothing in level 1, but a hundred tables' worth below it in level 2: merging it later would cost too much. */
+	/*
+	 * Nothing in level 1, but a hundred tables' worth below it in level 2: merging it later would cost too
+	 * much.
+	 */
 	empty();
 	for (int i = 0; i < 4; i++)
 		have(0, "az", 25);
