@@ -123,6 +123,10 @@ command_run(Ctl *ctl, kv_bytes *words, int n)
 		return ctl_usage(ctl, "unknown command \"%s\"; the list: %shelp", (const char *) words[0].data,
 			ctl->shell ? "" : "kvctl ");
 	ctl->command = c->name;
+	if (n == 2 && strcmp(words[1].data, "--help") == 0) {
+		command_help(ctl->out.file, c);
+		return EXIT_DONE;
+	}
 	code = EXIT_USAGE;
 	if (args_parse(ctl, c, words + 1, n - 1, &a))
 		code = c->run(ctl, &a);

@@ -183,14 +183,24 @@ waiting(const Ctl *ctl, uint64_t start_ns, int *dots)
 			fputc('.', stderr);
 }
 
+/* A sentence, unless a format was asked for. */
+static int
+say(Ctl *ctl, const PidFile *p, const char *sentence)
+{
+	if (ctl->out.format != FORMAT_AUTO)
+		output_fact(&ctl->out, "pid", CELL_OF_U64((uint64_t) p->pid), sentence);
+	else if (!ctl->quiet)
+		fprintf(ctl->out.file, "%s\n", sentence);
+	return EXIT_DONE;
+}
+
 static int
 show_running(Ctl *ctl, const PidFile *p, const char *what)
 {
 	char shown[CTL_PATH_MAX + 512];
 
 	snprintf(shown, sizeof shown, "%s: process %ld, %s:%d, data in %s", what, p->pid, p->listen, p->port, p->dir);
-	output_fact(&ctl->out, "pid", CELL_OF_U64((uint64_t) p->pid), shown);
-	return EXIT_DONE;
+	return say(ctl, p, shown);
 }
 
 static int
@@ -281,10 +291,8 @@ stop(Ctl *ctl, const kv_bytes *mode, uint64_t wait_ms)
 	while (!ctl_interrupted && clock_mono_ns() - began < wait_ms * 1000000) {
 		PidFile now;
 
-		if (!running(ctl->dir, &now) || now.pid != p.pid) {
-			output_fact(&ctl->out, "pid", CELL_OF_U64((uint64_t) p.pid), "server has ended");
-			return EXIT_DONE;
-		}
+		if (!running(ctl->dir, &now) || now.pid != p.pid)
+			return say(ctl, &p, "server has ended");
 		waiting(ctl, began, &dots);
 		pause_ms(POLL_MS);
 	}
@@ -347,8 +355,7 @@ run_reload(Ctl *ctl, const Args *a)
 		(void) status_fail_errno(ST_USAGE, "cannot signal process %ld", p.pid);
 		return ctl_fail(ctl, ST_USAGE);
 	}
-	output_fact(&ctl->out, "pid", CELL_OF_U64((uint64_t) p.pid), "server was told to read its settings again");
-	return EXIT_DONE;
+	return say(ctl, &p, "server was told to read its settings again");
 }
 
 int

@@ -59,13 +59,14 @@ typedef struct Cell {
 /*
  * Where results go. table: aligned, bytes with C escapes. json: one object a line, see escape_json(). csv: RFC 4180,
  * bytes as they are. tsv: fields with C escapes, no head: unambiguous. raw: bytes as they are, fields between
- * tabs, lines ended by newlines; a single value alone, with a newline only on a terminal.
+ * tabs, lines ended by newlines; a single value alone, with a newline only on a terminal and among the results of a script.
  */
 typedef struct Output {
 	FILE *file;
 	bool tty;
 	Format format;            /* as asked */
 	bool expanded;            /* table: one line a field */
+	bool session;             /* one of many results: a raw value is ended by a newline here too */
 	/* of the result under way */
 	Format now;
 	const char *columns[OUTPUT_COLUMNS_MAX];

@@ -22,6 +22,16 @@ words_of(int argc, char **argv)
 	return words;
 }
 
+/* -e may stand behind the command too, but what is before it has to be undone as well. */
+static bool
+wants_escapes(char **argv, int n)
+{
+	for (int i = 0; i < n && strcmp(argv[i], "--") != 0; i++)
+		if (strcmp(argv[i], "-e") == 0 || strcmp(argv[i], "--escapes") == 0)
+			return true;
+	return false;
+}
+
 /* -e: escapes never make a word longer, so it is done in place. */
 static bool
 unescape_words(Ctl *ctl, kv_bytes *words, int n, char **argv)
@@ -70,7 +80,7 @@ main(int argc, char **argv)
 	} else if (i < argc && argv[i][0] == '-') {
 		ctl_usage(&ctl, "unknown option %s; see kvctl --help", argv[i]);
 	} else if (i < argc) {
-		if (!ctl.escapes || unescape_words(&ctl, words + i, argc - i, argv + i))
+		if (!(ctl.escapes || wants_escapes(argv + i, argc - i)) || unescape_words(&ctl, words + i, argc - i, argv + i))
 			code = command_run(&ctl, words + i, argc - i);
 	} else
 		code = isatty(STDIN_FILENO) ? shell_run(&ctl) : shell_script(&ctl, "-");

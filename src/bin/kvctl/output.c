@@ -171,7 +171,7 @@ output_value(Output *o, kv_bytes key, kv_bytes value)
 		output_fact(o, "value", cells[1], NULL);
 	} else if (f == FORMAT_RAW) {
 		fwrite(value.data, 1, value.len, o->file);
-		if (o->tty)
+		if (o->tty || o->session)
 			fputc('\n', o->file);
 	} else if (f == FORMAT_TSV) {
 		output_fact(o, "value", cells[1], NULL);

@@ -126,7 +126,7 @@ shell_script(Ctl *ctl, const char *path)
 	}
 	if (ctl->depth++ == 0)
 		catch_interrupts();
-	ctl->shell = true;
+	ctl->shell = ctl->out.session = true;
 	ctl->source = is_stdin ? "stdin" : path;
 	code = run_lines(ctl, fd);
 	ctl->shell = shell;
@@ -175,7 +175,7 @@ shell_run(Ctl *ctl)
 	char text[300];
 	char *line;
 
-	ctl->shell = true;
+	ctl->shell = ctl->out.session = true;
 	ctl->depth = 1;
 	catch_interrupts();
 	greet(ctl);
