@@ -135,8 +135,8 @@ votefile_read(uint64_t incarnation, Vote *out)
 	}
 	if (newest >= 0)
 		return ST_OK;
-	return status_fail(ST_CORRUPT, "both vote files are damaged or missing: this node has forgotten how it voted; restore "
-	                   VOTEFILE_0 " or " VOTEFILE_1 ", or make the node anew and let it join as a learner");
+	return status_fail(ST_CORRUPT, "both vote files are damaged or missing: this node has forgotten how it voted; "
+	                   "restore " VOTEFILE_0 " or " VOTEFILE_1 ", or make the node anew and let it join as a learner");
 }
 
 Status
