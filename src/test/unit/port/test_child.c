@@ -1,301 +1,166 @@
-/* test_child.c - forked children and how they end, pipes, and the interlock of a data directory. */
+/* test_child.c - fork with signals held back, reaping, polling, entering a directory, append-only files. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
 
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "port/child.h"
+#include "port/clock.h"
+#include "port/fs.h"
 #include "port/proc.h"
 
-#define WAIT_MS 30000 /* far longer than anything here takes: reaching it is a failure */
+static volatile sig_atomic_t caught;
 
-static char home[1024];
-static char dir[1024];
-
-static int
-setup(void **state)
+static void
+on_usr1(int signo)
 {
-	const char *tmp = getenv("TMPDIR");
-
-	(void) state;
-	snprintf(dir, sizeof dir, "%s/kvd_test_child.XXXXXX", tmp != NULL ? tmp : "/tmp");
-	return getcwd(home, sizeof home) == NULL || mkdtemp(dir) == NULL || chdir(dir) != 0;
+	(void) signo;
+	caught = 1;
 }
 
-static int
-teardown(void **state)
-{
-	(void) state;
-	unlink("lock");
-	unlink("fifo");
-	unlink("log");
-	return chdir(home) != 0 || rmdir(dir) != 0;
-}
-
-/* The end of a child that this test started: the pipe closes with it, then it can be reaped. */
 static ChildEnd
-await_end(const int pipe_fds[2])
+wait_end(void)
 {
-	ChildEnd end = { 0 };
-	bool ready = false;
-	char c;
+	ChildEnd end;
 
-	close(pipe_fds[1]);
-	while (child_pipe_get(pipe_fds[0], &c, 1) >= 0) {
-		child_poll(pipe_fds, &ready, 1, WAIT_MS);
-		assert_true(ready);
-	}
-	close(pipe_fds[0]);
-	/* Closing its files comes a moment before the process can be waited for. */
-	for (int i = 0; i < WAIT_MS && !child_reap(&end); i++)
+	while (!child_reap(&end))
 		child_poll(NULL, NULL, 0, 1);
 	return end;
 }
 
 static void
+a_child_is_not_interrupted_before_it_is_ready(void **state)
+{
+	pid_t pid;
+	int go[2];
+	ChildEnd end;
+
+	(void) state;
+	assert_int_equal(child_pipe(go), ST_OK);
+	proc_signal(SIGUSR1, on_usr1); /* the parent's handler, which a child must not run */
+	assert_int_equal(child_fork(&pid), ST_OK);
+	if (pid == 0) {
+		char c;
+		bool early;
+
+		alarm(20);
+		while (child_pipe_get(go[0], &c, 1) == 0)
+			child_poll(&go[0], &early, 1, 10);
+		early = caught != 0;
+		child_unblock_signals();
+		child_exit(early ? 1 : caught ? 7 : 2);
+	}
+	child_signal(pid, SIGUSR1);
+	child_pipe_put(go[1], 'x');
+	end = wait_end();
+	assert_true(end.pid == pid && end.signal == 0);
+	assert_int_equal(end.code, 7);
+	/* And the parent's mask is as before. */
+	raise(SIGUSR1);
+	assert_int_equal(caught, 1);
+	close(go[0]);
+	close(go[1]);
+}
+
+static void
 ends_are_told_apart(void **state)
 {
-	int fds[2];
 	pid_t pid;
 	ChildEnd end;
 
 	(void) state;
 	assert_false(child_reap(&end));
-	assert_int_equal(child_pipe(fds), ST_OK);
 	assert_int_equal(child_fork(&pid), ST_OK);
 	if (pid == 0)
-		child_exit(7);
-	end = await_end(fds);
-	assert_int_equal(end.pid, pid);
-	assert_int_equal(end.signal, 0);
-	assert_int_equal(end.code, 7);
-
-	assert_int_equal(child_pipe(fds), ST_OK);
+		child_exit(3);
+	end = wait_end();
+	assert_true(end.code == 3 && end.signal == 0);
 	assert_int_equal(child_fork(&pid), ST_OK);
-	if (pid == 0) {
-		child_unblock_signals();
+	if (pid == 0)
 		for (;;)
 			pause();
-	}
 	child_signal(pid, SIGKILL);
-	end = await_end(fds);
-	assert_int_equal(end.pid, pid);
-	assert_int_equal(end.signal, SIGKILL);
-	assert_int_equal(end.code, 0);
-	assert_false(child_reap(&end));
+	end = wait_end();
+	assert_true(end.signal == SIGKILL && end.code == 0 && end.pid == pid);
+	child_signal(pid, SIGTERM); /* gone: nothing happens */
 }
 
 static void
-exit_on_term(int signo)
+polling(void **state)
 {
-	(void) signo;
-	child_exit(9);
-}
-
-/* A signal that comes before the child has its own handlers waits until it has. */
-static void
-children_start_with_signals_blocked(void **state)
-{
-	int fds[2], go[2];
-	bool ready;
-	char c;
-	pid_t pid;
-	ChildEnd end;
-	sigset_t before, after;
-
-	(void) state;
-	assert_int_equal(sigprocmask(SIG_SETMASK, NULL, &before), 0);
-	assert_int_equal(child_pipe(fds), ST_OK);
-	assert_int_equal(child_pipe(go), ST_OK);
-	assert_int_equal(child_fork(&pid), ST_OK);
-	if (pid == 0) {
-		while (child_pipe_get(go[0], &c, 1) == 0)
-			child_poll(go, &ready, 1, WAIT_MS);
-		proc_signal(SIGTERM, exit_on_term);
-		child_unblock_signals();
-		for (;;)
-			pause();
-	}
-	assert_int_equal(sigprocmask(SIG_SETMASK, NULL, &after), 0);
-	for (int signo = 1; signo <= SIGTERM; signo++)
-		assert_int_equal(sigismember(&before, signo), sigismember(&after, signo));
-	child_signal(pid, SIGTERM);
-	child_pipe_put(go[1], 'g');
-	end = await_end(fds);
-	assert_int_equal(end.signal, 0);
-	assert_int_equal(end.code, 9);
-	close(go[0]);
-	close(go[1]);
-}
-
-static void
-pipes(void **state)
-{
-	int fds[2];
+	int a[2], b[2], fds[2];
 	bool ready[2];
-	char buf[8];
-
-	(void) state;
-	assert_int_equal(child_pipe(fds), ST_OK);
-	assert_true((fcntl(fds[0], F_GETFD) & FD_CLOEXEC) != 0);
-	assert_true((fcntl(fds[1], F_GETFD) & FD_CLOEXEC) != 0);
-	assert_int_equal(child_pipe_get(fds[0], buf, 8), 0);
-	child_poll(fds, ready, 1, 0);
-	assert_false(ready[0]);
-	child_pipe_put(fds[1], 'a');
-	child_pipe_put(fds[1], 'b');
-	child_poll(fds, ready, 1, WAIT_MS);
-	assert_true(ready[0]);
-	assert_int_equal(child_pipe_get(fds[0], buf, 1), 1);
-	assert_int_equal(buf[0], 'a');
-	assert_int_equal(child_pipe_get(fds[0], buf, 8), 1);
-	/* A full pipe neither blocks nor fails. */
-	for (int i = 0; i < 200000; i++)
-		child_pipe_put(fds[1], 'x');
-	close(fds[1]);
-	while (child_pipe_get(fds[0], buf, 8) > 0)
-		continue;
-	assert_int_equal(child_pipe_get(fds[0], buf, 8), -1);
-	child_poll(fds, ready, 1, WAIT_MS);
-	assert_true(ready[0]); /* closed counts */
-	close(fds[0]);
-}
-
-static void
-one_process_holds_the_lock(void **state)
-{
-	pid_t parent = getpid(), holder = -1, pid;
-	int fd, other, fds[2];
-	char want[64];
-
-	(void) state;
-	assert_int_equal(child_lock_file("lock", &fd, &holder), ST_OK);
-	assert_int_equal(holder, 0);
-	assert_int_equal(child_pipe(fds), ST_OK);
-	assert_int_equal(child_fork(&pid), ST_OK);
-	if (pid == 0) {
-		snprintf(want, sizeof want, "lock is locked by process %ld", (long) parent);
-		if (child_lock_file("lock", &other, &holder) != ST_BUSY || other != -1)
-			child_exit(1);
-		child_exit(holder == parent && strcmp(status_detail(), want) == 0 ? 0 : 2);
-	}
-	assert_int_equal(await_end(fds).code, 0);
-	close(fd);
-	/* Free again, for another process. */
-	assert_int_equal(child_pipe(fds), ST_OK);
-	assert_int_equal(child_fork(&pid), ST_OK);
-	if (pid == 0)
-		child_exit(child_lock_file("lock", &other, &holder) == ST_OK ? 0 : 1);
-	assert_int_equal(await_end(fds).code, 0);
-	assert_int_equal(child_lock_file("none/lock", &fd, &holder), ST_IO_ERROR);
-}
-
-/* The interlock of a crashed postmaster: while a child of it lives, the FIFO has a reader. */
-static void
-fifo_tells_whether_a_child_lives(void **state)
-{
-	int reader, fds[2], go[2];
-	bool has = true, ready;
 	char c;
-	pid_t pid;
+	uint64_t begun = clock_mono_ns();
 
 	(void) state;
-	assert_int_equal(child_fifo_has_reader("fifo", &has), ST_OK);
-	assert_false(has);
-	assert_int_equal(child_fifo_open_reader("fifo", &reader), ST_OK);
-	assert_int_equal(child_pipe(fds), ST_OK);
-	assert_int_equal(child_pipe(go), ST_OK);
-	assert_int_equal(child_fork(&pid), ST_OK);
-	if (pid == 0) {
-		close(go[1]);
-		while (child_pipe_get(go[0], &c, 1) == 0)
-			child_poll(go, &ready, 1, WAIT_MS);
-		child_exit(0);
-	}
-	close(reader);
-	assert_int_equal(child_fifo_has_reader("fifo", &has), ST_OK);
-	assert_true(has);
-	close(go[1]);
-	await_end(fds);
-	close(go[0]);
-	assert_int_equal(child_fifo_has_reader("fifo", &has), ST_OK);
-	assert_false(has);
+	assert_int_equal(child_pipe(a), ST_OK);
+	assert_int_equal(child_pipe(b), ST_OK);
+	fds[0] = a[0];
+	fds[1] = b[0];
+	child_poll(fds, ready, 2, 20);
+	assert_false(ready[0] || ready[1]);
+	assert_true(clock_mono_ns() - begun >= UINT64_C(15000000));
+	child_pipe_put(b[1], 'x');
+	child_poll(fds, ready, 2, 10000);
+	assert_true(!ready[0] && ready[1]);
+	assert_int_equal(child_pipe_get(b[0], &c, 1), 1);
+	assert_int_equal(c, 'x');
+	assert_int_equal(child_pipe_get(b[0], &c, 1), 0);
+	close(a[1]);
+	child_poll(fds, ready, 2, 10000);
+	assert_true(ready[0] && !ready[1]);
+	assert_int_equal(child_pipe_get(a[0], &c, 1), -1);
+	close(a[0]);
+	close(b[0]);
+	close(b[1]);
 }
 
 static void
-what_is_no_fifo_is_refused(void **state)
+directories_and_append(void **state)
 {
+	const char *tmp = getenv("TMPDIR");
+	char dir[256], abs[512], small[4];
+	char *text;
+	size_t len;
 	int fd;
-	bool has;
 
 	(void) state;
-	assert_int_equal(child_open_append("fifo", &fd), ST_OK);
-	close(fd);
-	assert_int_equal(child_fifo_has_reader("fifo", &has), ST_FOREIGN);
-	assert_int_equal(child_fifo_has_reader("none/fifo", &has), ST_IO_ERROR);
+	snprintf(dir, sizeof dir, "%s/kvd_child.XXXXXX", tmp != NULL ? tmp : "/tmp");
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(child_enter_dir("/nonexistent/kvd", abs, sizeof abs), ST_NOT_FOUND);
+	assert_int_equal(child_enter_dir(dir, small, sizeof small), ST_IO_ERROR);
+	assert_int_equal(child_enter_dir(dir, abs, sizeof abs), ST_OK);
+	assert_string_equal(strrchr(abs, '/'), strrchr(dir, '/'));
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(child_open_append("log", &fd), ST_OK);
+		assert_int_equal(write(fd, "line\n", 5), 5);
+		close(fd);
+	}
+	assert_int_equal(fs_read_file("log", 100, &text, &len), ST_OK);
+	assert_string_equal(text, "line\nline\n");
+	free(text);
+	assert_int_equal(child_enter_dir("log", abs, sizeof abs), ST_IO_ERROR);
+	unlink("log");
+	assert_int_equal(chdir("/"), 0);
+	rmdir(dir);
 }
-
-static void
-logs_are_appended_to(void **state)
-{
-	struct stat st;
-	int a, b;
-
-	(void) state;
-	assert_int_equal(child_open_append("log", &a), ST_OK);
-	assert_int_equal(child_open_append("log", &b), ST_OK);
-	assert_int_equal(write(a, "one\n", 4), 4);
-	assert_int_equal(write(b, "two\n", 4), 4);
-	assert_int_equal(fstat(a, &st), 0);
-	assert_int_equal(st.st_size, 8);
-	assert_int_equal(st.st_mode & 0777, 0600);
-	close(a);
-	close(b);
-	assert_int_equal(child_open_append("none/log", &a), ST_IO_ERROR);
-}
-
-static void
-entering_a_directory(void **state)
-{
-	char abs[1024], want[1100];
-	struct stat st;
-
-	(void) state;
-	assert_int_equal(child_enter_dir("none", abs, sizeof abs), ST_NOT_FOUND);
-	assert_int_equal(mkdir("d", 0700), 0);
-	assert_int_equal(child_enter_dir("d", abs, sizeof abs), ST_OK);
-	snprintf(want, sizeof want, "%s/d", dir);
-	assert_int_equal(stat(want, &st), 0);
-	assert_string_equal(abs + strlen(abs) - 2, "/d");
-	assert_int_equal(child_enter_dir(".", abs, 2), ST_IO_ERROR);
-	assert_int_equal(chdir(dir), 0);
-	assert_int_equal(rmdir("d"), 0);
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(ends_are_told_apart),
-		TEST(children_start_with_signals_blocked),
-		TEST(pipes),
-		TEST(one_process_holds_the_lock),
-		TEST(fifo_tells_whether_a_child_lives),
-		TEST(what_is_no_fifo_is_refused),
-		TEST(logs_are_appended_to),
-		TEST(entering_a_directory),
+		cmocka_unit_test(a_child_is_not_interrupted_before_it_is_ready),
+		cmocka_unit_test(ends_are_told_apart),
+		cmocka_unit_test(polling),
+		cmocka_unit_test(directories_and_append),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
