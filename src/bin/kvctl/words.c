@@ -9,11 +9,17 @@
 
 #include "kvctl.h"
 
+static bool
+is_blank(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 /* Append the word that begins at *p; moves *p behind it. */
 static Status
 one_word(Buf *memory, const char **p, const char *end)
 {
-	while (*p < end && **p != ' ' && **p != '\t') {
+	while (*p < end && !is_blank(**p)) {
 		const char *start = *p;
 		char quote = **p;
 
@@ -29,7 +35,7 @@ one_word(Buf *memory, const char **p, const char *end)
 			*p = q + 1;
 			continue;
 		}
-		while (*p < end && strchr(" \t'\"", **p) == NULL)
+		while (*p < end && !is_blank(**p) && **p != '\'' && **p != '"')
 			*p += **p == '\\' && *p + 1 < end ? 2 : 1;
 		KV_TRY(unescape(memory, start, (size_t) (*p - start)));
 	}
@@ -47,7 +53,7 @@ words_split(Words *w, const char *line, size_t len)
 	/* Escapes never make text longer, so the words need at most the line and a NUL for each. */
 	KV_TRY(buf_reserve(&w->memory, len * 2 + 1));
 	for (;;) {
-		while (p < end && (*p == ' ' || *p == '\t' || *p == '\r' || *p == '\n'))
+		while (p < end && is_blank(*p))
 			p++;
 		if (p >= end || *p == '#')
 			return ST_OK;
