@@ -168,11 +168,12 @@ write_header(Manifest *m)
 static Status
 name_current(uint64_t number)
 {
-	char text[64];
+	char name[64], text[72];
+	int len;
 
-	manifest_path(number, text, sizeof text - 1);
-	strcat(text, "\n");
-	return fs_replace_file(LSM_CURRENT, text, strlen(text));
+	manifest_path(number, name, sizeof name);
+	len = snprintf(text, sizeof text, "%s\n", name);
+	return fs_replace_file(LSM_CURRENT, text, (size_t) len);
 }
 
 Status

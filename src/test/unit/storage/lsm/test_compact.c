@@ -43,7 +43,7 @@ parse(const char *text, Entry *out, char *room)
 {
 	int n = 0;
 
-	strcpy(room, text);
+	memcpy(room, text, strlen(text) + 1);
 	for (char *p = strtok(room, " "); p != NULL; p = strtok(NULL, " "), n++) {
 		char *at = strchr(p, '@'), *bang;
 
@@ -97,15 +97,17 @@ contents(void)
 			TableIterOptions past = { .read_ahead = true };
 			Iter *it = table_iter(&published->tables[level][i]->info, past);
 
-			len += (size_t) sprintf(text + len, "%s%d:", len ? " " : "", level);
+			len += (size_t) snprintf(text + len, sizeof text - len, "%s%d:", len ? " " : "", level);
 			for (iter_seek_first(it); it->valid; iter_next(it)) {
 				const Entry *e = &it->entry;
 
-				len += (size_t) sprintf(text + len, " %s%.*s@%llu", e->kind == ENTRY_DELETE ? "-" : "",
+				len += (size_t) snprintf(text + len, sizeof text - len, " %s%.*s@%llu",
+				                        e->kind == ENTRY_DELETE ? "-" : "",
 				                        (int) e->key.len, (const char *) e->key.data,
 				                        (unsigned long long) e->version);
 				if (e->expire_ms != 0)
-					len += (size_t) sprintf(text + len, "!%llu", (unsigned long long) e->expire_ms);
+					len += (size_t) snprintf(text + len, sizeof text - len, "!%llu",
+					                        (unsigned long long) e->expire_ms);
 				assert_int_equal(e->value.len, e->kind == ENTRY_DELETE ? 0 : e->key.len);
 			}
 			ok(it->status);

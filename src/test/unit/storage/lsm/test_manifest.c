@@ -306,7 +306,7 @@ note(const char *what, const char *name)
 	size_t len = strlen(trace);
 
 	assert_true(len + strlen(what) + strlen(name) + 3 < sizeof trace);
-	sprintf(trace + len, "%s %s\n", what, name);
+	snprintf(trace + len, sizeof trace - len, "%s %s\n", what, name);
 }
 
 static const char *

@@ -49,8 +49,9 @@ picked(Pick p)
 		return text;
 	for (int i = 0; i < LSM_LEVELS; i++)
 		if (p.n[i] > 0)
-			len += (size_t) sprintf(text + len, "%d:%u-%u ", i, p.first[i], p.first[i] + p.n[i] - 1);
-	sprintf(text + len, ">%u%s", p.out_level, p.trivial ? " move" : "");
+			len += (size_t) snprintf(text + len, sizeof text - len, "%d:%u-%u ", i, p.first[i],
+			                        p.first[i] + p.n[i] - 1);
+	snprintf(text + len, sizeof text - len, ">%u%s", p.out_level, p.trivial ? " move" : "");
 	return text;
 }
 
