@@ -11,11 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "common/config.h"
 #include "common/elog.h"
 #include "ipc/childsig.h"
+#include "ipc/delegate.h"
 #include "ipc/procslot.h"
 #include "port/child.h"
 #include "port/config_files.h"
@@ -93,9 +93,11 @@ backend_main(int client_fd, bool reserved)
 	net_peer_name(client_fd, peer, sizeof peer);
 	elog(LOG_LEVEL_DEBUG, "connection from %s", peer);
 	serve(&s);
+	delegate_wait();
 	say_goodbye(&s);
+	net_shutdown(client_fd); /* the WAL writer may have a descriptor of it too */
 	elog(LOG_LEVEL_DEBUG, "connection from %s ends", peer);
-	(void) close(client_fd);
+	net_close(client_fd);
 	procslot_detach();
 	child_exit(EXIT_SUCCESS);
 }

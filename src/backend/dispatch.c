@@ -6,6 +6,7 @@
  */
 #include "common/config.h"
 #include "common/elog.h"
+#include "ipc/delegate.h"
 #include "ipc/logclock.h"
 #include "ipc/nodestate.h"
 #include "port/clock.h"
@@ -160,7 +161,7 @@ dispatch(Session *s, const Request *r)
 		KV_TRY(end_read(s));
 		return write_run_add(s, r);
 	}
-	KV_TRY(write_run_commit(s));
+	KV_TRY(write_run_commit(s, false));
 	if (!known || commands[command].handle == NULL) {
 		(void) status_fail(ST_UNKNOWN_COMMAND, "no command has the number %d", command);
 		return answer_error(s, r, ST_UNKNOWN_COMMAND, 0);
@@ -211,7 +212,7 @@ refuse_frame(Session *s, const ProtoHeader *h, Status code, bool close_after)
 {
 	Request r = { .header = *h };
 
-	KV_TRY(write_run_commit(s));
+	KV_TRY(write_run_commit(s, false));
 	KV_TRY(end_read(s));
 	KV_TRY(answer_error(s, &r, code, 0));
 	s->closing = close_after;
@@ -274,7 +275,7 @@ next_frame(Session *s, Request *r, bool *got)
 static Status
 flush_answers(Session *s)
 {
-	KV_TRY(write_run_commit(s));
+	KV_TRY(write_run_commit(s, false));
 	KV_TRY(end_read(s));
 	return session_send(s);
 }
@@ -286,6 +287,7 @@ session_handle(Session *s)
 	bool got = true;
 	Status st = ST_OK;
 
+	delegate_wait(); /* answers keep their order */
 	while (st == ST_OK && !s->closing) {
 		st = next_frame(s, &r, &got);
 		if (st != ST_OK || !got)
@@ -295,7 +297,7 @@ session_handle(Session *s)
 			st = flush_answers(s);
 	}
 	if (st == ST_OK)
-		st = write_run_commit(s);
+		st = write_run_commit(s, true);
 	KV_TRY(end_read(s));
 	return st;
 }

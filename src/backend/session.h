@@ -73,7 +73,8 @@ KV_CHECK Status begin_read(Session *s, const Request *r, Lsn at);
 
 /* ---- write_run.c */
 KV_CHECK Status write_run_add(Session *s, const Request *r);
-KV_CHECK Status write_run_commit(Session *s);
+/* last: nothing of this batch comes after it, so its answers may be left to the WAL writer. */
+KV_CHECK Status write_run_commit(Session *s, bool last);
 /* Check the 8-byte write prefix. BAD_REQUEST. */
 KV_CHECK Status decode_write_prefix(Reader *r, Ack *ack, int *timeout_ms);
 void write_run_free(WriteRun *run);

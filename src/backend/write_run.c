@@ -8,6 +8,7 @@
 
 #include "common/config.h"
 #include "common/kv_assert.h"
+#include "ipc/delegate.h"
 #include "session.h"
 
 /* Header and padding of the record around the run's body. */
@@ -190,7 +191,7 @@ write_run_add(Session *s, const Request *r)
 		run_reset(&s->run);
 	st = add_request(&s->run, r, &too_full);
 	if (st == ST_OK && too_full) {
-		KV_TRY(write_run_commit(s));
+		KV_TRY(write_run_commit(s, false));
 		st = add_request(&s->run, r, &too_full);
 	}
 	if (st == ST_OK)
@@ -199,7 +200,7 @@ write_run_add(Session *s, const Request *r)
 	char detail[STATUS_DETAIL_MAX];
 
 	memcpy(detail, status_detail(), strlen(status_detail()) + 1);
-	KV_TRY(write_run_commit(s));
+	KV_TRY(write_run_commit(s, false));
 	(void) status_fail(st, "%s", detail);
 	return answer_error(s, r, st, 0);
 }
@@ -338,16 +339,52 @@ warm_up(const WriteRun *run)
 	kvstore_end_read();
 }
 
+/*
+ * Many clients: somebody is flushing already. Insert, leave the answers to the WAL writer, go back to the socket.
+ * *done false: not possible here, nothing has happened.
+ */
+static Status
+delegate_run(Session *s, uint32_t generation, bool *done)
+{
+	const Pending *all = (const Pending *) (const void *) s->run.pending.data;
+	size_t n = s->run.pending.len / sizeof *all;
+	Lsn start, end;
+	Status st;
+
+	*done = false;
+	if (s->run.conditional || s->run.ack != ACK_QUORUM || s->out.len > 0 ||
+		n * (PROTO_HEADER_SIZE + 8) > DELEGATE_REPLY_MAX || !kvstore_flush_busy() || !delegate_ready(s->fd))
+		return ST_OK;
+	st = kvstore_insert(generation, &s->run.body, s->run.ops, s->run.timeout_ms, s->run.deletes_only, &start,
+						&end);
+	*done = true;
+	if (st != ST_OK)
+		return answer_run(s, st, 0);
+	KV_TRY(answer_run(s, ST_OK, start));
+	memcpy(delegate_buffer(), s->out.data, s->out.len);
+	delegate_offer(s->out.len, end, generation);
+	count_bytes(0, s->out.len);
+	buf_clear(&s->out);
+	return ST_OK;
+}
+
 Status
-write_run_commit(Session *s)
+write_run_commit(Session *s, bool last)
 {
 	uint32_t generation;
 	uint64_t version = 0;
+	bool done = false;
 	Status st;
 
 	if (s->run.ops == 0)
 		return ST_OK;
 	generation = wal_generation();
+	if (last)
+		KV_TRY(delegate_run(s, generation, &done));
+	if (done) {
+		run_reset(&s->run);
+		return ST_OK;
+	}
 	if (s->run.conditional) {
 		warm_up(&s->run);
 		kvstore_hold();

@@ -9,6 +9,7 @@
 
 #include "common/elog.h"
 #include "common/kv_assert.h"
+#include "ipc/delegate.h"
 #include "ipc/epoch.h"
 #include "ipc/procslot.h"
 #include "kvstore_internal.h"
@@ -240,6 +241,8 @@ kvstore_walwriter_step(uint32_t *sleep_ms)
 
 	atomic_store(&kvs->walwriter_idle, 0);
 	procslot_reap(kvstore_slot_cleared);
+	delegate_collect();
+	worked = commit_serve_delegated();
 	if (wal_durable() < wal_inserted())
 		worked |= wal_flush();
 	if (kvstore_applied() < wal_commit())
@@ -256,7 +259,7 @@ kvstore_walwriter_step(uint32_t *sleep_ms)
 	if (!worked && !prepared && !marked) {
 		atomic_store(&kvs->walwriter_idle, 1);
 		/* Whoever inserted before it could see the flag: look again. */
-		*sleep_ms = wal_durable() < wal_inserted() ? 0 : WALWRITER_LONG_MS;
+		*sleep_ms = wal_durable() < wal_inserted() || delegate_oldest() != 0 ? 0 : WALWRITER_LONG_MS;
 	}
 	return ST_OK;
 }

@@ -13,6 +13,7 @@
  */
 #include "common/elog.h"
 #include "common/kv_assert.h"
+#include "ipc/delegate.h"
 #include "ipc/epoch.h"
 #include "ipc/logclock.h"
 #include "ipc/lwlock.h"
@@ -26,7 +27,9 @@
 #define SLOWDOWN_STEP_US                                                                                     \
 	UINT64_C(1000) /* a writer's pause for each level-0 table over the setting l0_slowdown */
 #define SLOWDOWN_MAX_US UINT64_C(50000) /* the longest pause of one write: slowed, never stopped */
-#define TIME_WAIT_MS 5000               /* ring room for a TIME record, which may use the reserve */
+/* Rounds of flushing for delegated replies before the WAL writer looks after its other duties. */
+#define DELEGATED_TURNS 256
+#define TIME_WAIT_MS 5000 /* ring room for a TIME record, which may use the reserve */
 
 /* Has the position been reached that this want word stands for? */
 static bool
@@ -42,7 +45,7 @@ static bool
 work_free(Lsn end)
 {
 	if (wal_durable() < end)
-		return !lwlock_held(LWLOCK_WAL_FLUSH, 0);
+		return !wal_out_of_space() && !lwlock_held(LWLOCK_WAL_FLUSH, 0);
 	return atomic_load(&kvs->stalled) == 0 && !lwlock_held(LWLOCK_APPLY, 0);
 }
 
@@ -179,26 +182,64 @@ insert_record(uint32_t generation, WalKind kind, const Buf *body, uint32_t count
 }
 
 Status
-kvstore_write(uint32_t generation, const Buf *body, uint32_t count, Ack ack, int timeout_ms,
-			  bool deletes_only, uint64_t *version)
+kvstore_insert(uint32_t generation, const Buf *body, uint32_t count, int timeout_ms, bool deletes_only,
+			   Lsn *start, Lsn *end)
 {
-	uint64_t term = wal_term();
-	Lsn start, end;
-
 	KV_ASSERT(count > 0 && count <= KV_BATCH_OPS_MAX);
 	if (wal_out_of_space() || (!deletes_only && atomic_load_explicit(&kvs->no_space, memory_order_relaxed)))
 		return status_fail(ST_NO_SPACE, "less than disk_reserve is free on the data directory's file system; "
 										"delete data or free space, writes go on by themselves");
 	slow_down();
-	KV_TRY(insert_record(generation, WAL_WRITE, body, count, logclock_now(), timeout_ms, &start, &end));
-	*version = start;
-	if (ack == ACK_NONE) {
-		commit_poke_walwriter();
-		return ST_OK;
-	}
-	KV_TRY(wait_for(ack == ACK_LOCAL ? end | WANT_LOCAL : end, start, term, generation));
+	return insert_record(generation, WAL_WRITE, body, count, logclock_now(), timeout_ms, start, end);
+}
+
+bool
+kvstore_flush_busy(void)
+{
+	return lwlock_held(LWLOCK_WAL_FLUSH, 0);
+}
+
+Status
+kvstore_write(uint32_t generation, const Buf *body, uint32_t count, Ack ack, int timeout_ms,
+			  bool deletes_only, uint64_t *version)
+{
+	uint64_t term = wal_term();
+	Lsn end;
+
+	KV_TRY(kvstore_insert(generation, body, count, timeout_ms, deletes_only, version, &end));
+	if (ack != ACK_NONE)
+		KV_TRY(wait_for(ack == ACK_LOCAL ? end | WANT_LOCAL : end, *version, term, generation));
 	commit_poke_walwriter();
 	return ST_OK;
+}
+
+bool
+commit_serve_delegated(void)
+{
+	bool any = false;
+
+	for (int i = 0; i < DELEGATED_TURNS; i++) {
+		uint64_t oldest = delegate_oldest();
+		uint32_t token;
+
+		if (oldest == 0)
+			return any;
+		any = true;
+		work(oldest);
+		delegate_send(kvstore_applied(), wal_commit(), wal_generation(), (uint64_t) config.client_timeout);
+		oldest = delegate_oldest();
+		if (oldest == 0 || oldest <= kvstore_applied())
+			continue;
+		/* Somebody else is flushing or applying: be one of those who wait for it. */
+		atomic_store(&kvs->want[my_slot_no], oldest);
+		token = procslot_prepare_sleep();
+		if (want_reached(oldest) || work_free(oldest))
+			procslot_cancel_sleep();
+		else
+			procslot_sleep(token, STALL_SLEEP_US);
+		atomic_store(&kvs->want[my_slot_no], 0);
+	}
+	return any;
 }
 
 Status
@@ -251,6 +292,7 @@ void
 kvstore_slot_cleared(int slot)
 {
 	atomic_store(&kvs->want[slot], 0);
+	delegate_forget(slot);
 	/* It may have been woken to flush next: pass that on. */
 	commit_wake();
 }

@@ -126,6 +126,8 @@ bool read_entry_live(Snapshot *s, const Entry *e);
 void commit_wake(void);
 /* Wake everybody who waits for anything. */
 void commit_wake_all(void);
+/* WAL writer: flush, apply and send for backends that left their replies. False: there was none. */
+bool commit_serve_delegated(void);
 /* Wake the WAL writer if it sleeps long. */
 void commit_poke_walwriter(void);
 

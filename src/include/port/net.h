@@ -27,5 +27,20 @@ KV_CHECK Status net_connect(const char *host, uint16_t port, int timeout_ms, int
 void net_peer_name(int fd, char *out, size_t size);
 /* SO_RCVTIMEO / SO_SNDTIMEO; 0 = none. */
 void net_set_timeouts(int fd, int recv_ms, int send_ms);
+/* As much as goes without blocking; 0 when the socket is full, -1 when the connection is broken. */
+int net_send_some(int fd, const void *data, size_t len);
+/* End the connection for every process that has it. */
+void net_shutdown(int fd);
+void net_close(int fd);
+
+/* ---- handing sockets to another process */
+/* A local datagram pair, non-blocking and CLOEXEC. */
+KV_CHECK Status net_socket_pair(int pair[2]);
+/* -1s are ignored; sets them. */
+void net_close_pair(int pair[2]);
+/* Send a copy of `fd` with a number. False when the pair is full or broken. */
+bool net_pass_fd(int pair_end, int fd, uint32_t number);
+/* The next one; false when there is none. The caller owns *fd. */
+bool net_take_fd(int pair_end, int *fd, uint32_t *number);
 
 #endif

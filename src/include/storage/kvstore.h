@@ -50,6 +50,13 @@ typedef enum Ack { ACK_QUORUM = 0, ACK_LOCAL = 1, ACK_NONE = 2 } Ack; /* on the 
 KV_CHECK Status kvstore_write(uint32_t generation, const Buf *body, uint32_t count, Ack ack, int timeout_ms,
                               bool deletes_only, uint64_t *version);
 /*
+ * As kvstore_write() up to the insertion; for a reply that is left to the WAL writer (ipc/delegate.h), wanted at *end.
+ */
+KV_CHECK Status kvstore_insert(uint32_t generation, const Buf *body, uint32_t count, int timeout_ms,
+                               bool deletes_only, Lsn *start, Lsn *end);
+/* Is somebody flushing the log right now? A hint. */
+bool kvstore_flush_busy(void);
+/*
  * Before kvstore_write() with conditions, and until the outcomes are read: keep versions from here on
  * (rule A8).
  * Released by kvstore_end_read() or kvstore_release().

@@ -95,7 +95,7 @@ remove_orphans(const char *dir, const char *prefix, Orphans *o)
 		char path[FS_PATH_MAX];
 
 		snprintf(path, sizeof path, "%s%s", prefix, name);
-		elog(LOG_LEVEL_LOG, "removing %s, which nothing names", path);
+		elog(LOG_LEVEL_INFO, "removing %s, which nothing names", path);
 		remove_file(path);
 		at += strlen(name) + 1;
 	}

@@ -21,6 +21,7 @@
 
 #include "../../../storage/kvstore_internal.h"
 #include "common/prng.h"
+#include "ipc/delegate.h"
 #include "ipc/epoch.h"
 #include "ipc/logclock.h"
 #include "ipc/lwlock.h"
@@ -182,6 +183,10 @@ start_engine(void)
 	lwlock_shmem_init((void *) (((uintptr_t) (mem + slots) + 63) & ~(uintptr_t) 63));
 	epoch_shmem_init((void *) (((uintptr_t) (mem + slots + locks) + 63) & ~(uintptr_t) 63));
 	logclock_shmem_init((void *) (((uintptr_t) (mem + slots + locks + epochs) + 63) & ~(uintptr_t) 63));
+	store = delegate_shmem_size(SLOTS);
+	mem = mmap(NULL, store, PROT_READ | PROT_WRITE, MAP_SHARED | 0x20, -1, 0);
+	CHECK(mem != MAP_FAILED);
+	MUST(delegate_shmem_init(mem, SLOTS));
 	store = kvstore_shmem_size();
 	mem = mmap(NULL, store, PROT_READ | PROT_WRITE, MAP_SHARED | 0x20, -1, 0);
 	CHECK(mem != MAP_FAILED);
