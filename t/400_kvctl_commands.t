@@ -58,7 +58,7 @@ check(['get', 'bin2'], 0, "$binary\n");
 check(['-e', 'put', 'k\x00\n', 'v\xff\\\\'], 0, qr/\d/);
 check(['get', 'k\x00\n', '-e'], 0, "v\xff\\");
 check(['get', 'k\x00\n', '-e', '--format', 'table'], 0, "v\\xff\\\\\n");
-check(['get', 'k\x00\n', '-e', '--format', 'json'], 0, "{\"key\":\"k\\u0000\\n\",\"value\":{\"base64\":\"di9c\"}}\n" =~ s/di9c/dv9c/r);
+check(['get', 'k\x00\n', '-e', '--format', 'json'], 0, qq({"key":"k\\u0000\\n","value":{"base64":"dv9c"}}\n));
 check(['put', 'empty', ''], 0, qr/\d/);
 check(['get', 'empty'], 0, '');
 
@@ -117,15 +117,15 @@ check(['get', 's2'], 0, "x\0\ty");
 say_why('no server: exit code 3 and what to do');
 my $r = run_command(kvd_bin('kvctl'), '-p', 1, 'get', 'a');
 is($r->{code}, 3, 'nobody listens: exit code');
-like($r->{err}, qr/^kvctl: get: cannot connect to 127\.0\.0\.1.*refused; is kvd running\? start it with: kvctl start -D DIR$/,
+like($r->{err}, qr/^kvctl: get: cannot connect to 127\.0\.0\.1.*refused; is kvd running\? start it with: kvctl start/,
 	'nobody listens: message');
 {
 	local $ENV{KVD_PORT} = $node->port;
 	is(run_command(kvd_bin('kvctl'), 'get', 's1')->{out}, 'a b', 'KVD_PORT names the server');
 }
 is(run_command(kvd_bin('kvctl'), '-D', $node->dir, 'get', 's1')->{out}, 'a b', '-D finds the port');
-is(run_command(kvd_bin('kvctl'), '-u', 'kv://127.0.0.1:1,127.0.0.1:' . $node->port . '/', 'get', 's1')->{out}, 'a b',
-	'of several hosts the one that answers is used');
+my $uri = 'kv://127.0.0.1:1,127.0.0.1:' . $node->port . '/';
+is(run_command(kvd_bin('kvctl'), '-u', $uri, 'get', 's1')->{out}, 'a b', 'the host of several that answers is used');
 
 is($node->stop, 0, 'the node stops');
 done_testing;

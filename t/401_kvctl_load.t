@@ -68,8 +68,10 @@ unlike(slurp("$dir/dump.jsonl"), qr/[^\x0a\x20-\x7e\x80-\xff]/, 'JSON lines hold
 is($node->kvctl('del', '--prefix', '')->{code}, 0, 'delete everything');
 
 say_why('TTLs travel in JSON');
-is($node->kvctl({ stdin => qq({"key":"t","value":"x","ttl_ms":3600000}\n{"key":"u","value":"y"}\n) }, 'load', '--json')->{code}, 0, 'load');
-like($node->kvctl('dump', '--json')->{out}, qr/\A\{"key":"t","value":"x","ttl_ms":3[56]\d{5}\}\n\{"key":"u","value":"y"\}\n\z/, 'dump');
+my $json = qq({"key":"t","value":"x","ttl_ms":3600000}\n{"key":"u","value":"y"}\n);
+is($node->kvctl({ stdin => $json }, 'load', '--json')->{code}, 0, 'load');
+($r = $node->kvctl('dump', '--json')->{out}) =~ s/"ttl_ms":3[56]\d{5}\}/"ttl_ms":3600000}/;
+is($r, $json, 'dump');
 
 say_why('ranges of a dump');
 is($node->kvctl('dump', '--prefix', 'u')->{out}, "u\ty\n", '--prefix');
@@ -77,7 +79,9 @@ is($node->kvctl('dump', '--start', 't', '--end', 'u')->{out}, "t\tx\n", '--start
 
 say_why('a bad line is named, and what stands before it is stored');
 my @bad = (
-	[ "no tab here", qr/no TAB between key and value/ ], [ "a\tb\tc", qr/more than one TAB/ ], [ "\tvalue", qr/key is empty/ ],
+	[ "no tab here", qr/no TAB between key and value/ ],
+	[ "a\tb\tc", qr/more than one TAB/ ],
+	[ "\tvalue", qr/key is empty/ ],
 	[ "k\t\\q", qr/"\\q" is no escape/ ], [ 'k' x 65537 . "\tv", qr/key has 65537 bytes; at most 65536/ ],
 );
 for my $bad (@bad) {
@@ -100,7 +104,7 @@ open my $out, '>', "$dir/big.tsv" or die $!;
 print $out "key$_\t" . 'v' x 1000 . "\n" for 100000 .. 399999;
 close $out or die $!;
 my $log = "$dir/load.err";
-my $pid = start_command({ err => $log }, kvd_bin('kvctl'), '-p', $node->port, '--timeout', '5s', 'load', "$dir/big.tsv");
+my $pid = start_command({ err => $log }, kvd_bin('kvctl'), '-p', $node->port, 'load', "$dir/big.tsv");
 poll_until(sub { $node->kvctl('count')->{out} > 1000 }, 30, 'the load to begin');
 $node->kill9('postmaster');
 poll_until(sub { waitpid($pid, 1) == $pid }, 60, 'the load to end');

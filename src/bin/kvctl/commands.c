@@ -15,7 +15,8 @@
 	"  --if-present       only when it does\n" \
 	"  --if-version N     only when its version is N\n" \
 	"  --if-value V       only when its value is V\n"
-#define ACK_HELP "  --ack A            answer when durable on a majority (quorum), on this node (local), not waited for (none)\n"
+#define ACK_HELP \
+	"  --ack A            answer when durable on a majority (quorum), on this node (local), not at all (none)\n"
 
 const Command command_table[] = {
 	{ "put", "KEY [VALUE] [--ttl TIME] [--if-...]", "store a value",
@@ -60,22 +61,24 @@ const Command command_table[] = {
 	  "  --ttl TIME         the key expires after this time (otherwise its TTL stays)\n",
 	  run_incr, 1, 2, { { "--ttl", true } } },
 	{ "cas", "KEY OLD NEW", "put NEW when the value is OLD",
-	  "Exit code 1 when it is not.\n  --ttl TIME         the key expires after this time\n", run_cas, 3, 3, { { "--ttl", true } } },
+	  "Exit code 1 when it is not.\n  --ttl TIME         the key expires after this time\n", run_cas, 3, 3,
+	  { { "--ttl", true } } },
 	{ "load", "[FILE] [--json]", "store what a file holds",
-	  "FILE (standard input if left out or -): lines KEY TAB VALUE with C escapes (\\t \\n \\\\ \\xHH), or with --json lines\n"
-	  "{\"key\":..., \"value\":..., \"ttl_ms\":...} where bytes that are no UTF-8 are {\"base64\":\"...\"}. A name that\n"
-	  "ends in .json, .jsonl or .ndjson means --json. Stops at the first bad line, says which and how much is stored.\n"
+	  "FILE (standard input if left out or -) has lines KEY TAB VALUE with C escapes (\\t \\n \\\\ \\xHH),\n"
+	  "or with --json lines {\"key\":..., \"value\":..., \"ttl_ms\":...}, where bytes that are no UTF-8 are\n"
+	  "{\"base64\":\"...\"}. A name that ends in .json, .jsonl or .ndjson means --json. Stops at the first bad "
+	  "line, says which and how much is stored.\n"
 	  "  --json, --tsv      the form\n"
 	  "  --ttl TIME         for records without a TTL of their own\n" ACK_HELP,
 	  run_load, 0, 1, { { "--json", false }, { "--tsv", false }, { "--ttl", true }, { "--ack", true } } },
 	{ "dump", "[FILE] [--json] [--prefix P] [--start S] [--end E]", "write keys and values to a file",
-	  "In the order of the keys, all at one snapshot, in the form that load reads, to FILE (standard output if left out\n"
-	  "or -). TSV has no room for TTLs; JSON keeps what is left of them.\n" RANGE_HELP
+	  "In the order of the keys, all at one snapshot, in the form that load reads, to FILE (standard output\n"
+	  "if left out or -). TSV has no room for TTLs; JSON keeps what is left of them.\n" RANGE_HELP
 	  "  --json, --tsv      the form\n"
 	  "  --local            what this server has, perhaps not the newest\n",
 	  run_dump, 0, 1, { RANGE_OPTIONS, { "--json", false }, { "--tsv", false }, { "--local", false } } },
-	{ "ping", "[--count N]", "does the server answer, and how fast", "  --count N          so many times\n", run_ping, 0, 0,
-	  { { "--count", true } } },
+	{ "ping", "[--count N]", "does the server answer, and how fast", "  --count N          so many times\n",
+	  run_ping, 0, 0, { { "--count", true } } },
 	{ "stats", "[PREFIX]", "what the server counts and measures", "", run_stats, 0, 1, { { NULL, false } } },
 	{ "config", "[list [NAME] | get NAME | set NAME VALUE | reset NAME | reload]", "the server's settings",
 	  "set keeps the value over restarts (kvd.auto.conf), reset removes it from there, reload reads the files again.\n",
@@ -92,7 +95,8 @@ const Command command_table[] = {
 	  "  -m smart           wait until clients have left\n"
 	  "  -m fast            end them (default)\n"
 	  "  -m immediate       stop at once; the next start replays the log\n"
-	  "  --wait TIME        give up waiting after this time (60s)\n", run_stop, 0, 0, { { "-m", true }, { "--wait", true } } },
+	  "  --wait TIME        give up waiting after this time (60s)\n", run_stop, 0, 0,
+	  { { "-m", true }, { "--wait", true } } },
 	{ "restart", "-D DIR [-m MODE] [--wait TIME] [-c NAME=VALUE]", "stop, then start", "Options as for both.\n",
 	  run_restart, 0, 0, { { "--wait", true }, { "-c", true }, { "-m", true } } },
 	{ "reload", "-D DIR", "have the server read its settings files again", "", run_reload, 0, 0, { { NULL, false } } },
@@ -143,7 +147,8 @@ void
 command_help_list(FILE *f)
 {
 	fputs("usage: kvctl [OPTION...] COMMAND [ARGUMENT...]\n"
-	      "       kvctl [OPTION...]                 interactive shell, or a script from standard input\n\ncommands:\n", f);
+	      "       kvctl [OPTION...]                 interactive shell, or a script from standard input\n"
+	      "\ncommands:\n", f);
 	for (int i = 0; i < command_count; i++)
 		fprintf(f, "  %-12s %s\n", command_table[i].name, command_table[i].summary);
 	fputs("\noptions:\n", f);
@@ -156,8 +161,9 @@ command_help_list(FILE *f)
 void
 command_help(FILE *f, const Command *c)
 {
-	fprintf(f, "%s - %s\n\nusage: %s %s\n%s%s", c->name, c->summary, c->name, c->arguments, c->help[0] != '\0' ? "\n" : "",
-		c->help);
+	fprintf(f, "%s - %s\n\nusage: %s %s\n", c->name, c->summary, c->name, c->arguments);
+	if (c->help[0] != '\0')
+		fprintf(f, "\n%s", c->help);
 }
 
 int

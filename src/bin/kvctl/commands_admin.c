@@ -140,6 +140,7 @@ run_config(Ctl *ctl, const Args *a)
 int
 run_checkpoint(Ctl *ctl, const Args *a)
 {
+	int timeout_ms = ctl->timeout_ms > 0 ? (int) ctl->timeout_ms : CHECKPOINT_TIMEOUT_MS;
 	uint64_t lsn;
 	char shown[64];
 	int code = EXIT_DONE;
@@ -147,7 +148,7 @@ run_checkpoint(Ctl *ctl, const Args *a)
 
 	if (client == NULL)
 		return code;
-	code = kv_checkpoint(client, a->option[0] != NULL, ctl->timeout_ms > 0 ? (int) ctl->timeout_ms : CHECKPOINT_TIMEOUT_MS, &lsn);
+	code = kv_checkpoint(client, a->option[0] != NULL, timeout_ms, &lsn);
 	if (code != KV_OK)
 		return ctl_fail(ctl, code);
 	snprintf(shown, sizeof shown, "OK (log below %" PRIu64 " is in tables)", lsn);

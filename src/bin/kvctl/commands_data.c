@@ -89,11 +89,12 @@ condition_parse(const kv_bytes *absent, const kv_bytes *present, const kv_bytes 
 static int
 fail_condition(Ctl *ctl, int code, uint64_t version)
 {
+	static const char text[] = "nothing changed: the condition did not hold";
+
 	if (code == KV_CONDITION_FAILED && version > 0)
-		(void) status_fail(ST_CONDITION_FAILED, "nothing changed: the condition did not hold; the key's version is %" PRIu64,
-			version);
+		(void) status_fail(ST_CONDITION_FAILED, "%s; the key's version is %" PRIu64, text, version);
 	else if (code == KV_CONDITION_FAILED)
-		(void) status_fail(ST_CONDITION_FAILED, "nothing changed: the condition did not hold; the key is absent");
+		(void) status_fail(ST_CONDITION_FAILED, "%s; the key is absent", text);
 	return ctl_fail(ctl, code);
 }
 

@@ -67,7 +67,8 @@ kvd_path(const Ctl *ctl, char *out, size_t size)
 		n = snprintf(self, sizeof self, "%s", ctl->exe);
 	self[n < (ssize_t) sizeof self ? n : (ssize_t) sizeof self - 1] = '\0';
 	slash = strrchr(self, '/');
-	if (slash == NULL || (size_t) snprintf(out, size, "%.*s/kvd", (int) (slash - self), self) >= size || access(out, X_OK) != 0)
+	if (slash == NULL || (size_t) snprintf(out, size, "%.*s/kvd", (int) (slash - self), self) >= size ||
+		access(out, X_OK) != 0)
 		snprintf(out, size, "kvd");
 }
 
@@ -239,7 +240,8 @@ start(Ctl *ctl, const char *setting, uint64_t wait_ms)
 	int fd, code;
 
 	if (running(ctl->dir, &p)) {
-		(void) status_fail(ST_BUSY, "a server is running in \"%s\" already: process %ld, port %d", ctl->dir, p.pid, p.port);
+		(void) status_fail(ST_BUSY, "a server is running in \"%s\" already: process %ld, port %d", ctl->dir,
+			p.pid, p.port);
 		return ctl_fail(ctl, ST_BUSY);
 	}
 	kvd_path(ctl, kvd, sizeof kvd);

@@ -88,7 +88,8 @@ run_dump(Ctl *ctl, const Args *a)
 {
 	enum { PREFIX, START, END, JSON, TSV, LOCAL };
 	const char *path = a->n > 0 && strcmp(a->positional[0].data, "-") != 0 ? a->positional[0].data : NULL;
-	kv_scan_options o = { .range = range_from(a->option[PREFIX], a->option[START], a->option[END]), .page_bytes = PAGE_BYTES,
+	kv_scan_options o = { .range = range_from(a->option[PREFIX], a->option[START], a->option[END]),
+		.page_bytes = PAGE_BYTES,
 		.read.read = a->option[LOCAL] != NULL ? KV_READ_LOCAL : KV_READ_DEFAULT };
 	Dump d = { .file = ctl->out.file };
 	char name[CTL_PATH_MAX];
@@ -96,7 +97,8 @@ run_dump(Ctl *ctl, const Args *a)
 	int code = EXIT_DONE;
 	kv_client *client;
 
-	d.json = a->option[JSON] != NULL || (a->option[TSV] == NULL && (name_is_json(path) || ctl->out.format == FORMAT_JSON));
+	d.json = ctl->out.format == FORMAT_JSON || name_is_json(path);
+	d.json = a->option[JSON] != NULL || (a->option[TSV] == NULL && d.json);
 	client = ctl_client(ctl, &code);
 	if (client == NULL)
 		return code;

@@ -105,7 +105,7 @@ escape_tsv(Buf *out, kv_bytes b)
 	return ST_OK;
 }
 
-static int
+int
 hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')
@@ -231,7 +231,8 @@ base64_decode(Buf *out, const char *text, size_t len)
 		uint32_t v = 0;
 
 		for (int k = 0; k < 4; k++) {
-			const char *at = k >= 4 - pad ? alphabet : text[i + (size_t) k] != '\0' ? strchr(alphabet, text[i + (size_t) k]) : NULL;
+			char c = k >= 4 - pad ? alphabet[0] : text[i + (size_t) k];
+			const char *at = c != '\0' ? strchr(alphabet, c) : NULL;
 
 			if (at == NULL)
 				return status_fail(ST_USAGE, "base64 text holds a character that does not belong there");

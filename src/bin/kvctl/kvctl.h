@@ -59,7 +59,8 @@ typedef struct Cell {
 /*
  * Where results go. table: aligned, bytes with C escapes. json: one object a line, see escape_json(). csv: RFC 4180,
  * bytes as they are. tsv: fields with C escapes, no head: unambiguous. raw: bytes as they are, fields between
- * tabs, lines ended by newlines; a single value alone, with a newline only on a terminal and among the results of a script.
+ * tabs, lines ended by newlines; a single value alone, with a newline only on a terminal and among the results of
+ * a script.
  */
 typedef struct Output {
 	FILE *file;
@@ -104,6 +105,8 @@ size_t text_width(const char *s, size_t len);
  */
 size_t utf8_length(const uint8_t *p, size_t left);
 bool utf8_valid(kv_bytes b);
+/* 0 to 15, or -1. */
+int hex_digit(char c);
 /* For people: printable UTF-8 as it is, \n \t \r \\ and \xHH. */
 KV_CHECK Status escape_text(Buf *out, kv_bytes b);
 /* For files: bytes below 0x20, 0x7f and \ are escaped, all others are as they are. */

@@ -216,7 +216,8 @@ run_load(Ctl *ctl, const Args *a)
 	int k = 0;
 	int code;
 
-	l.json = a->option[JSON] != NULL || (a->option[TSV] == NULL && (name_is_json(path) || ctl->out.format == FORMAT_JSON));
+	l.json = ctl->out.format == FORMAT_JSON || name_is_json(path);
+	l.json = a->option[JSON] != NULL || (a->option[TSV] == NULL && l.json);
 	if (a->option[TTL] != NULL && time_parse(a->option[TTL]->data, &l.options.ttl_ms) != ST_OK)
 		return ctl_usage(ctl, "--ttl: %s", status_detail());
 	while (a->option[ACK] != NULL && k < 3 && strcmp(a->option[ACK]->data, acks[k]) != 0)

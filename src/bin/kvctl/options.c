@@ -27,12 +27,13 @@ void
 options_help(FILE *f)
 {
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+		const char *value = table[i].value != NULL ? table[i].value : "";
 		char left[40];
 
 		if (table[i].letter != 0)
-			snprintf(left, sizeof left, "-%c, %s %s", table[i].letter, table[i].name, table[i].value ? table[i].value : "");
+			snprintf(left, sizeof left, "-%c, %s %s", table[i].letter, table[i].name, value);
 		else
-			snprintf(left, sizeof left, "    %s %s", table[i].name, table[i].value ? table[i].value : "");
+			snprintf(left, sizeof left, "    %s %s", table[i].name, value);
 		fprintf(f, "  %-24s %s\n", left, table[i].help);
 	}
 }

@@ -51,11 +51,11 @@ pidfile_parse(const char *text, PidFile *out)
 	if (!next_line(&text, out->dir, sizeof out->dir) || !next_line(&text, out->state, sizeof out->state))
 		return status_fail(ST_FOREIGN, PIDFILE " is not understood: it is too short");
 	if (!next_line(&text, out->listen, sizeof out->listen) || out->listen[0] == '\0')
-		strcpy(out->listen, "127.0.0.1");
+		snprintf(out->listen, sizeof out->listen, "127.0.0.1");
 	/* To connect, one address is enough, and "all" means this machine too. */
 	out->listen[strcspn(out->listen, ", ")] = '\0';
 	if (strcmp(out->listen, "*") == 0 || strcmp(out->listen, "0.0.0.0") == 0)
-		strcpy(out->listen, "127.0.0.1");
+		snprintf(out->listen, sizeof out->listen, "127.0.0.1");
 	return ST_OK;
 }
 

@@ -44,8 +44,7 @@ hex4(const char *p, uint32_t *out)
 {
 	*out = 0;
 	for (int i = 0; i < 4; i++) {
-		char c = p[i];
-		int digit = c >= '0' && c <= '9' ? c - '0' : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10 : -1;
+		int digit = hex_digit(p[i]);
 
 		if (digit < 0)
 			return false;
@@ -126,7 +125,8 @@ string(Json *j, Buf *memory, kv_bytes *out)
 		if (j->p >= j->end)
 			return status_fail(ST_USAGE, "the closing \" is missing");
 		if ((uint8_t) *j->p < 0x20)
-			return status_fail(ST_USAGE, "a control character in a string; write \\u00%02x", (unsigned) (uint8_t) *j->p);
+			return status_fail(ST_USAGE, "a control character in a string; write \\u00%02x",
+				(unsigned) (uint8_t) *j->p);
 		if (*j->p == '"' && from == start)
 			*out = (kv_bytes){ start, (size_t) (j->p - start) };
 		else {
@@ -208,8 +208,8 @@ member(Json *j, RecordBuf *memory, Record *out, bool *has_value)
 		return number(j, &out->ttl_ms);
 	if (is(name, "version"))
 		return number(j, &ignored);
-	return status_fail(ST_USAGE, "unknown member \"%.*s\"; known are key, value, ttl_ms", (int) (name.len < 32 ? name.len : 32),
-		(const char *) name.data);
+	return status_fail(ST_USAGE, "unknown member \"%.*s\"; known are key, value, ttl_ms",
+		(int) (name.len < 32 ? name.len : 32), (const char *) name.data);
 }
 
 Status

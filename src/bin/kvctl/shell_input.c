@@ -1,8 +1,8 @@
 /*
  * shell_input.c - a line from a person.
  *
- * WITH_LIBEDIT: editing, completion with TAB, history in ~/.kvctl_history (mode 0600; a line that begins with a blank is
- * not kept). Without: plain lines.
+ * WITH_LIBEDIT: editing, completion with TAB, history in ~/.kvctl_history (mode 0600; a line that begins with
+ * a blank is not kept). Without: plain lines.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -67,6 +67,7 @@ complete(EditLine *e, int ch)
 	const char *start = info->cursor;
 	const char *first, *other;
 	size_t len, common;
+	bool only;
 
 	(void) ch;
 	while (start > info->buffer && start[-1] != ' ')
@@ -86,10 +87,11 @@ complete(EditLine *e, int ch)
 			n++;
 		common = n;
 	}
-	if (common > len || completion(start, len, 1) == NULL) {
+	only = completion(start, len, 1) == NULL;
+	if (common > len || only) {
 		char rest[64];
 
-		snprintf(rest, sizeof rest, "%.*s%s", (int) (common - len), first + len, completion(start, len, 1) == NULL ? " " : "");
+		snprintf(rest, sizeof rest, "%.*s%s", (int) (common - len), first + len, only ? " " : "");
 		return el_insertstr(e, rest) == 0 ? CC_REFRESH : CC_ERROR;
 	}
 	putchar('\n');
@@ -112,7 +114,8 @@ open_history(void)
 	history(history_list, &event, H_SETSIZE, HISTORY_LINES);
 	history(history_list, &event, H_SETUNIQUE, 1);
 	el_set(editor, EL_HIST, history, history_list);
-	if (home == NULL || (size_t) snprintf(history_path, sizeof history_path, "%s/.kvctl_history", home) >= sizeof history_path) {
+	if (home == NULL ||
+		(size_t) snprintf(history_path, sizeof history_path, "%s/.kvctl_history", home) >= sizeof history_path) {
 		history_path[0] = '\0';
 		return;
 	}

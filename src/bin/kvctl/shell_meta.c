@@ -174,7 +174,8 @@ shell_meta_help(FILE *f)
 	fputs("shell:\n", f);
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
 		fprintf(f, "  %-10s %-10s %s\n", table[i].name, table[i].arguments, table[i].help);
-	fputs("A word with blanks or bytes that can't be typed: \"a b\", \"\\x00\\n\" (C escapes), or 'as it is'. # begins a comment.\n", f);
+	fputs("A word with blanks or bytes that can't be typed: \"a b\", \"\\x00\\n\" (C escapes), or 'as it is'. # "
+		"begins a comment.\n", f);
 }
 
 void

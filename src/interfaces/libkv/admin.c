@@ -55,7 +55,10 @@ kv_stats(kv_client *c, const char *prefix, kv_value *out)
 static int
 config_call(kv_client *c, ProtoConfigAction action, const char *name, const char *value, kv_value *out)
 {
-	/* Setting the same twice is harmless, so a lost answer may be asked for again; only the outcome of writes is in doubt. */
+	/*
+	 * Setting the same twice is harmless, so a lost answer may be asked for again; only the outcome of writes is
+	 * in doubt.
+	 */
 	Call call = { .command = PROTO_CONFIG, .deadline_at = -1 };
 	Status st;
 

@@ -192,8 +192,8 @@ call_run(kv_client *c, Call *call)
 	int broken = 0;
 
 	if (c->out.len - PROTO_HEADER_SIZE > KV_FRAME_MAX)
-		return status_fail(ST_BATCH_TOO_LARGE, "the request has %zu bytes; at most %d fit", c->out.len - PROTO_HEADER_SIZE,
-			KV_FRAME_MAX);
+		return status_fail(ST_BATCH_TOO_LARGE, "the request has %zu bytes; at most %d fit",
+			c->out.len - PROTO_HEADER_SIZE, KV_FRAME_MAX);
 	if (c->fd >= 0 && clock_mono_ns() - c->used_ns > IDLE_CHECK_NS && io_is_stale(c))
 		io_close(c);
 	for (;;) {

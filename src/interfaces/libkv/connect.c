@@ -218,7 +218,7 @@ kv_open(kv_client **out, const char *uri, const char *name)
 		if (strlen(name) > PROTO_NAME_MAX)
 			st = status_fail(ST_USAGE, "the client's name is longer than %d bytes", PROTO_NAME_MAX);
 		else
-			strcpy(c->options.name, name);
+			memcpy(c->options.name, name, strlen(name) + 1);
 	}
 	if (st == ST_OK && pthread_mutex_init(&c->lock, NULL) != 0)
 		st = status_fail(ST_OUT_OF_MEMORY, "cannot make a mutex");

@@ -69,7 +69,8 @@ check_op(int kind, kv_bytes key, kv_bytes value, const WriteOptions *o)
 	if (key.len > KV_KEY_MAX)
 		return status_fail(ST_KEY_TOO_LARGE, "the key has %zu bytes; at most %d are allowed", key.len, KV_KEY_MAX);
 	if (value.len > KV_VALUE_MAX)
-		return status_fail(ST_VALUE_TOO_LARGE, "the value has %zu bytes; at most %d are allowed", value.len, KV_VALUE_MAX);
+		return status_fail(ST_VALUE_TOO_LARGE, "the value has %zu bytes; at most %d are allowed", value.len,
+			KV_VALUE_MAX);
 	if (o == NULL)
 		return ST_OK;
 	if (o->condition < KV_IF_ALWAYS || o->condition > KV_IF_VALUE)
@@ -139,7 +140,8 @@ range_of(const kv_range *r, Range *out)
 
 	*out = (Range){ 0 };
 	if (start.len > KV_KEY_MAX || end.len > KV_KEY_MAX || prefix.len > KV_KEY_MAX)
-		return status_fail(ST_KEY_TOO_LARGE, "an end of the range is longer than the longest key (%d bytes)", KV_KEY_MAX);
+		return status_fail(ST_KEY_TOO_LARGE, "an end of the range is longer than the longest key (%d bytes)",
+			KV_KEY_MAX);
 	KV_TRY(buf_set(&out->start, slice_cmp(start, prefix) < 0 ? prefix : start));
 	KV_TRY(slice_prefix_end(prefix, &out->end, &out->unbounded));
 	if (r->end.data != NULL && (out->unbounded || slice_cmp(end, slice_buf(&out->end)) < 0)) {

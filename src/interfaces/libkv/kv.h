@@ -94,7 +94,10 @@ typedef struct kv_client kv_client;
 
 /* Version of the library that runs, e.g. "0.1.0". Static. */
 KV_API const char *kv_version(void);
-/* What went wrong in the last call of this thread that failed; never NULL. Valid until the next kv_ call in this thread. */
+/*
+ * What went wrong in the last call of this thread that failed; never NULL. Valid until the next kv_ call in this
+ * thread.
+ */
 KV_API const char *kv_error(void);
 /* "NOT_FOUND", "key not found" for a code. Static, never NULL. */
 KV_API const char *kv_code_name(int code);
@@ -181,7 +184,10 @@ typedef struct kv_range {
 	kv_bytes prefix, start, end;
 } kv_range;
 
-/* A value that came out. Start with zeros; may be used for any number of calls, which reuse its memory; then kv_value_free(). */
+/*
+ * A value that came out. Start with zeros; may be used for any number of calls, which reuse its memory; then
+ * kv_value_free().
+ */
 typedef struct kv_value {
 	void *data;                /* len bytes and a NUL behind them */
 	size_t len;
@@ -202,7 +208,8 @@ KV_API int kv_put(kv_client *c, kv_bytes key, kv_bytes value, const kv_write_opt
 /* Delete. Without a condition KV_OK whether or not the key exists; with KV_IF_PRESENT, KV_NOT_FOUND tells. */
 KV_API int kv_delete(kv_client *c, kv_bytes key, const kv_write_options *o, uint64_t *version);
 /* Add step to a decimal number; an absent key counts as 0. KV_NOT_INTEGER, KV_OUT_OF_RANGE. */
-KV_API int kv_incr(kv_client *c, kv_bytes key, int64_t step, const kv_write_options *o, int64_t *result, uint64_t *version);
+KV_API int kv_incr(kv_client *c, kv_bytes key, int64_t step, const kv_write_options *o, int64_t *result,
+	uint64_t *version);
 /*
  * Delete a range, in steps of which each is atomic; the time limit is that of one step. *deleted: how many are gone for
  * certain, after failures too. Only ack and timeout_ms of the options count.
@@ -226,8 +233,8 @@ typedef struct kv_items {
 } kv_items;
 
 /*
- * Read n keys at one snapshot (when an answer would pass 16 MB: several, none older than the first). KV_OK also when some
- * are absent. Free with kv_items_free().
+ * Read n keys at one snapshot (when an answer would pass 16 MB: several, none older than the first). KV_OK also
+ * when some are absent. Free with kv_items_free().
  */
 KV_API int kv_mget(kv_client *c, const kv_bytes *keys, size_t n, const kv_read_options *o, kv_items *out);
 KV_API void kv_items_free(kv_items *items);
@@ -248,7 +255,10 @@ typedef struct kv_iter kv_iter;
 
 /* Start (nothing is sent yet). Free with kv_iter_free(), before the client is closed. */
 KV_API int kv_scan(kv_client *c, const kv_scan_options *o, kv_iter **out);
-/* The next item, valid until the next call with this iterator. KV_NOT_FOUND: there is none. KV_SNAPSHOT_GONE: paused too long. */
+/*
+ * The next item, valid until the next call with this iterator. KV_NOT_FOUND: there is none. KV_SNAPSHOT_GONE:
+ * paused too long.
+ */
 KV_API int kv_iter_next(kv_iter *it, kv_item *item);
 /* The snapshot (a version) that is read; 0 before the first page. */
 KV_API uint64_t kv_iter_snapshot(const kv_iter *it);
@@ -273,34 +283,41 @@ KV_API void kv_batch_clear(kv_batch *b);
 KV_API void kv_batch_free(kv_batch *b);
 /*
  * Do it. *version: of the first operation, the i-th has version + i. When an operation could not be done
- * (KV_CONDITION_FAILED, KV_NOT_FOUND, KV_NOT_INTEGER, KV_OUT_OF_RANGE) *failed is its place, from 0. The batch stays as it is.
+ * (KV_CONDITION_FAILED, KV_NOT_FOUND, KV_NOT_INTEGER, KV_OUT_OF_RANGE) *failed is its place, from 0. The batch
+ * stays as it is.
  */
-KV_API int kv_batch_write(kv_client *c, const kv_batch *b, const kv_write_options *o, uint64_t *version, uint64_t *failed);
+KV_API int kv_batch_write(kv_client *c, const kv_batch *b, const kv_write_options *o, uint64_t *version,
+	uint64_t *failed);
 
 /* The server answers; *rtt_ns (may be NULL): how long that took. */
 KV_API int kv_ping(kv_client *c, uint64_t *rtt_ns);
 /* Lines "name value" of the statistics whose names begin with prefix (NULL: all). */
 KV_API int kv_stats(kv_client *c, const char *prefix, kv_value *out);
 /*
- * Settings. out: lines name TAB value TAB unit TAB source TAB restart TAB default TAB help; of all (name NULL) or of one.
+ * Settings. out: lines name TAB value TAB unit TAB source TAB restart TAB default TAB help; of all (name
+ * NULL) or of one.
  * kv_config_set() keeps the value over restarts, kv_config_reset() removes it. out may be NULL.
  */
 KV_API int kv_config_list(kv_client *c, const char *name, kv_value *out);
 KV_API int kv_config_set(kv_client *c, const char *name, const char *value, kv_value *out);
 KV_API int kv_config_reset(kv_client *c, const char *name, kv_value *out);
 KV_API int kv_config_reload(kv_client *c);
-/* Write what is in memory to tables, then (compact) merge all of them. *lsn: all of the log below it is in tables. timeout_ms 0 = 30 s. */
+/*
+ * Write what is in memory to tables, then (compact) merge all of them. *lsn: all of the log below it is in
+ * tables. timeout_ms 0 = 30 s.
+ */
 KV_API int kv_checkpoint(kv_client *c, int compact, int timeout_ms, uint64_t *lsn);
 
 /* --- pipelining ------------------------------------------------------------------------------ */
 
 /*
- * kv_append_x() queues a request, kv_get_reply() sends what is queued and gives the answers in the order of the requests:
- * exactly one for each, whatever happens. While some are outstanding, the calls above fail with KV_USAGE.
+ * kv_append_x() queues a request, kv_get_reply() sends what is queued and gives the answers in the order of the
+ * requests: exactly one for each, whatever happens. While some are outstanding, the calls above fail with KV_USAGE.
  *
  * Many appends go out in one send. Buffers are bounded: an append sends when 256 KiB are queued, takes in answers while
- * it does, and fails with KV_BUSY (nothing queued) when 16 MiB of answers or 65,536 requests are outstanding: take replies, then
- * append again. Nothing is retried: when the connection breaks, outstanding writes that had left end with
+ * it does, and fails with KV_BUSY (nothing queued) when 16 MiB of answers or 65,536 requests are outstanding:
+ * take replies, then append again. Nothing is retried: when the connection breaks, outstanding writes that had
+ * left end with
  * KV_OUTCOME_UNKNOWN, everything else with KV_CLOSED; appending works again when all their replies have been taken.
  */
 typedef struct kv_reply {

@@ -95,8 +95,8 @@ void io_close(kv_client *c);
 /* Has the other side closed, or sent something unasked? */
 bool io_is_stale(kv_client *c);
 /*
- * Wait until the socket takes or gives something, and move it, in both directions. TIMEOUT at the deadline. When the connection
- * breaks, c->eof is set and ST_OK returned: answers that came before are still there.
+ * Wait until the socket takes or gives something, and move it, in both directions. TIMEOUT at the deadline. When
+ * the connection breaks, c->eof is set and ST_OK returned: answers that came before are still there.
  */
 KV_CHECK Status io_step(kv_client *c, uint64_t deadline_ns);
 /* Send without waiting as much as the socket takes. */

@@ -78,8 +78,8 @@ static int
 append_end(kv_client *c, size_t at, Status st, ProtoCommand command, bool write)
 {
 	if (st == ST_OK && c->out.len - at - PROTO_HEADER_SIZE > KV_FRAME_MAX)
-		st = status_fail(ST_BATCH_TOO_LARGE, "the request has %zu bytes; at most %d fit", c->out.len - at - PROTO_HEADER_SIZE,
-			KV_FRAME_MAX);
+		st = status_fail(ST_BATCH_TOO_LARGE, "the request has %zu bytes; at most %d fit",
+			c->out.len - at - PROTO_HEADER_SIZE, KV_FRAME_MAX);
 	if (st == ST_OK) {
 		proto_finish(&c->out, at, call_next_id(c), (uint8_t) command, 0);
 		c->pending[(c->pending_head + c->pending_count++) % KV_OUTSTANDING_MAX] = (Pending){

@@ -169,9 +169,11 @@ kv_items_free(kv_items *items)
 
 /* One step of COUNT; range->start moves on to the last key counted. */
 static Status
-count_step(kv_client *c, Range *range, const ReadOptions *o, uint64_t *snapshot, uint64_t *count, bool *after, bool *more)
+count_step(kv_client *c, Range *range, const ReadOptions *o, uint64_t *snapshot, uint64_t *count, bool *after,
+	bool *more)
 {
 	Call call = { .command = PROTO_COUNT, .deadline_at = 4, .timeout_ms = timeout_of(o) };
+	uint32_t flags = (range->unbounded ? PROTO_RANGE_UNBOUNDED : 0) | (*after ? PROTO_RANGE_AFTER_START : 0);
 	Reader r;
 	uint64_t n;
 
@@ -179,7 +181,7 @@ count_step(kv_client *c, Range *range, const ReadOptions *o, uint64_t *snapshot,
 	KV_TRY(encode_read_prefix(c, &c->out, o));
 	KV_TRY(encode_u64(&c->out, *snapshot));
 	KV_TRY(encode_u64(&c->out, 0));
-	KV_TRY(encode_u32(&c->out, (range->unbounded ? PROTO_RANGE_UNBOUNDED : 0) | (*after ? PROTO_RANGE_AFTER_START : 0)));
+	KV_TRY(encode_u32(&c->out, flags));
 	KV_TRY(encode_u32(&c->out, (uint32_t) range->start.len));
 	KV_TRY(encode_u32(&c->out, (uint32_t) range->end.len));
 	KV_TRY(buf_append_slice(&c->out, slice_buf(&range->start)));

@@ -143,7 +143,7 @@ option_set(const char *name, const char *value, Options *o)
 	if (strcmp(name, "name") == 0) {
 		if (strlen(value) > PROTO_NAME_MAX)
 			return status_fail(ST_USAGE, "the client's name is longer than %d bytes", PROTO_NAME_MAX);
-		strcpy(o->name, value);
+		memcpy(o->name, value, strlen(value) + 1);
 		return ST_OK;
 	}
 	return status_fail(ST_USAGE, "unknown option \"%s\"; known are timeout, ack, read, name, admin", name);

@@ -160,16 +160,19 @@ test_json_lines(void **state)
 {
 	static const struct { const char *line, *key, *value; } good[] = {
 		{ "{\"key\":\"a\",\"value\":\"b\"}", "a", "b" },
-		{ " { \"value\" : \"\\u00e4\\ud83d\\ude00\\/\" , \"\\u006bey\" : \"x\\ty\" , \"ttl_ms\" : null , \"version\":5 } ", "x\ty",
+		{ " { \"value\" : \"\\u00e4\\ud83d\\ude00\\/\" , \"\\u006bey\" : \"x\\ty\" , \"ttl_ms\" : null , "
+			"\"version\":5 } ", "x\ty",
 		  "\xc3\xa4\xf0\x9f\x98\x80/" },
 		{ "{\"key\":{\"base64\":\"YQ==\"},\"value\":{ \"base64\" : \"\" }}", "a", "" },
 	};
 	static const char *const bad[] = {
-		"", "{}", "[]", "{\"key\":\"a\"}", "{\"value\":\"a\"}", "{\"key\":\"\",\"value\":\"\"}", "{\"key\":\"a\",\"value\":\"b\"",
+		"", "{}", "[]", "{\"key\":\"a\"}", "{\"value\":\"a\"}", "{\"key\":\"\",\"value\":\"\"}",
+		"{\"key\":\"a\",\"value\":\"b\"",
 		"{\"key\":\"a\",\"value\":\"b\"} x", "{\"key\":\"a\",\"value\":\"b\",}", "{\"key\":\"a\",\"value\":5}",
 		"{\"key\":\"a\",\"value\":\"b\",\"ttl\":5}", "{\"key\":\"a\",\"value\":\"b\",\"ttl_ms\":-1}",
 		"{\"key\":\"a\",\"value\":\"b\",\"ttl_ms\":99999999999999999999}", "{\"key\":\"a\",\"value\":\"\\ud83d\"}",
-		"{\"key\":\"a\",\"value\":\"\\ude00\"}", "{\"key\":\"a\",\"value\":\"\\u12\"}", "{\"key\":\"a\",\"value\":\"\\q\"}",
+		"{\"key\":\"a\",\"value\":\"\\ude00\"}", "{\"key\":\"a\",\"value\":\"\\u12\"}",
+		"{\"key\":\"a\",\"value\":\"\\q\"}",
 		"{\"key\":\"a\",\"value\":\"\xff\"}", "{\"key\":\"a\",\"value\":{\"base64\":\"YQ=\"}}",
 		"{\"key\":\"a\",\"value\":{\"base32\":\"YQ==\"}}", "{\"key\":\"a\",\"value\":\"tab\there\"}", "{\"key\":\"a",
 		"{\"key\":\"a\\", "{\"key\"",

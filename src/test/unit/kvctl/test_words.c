@@ -18,7 +18,8 @@ test_split(void **state)
 	static const struct { const char *line; int n; const char *words[4]; size_t last_len; } cases[] = {
 		{ "", 0, { NULL }, 0 }, { "  # only a comment", 0, { NULL }, 0 }, { "put a b", 3, { "put", "a", "b" }, 1 },
 		{ "a  \t b\r", 2, { "a", "b" }, 1 }, { "put 'a b' \"c\\td\"", 3, { "put", "a b", "c\td" }, 3 },
-		{ "x '' \"\"", 3, { "x", "", "" }, 0 }, { "a\"b c\"d'e f'", 1, { "ab cde f" }, 8 }, { "a\\x20b", 1, { "a b" }, 3 },
+		{ "x '' \"\"", 3, { "x", "", "" }, 0 }, { "a\"b c\"d'e f'", 1, { "ab cde f" }, 8 }, { "a\\x20b", 1,
+			{ "a b" }, 3 },
 		{ "'\\n'", 1, { "\\n" }, 2 }, { "\"\\\"\"", 1, { "\"" }, 1 }, { "a#b #c", 1, { "a#b" }, 3 },
 		{ "\"\\x00\\x01\"", 1, { "" }, 2 },
 	};
@@ -117,7 +118,8 @@ parse(Ctl *ctl, const char *line, Args *a)
 static void
 test_args(void **state)
 {
-	static const char *const bad[] = { "put", "put a b c", "put a --ttl", "put a b --nope", "scan --keys=1", "put a -q=1" };
+	static const char *const bad[] = { "put", "put a b c", "put a --ttl", "put a b --nope", "scan --keys=1",
+		"put a -q=1" };
 	Ctl ctl = { .out.file = stdout, .shell = true };
 	Args a;
 
@@ -187,7 +189,8 @@ test_exit_codes(void **state)
 static void
 test_pidfile(void **state)
 {
-	static const char *const bad[] = { "", "x\n", "1\n2\n", "1\n2\n3\n", "1\n2\n3\n/d\n", "0\n2\n3\n/d\nready\n", "1\n70000\n3\n/d\nready\n" };
+	static const char *const bad[] = { "", "x\n", "1\n2\n", "1\n2\n3\n", "1\n2\n3\n/d\n", "0\n2\n3\n/d\nready\n",
+		"1\n70000\n3\n/d\nready\n" };
 	PidFile p;
 
 	(void) state;

@@ -2,8 +2,8 @@
  * fake_server.h - a server for tests of libkv, that misbehaves on order.
  *
  * One thread serves one connection after the other on a loopback port of the system's choice. What it does on its
- * n-th connection is told by a function of the test; fake_polite() answers as doc/protocol.md says, from a fixed set of keys
- * "k00" to "k09" with values "v00" to "v09".
+ * n-th connection is told by a function of the test; fake_polite() answers as doc/protocol.md says, from a fixed
+ * set of keys "k00" to "k09" with values "v00" to "v09".
  */
 #ifndef FAKE_SERVER_H
 #define FAKE_SERVER_H
@@ -166,7 +166,8 @@ static inline bool
 fake_in(int i, Slice start, Slice end, uint32_t flags, char key[4])
 {
 	snprintf(key, 4, "k%02d", i % 100);
-	if (slice_cmp(slice_str(key), start) < 0 || ((flags & PROTO_RANGE_AFTER_START) != 0 && slice_eq(slice_str(key), start)))
+	if (slice_cmp(slice_str(key), start) < 0 || ((flags & PROTO_RANGE_AFTER_START) != 0 &&
+		slice_eq(slice_str(key), start)))
 		return false;
 	return (flags & PROTO_RANGE_UNBOUNDED) != 0 || slice_cmp(slice_str(key), end) < 0;
 }
