@@ -23,15 +23,13 @@ while (@ARGV && $ARGV[0] =~ /\A--/) {
 	else { die "usage: pkgindex2tsv.pl [--all] [--generate COUNT [--seed N]] [FILE]...\n" }
 }
 
-# Backslash and what would end a field or line; other bytes stay.
+# As kvctl writes them: backslash and control characters escaped, other bytes as they are.
+my %escape = ("\\" => '\\\\', "\t" => '\\t', "\n" => '\\n', "\r" => '\\r');
+
 sub escape
 {
 	my ($s) = @_;
-	$s =~ s/\\/\\\\/g;
-	$s =~ s/\t/\\t/g;
-	$s =~ s/\n/\\n/g;
-	$s =~ s/\r/\\r/g;
-	$s =~ s/\0/\\0/g;
+	$s =~ s/([\x00-\x1f\x7f\\])/exists $escape{$1} ? $escape{$1} : sprintf '\\x%02x', ord $1/ge;
 	return $s;
 }
 
