@@ -60,7 +60,7 @@ shell_line(Ctl *ctl, const char *line, size_t len)
 		line++;
 		len--;
 	}
-	ctl_interrupted = 0;
+	/* ctl_interrupted is not cleared here: whoever repeats lines must see what came between two of them. */
 	ctl->command = NULL;
 	if (len > 0 && *line == '\\')
 		return shell_meta(ctl, line, len);
