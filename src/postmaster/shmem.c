@@ -9,6 +9,7 @@
 
 #include "common/config.h"
 #include "common/elog.h"
+#include "common/kv_assert.h"
 #include "backend/backend.h"
 #include "ipc/delegate.h"
 #include "ipc/epoch.h"
@@ -104,6 +105,12 @@ backend_make(void *mem)
 	return ST_OK;
 }
 
+static size_t
+kvstore_size(void)
+{
+	return kvstore_shmem_size(shmem_slots());
+}
+
 static Status
 kvstore_make(void *mem)
 {
@@ -122,7 +129,7 @@ static const struct {
 	{ logclock_shmem_size, logclock_make },
 	{ delegate_size, delegate_make },
 	{ backend_size, backend_make },
-	{ kvstore_shmem_size, kvstore_make },
+	{ kvstore_size, kvstore_make },
 };
 #define PIECES (sizeof pieces / sizeof *pieces)
 #define LOWER_THESE "lower memtable_size, memtable_count, block_cache_size, wal_buffers or metadata_size in kvd.conf"
@@ -188,6 +195,7 @@ shmem_create(const Control *control)
 		KV_TRY(pieces[i].make((char *) mapping + at));
 		at += piece_room(i);
 	}
+	KV_ASSERT(at == mapping_bytes); /* sizes were asked for before the first piece was made, and are the same now */
 	elog(LOG_LEVEL_INFO, "shared memory: %zu MB, %d process slots", mapping_bytes >> 20, shmem_slots());
 	return ST_OK;
 }

@@ -24,15 +24,15 @@ round_line(size_t n)
 }
 
 static size_t
-kvs_size(void)
+kvs_size(int slots)
 {
-	return round_line(sizeof(KvShared) + (size_t) procslot_count() * sizeof kvs->want[0]);
+	return round_line(sizeof(KvShared) + (size_t) slots * sizeof kvs->want[0]);
 }
 
 size_t
-kvstore_shmem_size(void)
+kvstore_shmem_size(int slots)
 {
-	return kvs_size() + round_line(wal_shmem_size((size_t) config.wal_buffers, procslot_count())) +
+	return kvs_size(slots) + round_line(wal_shmem_size((size_t) config.wal_buffers, slots)) +
 		   round_line(cache_shmem_size((size_t) config.block_cache_size)) + round_line(lsm_shmem_size()) +
 		   round_line((size_t) config.metadata_size) +
 		   (size_t) config.memtable_count * round_line((size_t) config.memtable_size);
@@ -47,7 +47,7 @@ kvstore_shmem_init(void *mem, const Control *control)
 		return status_fail(ST_BAD_SETTING, "memtable_size must be at least %dMB to hold the largest record",
 						   (int) (MEMTABLE_BYTES_ANY_RECORD / MB));
 	kvs = mem; /* zeroed by the system */
-	p += kvs_size();
+	p += kvs_size(procslot_count());
 	KV_TRY(wal_shmem_init(p, (size_t) config.wal_buffers, procslot_count(), control));
 	p += round_line(wal_shmem_size((size_t) config.wal_buffers, procslot_count()));
 	cache_shmem_init(p, (size_t) config.block_cache_size);

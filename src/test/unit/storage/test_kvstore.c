@@ -187,7 +187,7 @@ start_engine(void)
 	mem = mmap(NULL, store, PROT_READ | PROT_WRITE, MAP_SHARED | 0x20, -1, 0);
 	CHECK(mem != MAP_FAILED);
 	MUST(delegate_shmem_init(mem, SLOTS));
-	store = kvstore_shmem_size();
+	store = kvstore_shmem_size(procslot_count());
 	mem = mmap(NULL, store, PROT_READ | PROT_WRITE, MAP_SHARED | 0x20, -1, 0);
 	CHECK(mem != MAP_FAILED);
 	procslot_attach(PROC_AUX_COUNT, PROC_BACKEND);
