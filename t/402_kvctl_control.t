@@ -87,8 +87,9 @@ kill 'KILL', $killed;
 poll_until(sub { ctl($dir, 'status')->{code} == 3 }, 10, 'status to see it');
 ok(-e "$dir/postmaster.pid", 'the pid file is still there');
 is(ctl($dir, 'stop')->{code}, 3, 'stop signals nobody');
-is(ctl($dir, 'start', '-c', 'log_level=debug')->{code}, 0, 'start again, with a setting');
+is(ctl($dir, 'start', '-c', 'log_level=debug', '-c', 'l0_trigger=3')->{code}, 0, 'start again, with settings');
 is(ctl($dir, 'config', 'get', 'log_level')->{out}, "debug\n", 'which is in force');
+is(ctl($dir, 'config', 'get', 'l0_trigger')->{out}, "3\n", 'the second too');
 is(ctl($dir, 'get', 'a')->{out}, '1', 'data is there');
 is(ctl($dir, 'stop')->{code}, 0, 'stop');
 

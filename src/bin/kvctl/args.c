@@ -51,6 +51,12 @@ take_option(Ctl *ctl, const Command *c, kv_bytes *words, int n, int *i, int k, k
 			words[at] = inline_value;
 		a->option[k] = &words[at];
 	}
+	if (spec->many && a->listed == ARGS_LIST_MAX) {
+		ctl_usage(ctl, "%s is given more than %d times", spec->name, ARGS_LIST_MAX);
+		return false;
+	}
+	if (spec->many)
+		a->list[a->listed++] = a->option[k]->data;
 	return true;
 }
 

@@ -3,13 +3,18 @@
  */
 #include "kvctl.h"
 
-#define RANGE_OPTIONS { "--prefix", true }, { "--start", true }, { "--end", true }
+#define FLAG(name) { name, false, false }
+#define VALUE(name) { name, true, false }
+#define LIST(name) { name, true, true }
+#define NO_OPTIONS { { NULL, false, false } }
+
+#define RANGE_OPTIONS VALUE("--prefix"), VALUE("--start"), VALUE("--end")
 #define RANGE_HELP \
 	"  --prefix P         keys that begin with P\n" \
 	"  --start S          keys from S on, S included\n" \
 	"  --end E            keys before E\n"
 #define CONDITION_OPTIONS \
-	{ "--if-absent", false }, { "--if-present", false }, { "--if-version", true }, { "--if-value", true }
+	FLAG("--if-absent"), FLAG("--if-present"), VALUE("--if-version"), VALUE("--if-value")
 #define CONDITION_HELP \
 	"  --if-absent        only when the key does not exist\n" \
 	"  --if-present       only when it does\n" \
@@ -26,24 +31,24 @@ const Command command_table[] = {
 	  "  --ttl TIME         the key expires after this time (10s, 5min, 7d)\n"
 	  "  --keep-ttl         the TTL that the key has stays (otherwise a put removes it)\n"
 	  CONDITION_HELP ACK_HELP, run_put, 1, 2,
-	  { { "--ttl", true }, CONDITION_OPTIONS, { "--ack", true }, { "-x", false }, { "--file", true },
-	    { "--keep-ttl", false } } },
+	  { VALUE("--ttl"), CONDITION_OPTIONS, VALUE("--ack"), FLAG("-x"), VALUE("--file"),
+	    FLAG("--keep-ttl") } },
 	{ "get", "KEY... [--with-version] [--local]", "read values",
 	  "One key: the value alone; to a pipe or file byte for byte without a newline, on a terminal with C escapes.\n"
 	  "Several keys: a row each; exit code 1 when one is absent.\n"
 	  "  --with-version     version and remaining TTL too\n"
 	  "  --local            what this server has, perhaps not the newest\n",
-	  run_get, 1, -1, { { "--with-version", false }, { "--local", false } } },
+	  run_get, 1, -1, { FLAG("--with-version"), FLAG("--local") } },
 	{ "mget", "KEY... [--with-version] [--local]", "the same as get", "", run_get, 1, -1,
-	  { { "--with-version", false }, { "--local", false } } },
+	  { FLAG("--with-version"), FLAG("--local") } },
 	{ "del", "KEY... | --prefix P | --range START END", "delete keys",
 	  "Exit code 1 when a key was absent. Prints how many were deleted.\n"
 	  "  --prefix P         all keys that begin with P (in steps, not all at once)\n"
 	  "  --range            all keys from START on and before END; END \"\" means to the end\n"
 	  "  --if-version N     one key: only when its version is N\n"
 	  "  --if-value V       one key: only when its value is V\n" ACK_HELP,
-	  run_del, 0, -1, { { "--prefix", true }, { "--range", false }, { "--if-version", true }, { "--if-value", true },
-	    { "--ack", true } } },
+	  run_del, 0, -1, { VALUE("--prefix"), FLAG("--range"), VALUE("--if-version"), VALUE("--if-value"),
+	    VALUE("--ack") } },
 	{ "scan", "[PREFIX] [--start S] [--end E] [--limit N] [--reverse] [--keys]", "list keys and values in order",
 	  "All at one snapshot.\n" RANGE_HELP
 	  "  --limit N          at most N\n"
@@ -51,18 +56,18 @@ const Command command_table[] = {
 	  "  --keys             keys only\n"
 	  "  --with-version     version and remaining TTL too\n"
 	  "  --local            what this server has, perhaps not the newest\n",
-	  run_scan, 0, 1, { RANGE_OPTIONS, { "--limit", true }, { "--reverse", false }, { "--keys", false },
-	    { "--with-version", false }, { "--local", false } } },
+	  run_scan, 0, 1, { RANGE_OPTIONS, VALUE("--limit"), FLAG("--reverse"), FLAG("--keys"),
+	    FLAG("--with-version"), FLAG("--local") } },
 	{ "count", "[PREFIX] [--start S] [--end E]", "count keys", RANGE_HELP
 	  "  --local            what this server has, perhaps not the newest\n",
-	  run_count, 0, 1, { RANGE_OPTIONS, { "--local", false } } },
+	  run_count, 0, 1, { RANGE_OPTIONS, FLAG("--local") } },
 	{ "incr", "KEY [STEP]", "add to a number, print the new value",
 	  "STEP is 1 if left out and may be negative. An absent key counts as 0.\n"
 	  "  --ttl TIME         the key expires after this time (otherwise its TTL stays)\n",
-	  run_incr, 1, 2, { { "--ttl", true } } },
+	  run_incr, 1, 2, { VALUE("--ttl") } },
 	{ "cas", "KEY OLD NEW", "put NEW when the value is OLD",
 	  "Exit code 1 when it is not.\n  --ttl TIME         the key expires after this time\n", run_cas, 3, 3,
-	  { { "--ttl", true } } },
+	  { VALUE("--ttl") } },
 	{ "load", "[FILE] [--json]", "store what a file holds",
 	  "FILE (standard input if left out or -) has lines KEY TAB VALUE with C escapes (\\t \\n \\\\ \\xHH),\n"
 	  "or with --json lines {\"key\":..., \"value\":..., \"ttl_ms\":...}, where bytes that are no UTF-8 are\n"
@@ -70,39 +75,39 @@ const Command command_table[] = {
 	  "line, says which and how much is stored.\n"
 	  "  --json, --tsv      the form\n"
 	  "  --ttl TIME         for records without a TTL of their own\n" ACK_HELP,
-	  run_load, 0, 1, { { "--json", false }, { "--tsv", false }, { "--ttl", true }, { "--ack", true } } },
+	  run_load, 0, 1, { FLAG("--json"), FLAG("--tsv"), VALUE("--ttl"), VALUE("--ack") } },
 	{ "dump", "[FILE] [--json] [--prefix P] [--start S] [--end E]", "write keys and values to a file",
 	  "In the order of the keys, all at one snapshot, in the form that load reads, to FILE (standard output\n"
 	  "if left out or -). TSV has no room for TTLs; JSON keeps what is left of them.\n" RANGE_HELP
 	  "  --json, --tsv      the form\n"
 	  "  --local            what this server has, perhaps not the newest\n",
-	  run_dump, 0, 1, { RANGE_OPTIONS, { "--json", false }, { "--tsv", false }, { "--local", false } } },
+	  run_dump, 0, 1, { RANGE_OPTIONS, FLAG("--json"), FLAG("--tsv"), FLAG("--local") } },
 	{ "ping", "[--count N]", "does the server answer, and how fast", "  --count N          so many times\n",
-	  run_ping, 0, 0, { { "--count", true } } },
-	{ "stats", "[PREFIX]", "what the server counts and measures", "", run_stats, 0, 1, { { NULL, false } } },
+	  run_ping, 0, 0, { VALUE("--count") } },
+	{ "stats", "[PREFIX]", "what the server counts and measures", "", run_stats, 0, 1, NO_OPTIONS },
 	{ "config", "[list [NAME] | get NAME | set NAME VALUE | reset NAME | reload]", "the server's settings",
 	  "set keeps the value over restarts (kvd.auto.conf), reset removes it from there, reload reads the files again.\n",
-	  run_config, 0, 3, { { NULL, false } } },
+	  run_config, 0, 3, NO_OPTIONS },
 	{ "checkpoint", "[--compact]", "write memory to tables", "  --compact          then merge all tables\n",
-	  run_checkpoint, 0, 0, { { "--compact", false } } },
-	{ "start", "-D DIR [--wait TIME] [-c NAME=VALUE]", "start a server in the background",
+	  run_checkpoint, 0, 0, { FLAG("--compact") } },
+	{ "start", "-D DIR [--wait TIME] [-c NAME=VALUE]...", "start a server in the background",
 	  "Makes DIR if it is missing. Waits until the server is ready; when it dies, shows its last lines. Its log is\n"
 	  "DIR/kvd.log.\n"
 	  "  --wait TIME        give up waiting after this time (60s)\n"
-	  "  -c NAME=VALUE      a setting for this run\n",
-	  run_start, 0, 0, { { "--wait", true }, { "-c", true } } },
+	  "  -c NAME=VALUE      a setting for this run; may be repeated\n",
+	  run_start, 0, 0, { VALUE("--wait"), LIST("-c") } },
 	{ "stop", "-D DIR [-m MODE] [--wait TIME]", "stop a server and wait until it has ended",
 	  "  -m smart           wait until clients have left\n"
 	  "  -m fast            end them (default)\n"
 	  "  -m immediate       stop at once; the next start replays the log\n"
 	  "  --wait TIME        give up waiting after this time (60s)\n", run_stop, 0, 0,
-	  { { "-m", true }, { "--wait", true } } },
-	{ "restart", "-D DIR [-m MODE] [--wait TIME] [-c NAME=VALUE]", "stop, then start", "Options as for both.\n",
-	  run_restart, 0, 0, { { "--wait", true }, { "-c", true }, { "-m", true } } },
-	{ "reload", "-D DIR", "have the server read its settings files again", "", run_reload, 0, 0, { { NULL, false } } },
+	  { VALUE("-m"), VALUE("--wait") } },
+	{ "restart", "-D DIR [-m MODE] [--wait TIME] [-c NAME=VALUE]...", "stop, then start", "Options as for both.\n",
+	  run_restart, 0, 0, { VALUE("--wait"), LIST("-c"), VALUE("-m") } },
+	{ "reload", "-D DIR", "have the server read its settings files again", "", run_reload, 0, 0, NO_OPTIONS },
 	{ "status", "-D DIR", "is the server running", "Exit code 0 when it runs, 3 when not.\n", run_status, 0, 0,
-	  { { NULL, false } } },
-	{ "help", "[COMMAND]", "this list, or a command's page", "", run_help, 0, 1, { { NULL, false } } },
+	  NO_OPTIONS },
+	{ "help", "[COMMAND]", "this list, or a command's page", "", run_help, 0, 1, NO_OPTIONS },
 };
 const int command_count = (int) (sizeof command_table / sizeof command_table[0]);
 

@@ -109,9 +109,9 @@ init_dir(Ctl *ctl, const char *kvd)
 }
 
 static pid_t
-spawn(Ctl *ctl, const char *kvd, const char *setting, int log_fd)
+spawn(Ctl *ctl, const char *kvd, const Args *a, int log_fd)
 {
-	char *argv[10] = { (char *) (uintptr_t) kvd, "-D", (char *) (uintptr_t) ctl->dir };
+	char *argv[6 + 2 * ARGS_LIST_MAX] = { (char *) (uintptr_t) kvd, "-D", (char *) (uintptr_t) ctl->dir };
 	int n = 3;
 	pid_t child;
 	int null;
@@ -120,9 +120,9 @@ spawn(Ctl *ctl, const char *kvd, const char *setting, int log_fd)
 		argv[n++] = "-p";
 		argv[n++] = (char *) (uintptr_t) ctl->port;
 	}
-	if (setting != NULL) {
+	for (int i = 0; i < a->listed; i++) {
 		argv[n++] = "-c";
-		argv[n++] = (char *) (uintptr_t) setting;
+		argv[n++] = (char *) (uintptr_t) a->list[i];
 	}
 	fflush(NULL);
 	child = fork();
@@ -231,7 +231,7 @@ await_ready(Ctl *ctl, pid_t child, const char *log, off_t log_from, uint64_t wai
 }
 
 static int
-start(Ctl *ctl, const char *setting, uint64_t wait_ms)
+start(Ctl *ctl, const Args *a, uint64_t wait_ms)
 {
 	char kvd[CTL_PATH_MAX], log[CTL_PATH_MAX];
 	struct stat before = { 0 };
@@ -257,7 +257,7 @@ start(Ctl *ctl, const char *setting, uint64_t wait_ms)
 			close(fd);
 		return ctl_fail(ctl, ST_USAGE);
 	}
-	child = spawn(ctl, kvd, setting, fd);
+	child = spawn(ctl, kvd, a, fd);
 	close(fd);
 	if (child < 0) {
 		(void) status_fail_errno(ST_USAGE, "cannot start a process");
@@ -310,7 +310,7 @@ run_start(Ctl *ctl, const Args *a)
 
 	if (!need_dir(ctl) || !wait_time(ctl, a->option[0], &wait_ms))
 		return EXIT_USAGE;
-	return start(ctl, a->option[1] != NULL ? a->option[1]->data : NULL, wait_ms);
+	return start(ctl, a, wait_ms);
 }
 
 int
@@ -337,7 +337,7 @@ run_restart(Ctl *ctl, const Args *a)
 		if (code != EXIT_DONE)
 			return code;
 	}
-	return start(ctl, a->option[1] != NULL ? a->option[1]->data : NULL, wait_ms);
+	return start(ctl, a, wait_ms);
 }
 
 int

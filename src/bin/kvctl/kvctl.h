@@ -183,14 +183,18 @@ const char *hint_of(int code);
 typedef struct ArgSpec {
 	const char *name;       /* "--ttl" or "-x" */
 	bool has_value;
+	bool many;              /* may be repeated: its values are in Args.list */
 } ArgSpec;
 
 #define ARGS_OPTIONS_MAX 12
+#define ARGS_LIST_MAX 64
 
 typedef struct Args {
 	const kv_bytes *option[ARGS_OPTIONS_MAX]; /* value of specs[i]; for one without value: not NULL when given */
 	const kv_bytes *positional;               /* the rest */
 	int n;
+	const char *list[ARGS_LIST_MAX];
+	int listed;
 } Args;
 
 /* --- commands.c ------------------------------------------------------------------------------ */

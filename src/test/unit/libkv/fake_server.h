@@ -37,6 +37,7 @@ struct Fake {
 	uint16_t port;
 	pthread_t thread;
 	_Atomic int connections;
+	_Atomic int closed;         /* connections that the server has closed */
 	_Atomic int requests;       /* hello not counted */
 	_Atomic bool stop;
 	char other[64];             /* "host:port" for NOT_LEADER answers */
@@ -358,6 +359,7 @@ fake_main(void *arg)
 		f->current = -1;
 		close(fd);
 		pthread_mutex_unlock(&f->lock);
+		f->closed++;
 	}
 	return NULL;
 }

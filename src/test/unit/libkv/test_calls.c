@@ -15,7 +15,7 @@ test_keys(void **state)
 
 	(void) state;
 	fake_start(&f, fake_polite);
-	assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, "?timeout=2s"), "test"), KV_OK);
+	assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, "?timeout=20s"), "test"), KV_OK);
 	kv_get_info(c, &info);
 	assert_true(info.connected && info.role == KV_ROLE_LEADER && info.term == 7 && info.port == f.port);
 	assert_string_equal(info.server_version, "0.1.0");
@@ -55,11 +55,11 @@ test_wire(void **state)
 
 	(void) state;
 	fake_start(&f, fake_polite);
-	assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, "?timeout=2s&ack=local&read=local"), NULL), KV_OK);
+	assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, "?timeout=20s&ack=local&read=local"), NULL), KV_OK);
 	assert_int_equal(kv_put(c, kv_str("key"), kv_str("va"), &o, NULL), KV_OK);
 	assert_int_equal(f.last.len, 8 + sizeof op);
 	assert_int_equal(get_u32(f.last.data), 0); /* a condition needs quorum, whatever the handle says */
-	assert_in_range(get_u32(f.last.data + 4), 1, 2000);
+	assert_in_range(get_u32(f.last.data + 4), 1, 20000);
 	assert_memory_equal(f.last.data + 8, op, sizeof op);
 	assert_int_equal(kv_put(c, kv_str("key"), kv_str("va"), NULL, NULL), KV_OK);
 	assert_int_equal(get_u32(f.last.data), 1);
@@ -99,6 +99,12 @@ test_ranges(void **state)
 		assert_int_equal(kv_iter_snapshot(it), 4711);
 		kv_iter_free(it);
 	}
+	o = (kv_scan_options){ .reverse = 1 };
+	assert_int_equal(kv_scan(c, &o, &it), KV_OK);
+	for (n = 0; kv_iter_next(it, &item) == KV_OK; n++)
+		assert_int_equal(((const char *) item.key.data)[2], '9' - (char) n);
+	kv_iter_free(it);
+	assert_int_equal(n, 10);
 	o = (kv_scan_options){ .limit = 4, .keys_only = 1 };
 	assert_int_equal(kv_scan(c, &o, &it), KV_OK);
 	for (n = 0; kv_iter_next(it, &item) == KV_OK; n++)

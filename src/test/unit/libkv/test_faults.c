@@ -231,11 +231,11 @@ typedef struct Case {
 	const char *name;
 	FakeFn serve;
 	int connect, get, put; /* codes expected; get and put on fresh servers */
-	int put_requests;      /* how often the write may have been sent */
+	int put_requests;      /* how often the write may have been sent; -1: the deadline ends the call */
 } Case;
 
 static const Case cases[] = {
-	{ "silent", silent, KV_CANNOT_CONNECT, 0, 0, 0 },
+	{ "silent", silent, KV_CANNOT_CONNECT, 0, 0, -1 },
 	{ "garbage", garbage, KV_PROTOCOL, 0, 0, 0 },
 	{ "too_many", too_many, KV_TOO_MANY_CONNECTIONS, 0, 0, 0 },
 	{ "silent_after_hello", silent_after_hello, KV_OK, KV_TIMEOUT, KV_OUTCOME_UNKNOWN, -1 },
@@ -251,7 +251,10 @@ static const Case cases[] = {
 	{ "slow", slow, KV_OK, -1, KV_OK, 1 },
 };
 
-#define CASE_TIMEOUT_MS 500
+/* Short where the deadline is what ends the call; elsewhere no stall of a loaded machine may reach it. */
+#define SHORT "?timeout=300ms"
+#define LONG "?timeout=20s"
+#define SOON_MS 10000
 
 static void
 check_code(const Case *k, const char *what, int got, int want)
@@ -270,7 +273,7 @@ run_case(const Case *k, bool write)
 	int code;
 
 	fake_start(&f, k->serve);
-	code = kv_connect(&c, fake_uri(&f, NULL, "?timeout=500ms"), NULL);
+	code = kv_connect(&c, fake_uri(&f, NULL, k->put_requests < 0 ? SHORT : LONG), NULL);
 	check_code(k, "connect", code, k->connect);
 	if (code == KV_OK && write) {
 		check_code(k, "put", kv_put(c, kv_str("k00"), kv_str("v"), NULL, NULL), k->put);
@@ -278,8 +281,7 @@ run_case(const Case *k, bool write)
 			assert_int_equal(f.requests, k->put_requests);
 	} else if (code == KV_OK && k->get >= 0)
 		check_code(k, "get", kv_get(c, kv_str("k00"), NULL, &v), k->get);
-	/* Connecting and the call have their time each; a loaded machine gets some more. */
-	assert_in_range(ms_since(start), 0, 2 * CASE_TIMEOUT_MS + 1000);
+	assert_in_range(ms_since(start), 0, SOON_MS);
 	kv_value_free(&v);
 	kv_close(c);
 	fake_stop(&f);
@@ -305,10 +307,10 @@ test_refused(void **state)
 	(void) state;
 	fake_start(&f, silent);
 	fake_stop(&f); /* nobody listens at its port now */
-	assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, ""), NULL), KV_CANNOT_CONNECT);
+	assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, LONG), NULL), KV_CANNOT_CONNECT);
 	assert_null(c);
 	assert_non_null(strstr(kv_error(), "refused"));
-	assert_in_range(ms_since(start), 0, 1000); /* at once, not after the 5 s */
+	assert_in_range(ms_since(start), 0, SOON_MS); /* at once, not after the 20 s */
 }
 
 /* A host that is gone, and one that accepts and is silent, leave time for the next. */
@@ -327,8 +329,8 @@ test_next_host(void **state)
 	fake_start(&good, fake_polite);
 	assert_int_equal(kv_connect(&c, fake_uri(&gone, &good, ""), NULL), KV_OK);
 	kv_close(c);
-	assert_int_equal(kv_connect(&c, fake_uri(&quiet, &good, "?timeout=600ms"), NULL), KV_OK);
-	assert_in_range(ms_since(start), 250, 3000);
+	assert_int_equal(kv_connect(&c, fake_uri(&quiet, &good, "?timeout=1s"), NULL), KV_OK);
+	assert_in_range(ms_since(start), 400, SOON_MS);
 	kv_get_info(c, &info);
 	assert_int_equal(info.port, good.port);
 	kv_close(c);
@@ -348,7 +350,7 @@ test_leader(void **state)
 	fake_start(&follower, not_leader);
 	snprintf(follower.other, sizeof follower.other, "127.0.0.1:%u", leader.port);
 	/* The leader is none of the hosts named. */
-	assert_int_equal(kv_connect(&c, fake_uri(&follower, NULL, "?timeout=1s"), NULL), KV_OK);
+	assert_int_equal(kv_connect(&c, fake_uri(&follower, NULL, LONG), NULL), KV_OK);
 	assert_int_equal(kv_put(c, kv_str("k"), kv_str("v"), NULL, NULL), KV_OK);
 	assert_int_equal(kv_put(c, kv_str("k"), kv_str("v"), NULL, NULL), KV_OK);
 	assert_int_equal(follower.requests, 1);
@@ -358,11 +360,11 @@ test_leader(void **state)
 	kv_close(c);
 	/* An empty hint, and one that points to itself: others are asked while there is time, then NOT_LEADER. */
 	follower.other[0] = '\0';
-	assert_int_equal(kv_connect(&c, fake_uri(&follower, &leader, "?timeout=1s"), NULL), KV_OK);
+	assert_int_equal(kv_connect(&c, fake_uri(&follower, &leader, LONG), NULL), KV_OK);
 	assert_int_equal(kv_put(c, kv_str("k"), kv_str("v"), NULL, NULL), KV_OK);
 	kv_close(c);
 	snprintf(follower.other, sizeof follower.other, "127.0.0.1:%u", follower.port);
-	assert_int_equal(kv_connect(&c, fake_uri(&follower, NULL, "?timeout=300ms"), NULL), KV_OK);
+	assert_int_equal(kv_connect(&c, fake_uri(&follower, NULL, SHORT), NULL), KV_OK);
 	assert_int_equal(kv_put(c, kv_str("k"), kv_str("v"), NULL, NULL), KV_NOT_LEADER);
 	kv_close(c);
 	fake_stop(&follower);
@@ -374,23 +376,17 @@ static void
 test_stale(void **state)
 {
 	kv_client *c;
-	kv_info info;
 	Fake f;
 
 	(void) state;
 	fake_start(&f, one_answer);
-	assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, "?timeout=1s"), NULL), KV_OK);
+	assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, LONG), NULL), KV_OK);
 	for (int i = 1; i <= 5; i++) {
 		assert_int_equal(kv_put(c, kv_str("k"), kv_str("v"), NULL, NULL), KV_OK);
 		assert_int_equal(f.requests, i);
-		/* Until the end of the connection has arrived here. */
-		for (int tries = 0; tries < 1000; tries++) {
-			kv_get_info(c, &info);
-			if (!info.connected)
-				break;
+		while (f.closed < i)
 			pause_ms(1);
-		}
-		assert_false(info.connected);
+		pause_ms(20); /* the library looks only at connections that rested for 10 ms */
 	}
 	kv_close(c);
 	fake_stop(&f);

@@ -155,7 +155,7 @@ test_break(void **state)
 
 	(void) state;
 	fake_start(&f, close_after_some);
-	assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, "?timeout=2s"), NULL), KV_OK);
+	assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, "?timeout=20s"), NULL), KV_OK);
 	for (int i = 0; i < 10; i++)
 		assert_int_equal(i % 2 == 0 ? kv_append_put(c, kv_str("k00"), kv_str("v"), NULL)
 			: kv_append_get(c, kv_str("k00"), NULL), KV_OK);
@@ -202,7 +202,7 @@ test_not_left(void **state)
 	(void) state;
 	assert_non_null(value);
 	fake_start(&f, silent_reader);
-	assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, "?timeout=2s"), NULL), KV_OK);
+	assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, "?timeout=20s"), NULL), KV_OK);
 	assert_int_equal(kv_append_put(c, kv_str("k"), kv_str("v"), NULL), KV_OK);
 	assert_int_equal(kv_append_put(c, kv_str("k"), (kv_bytes){ value, 8u << 20 }, NULL), KV_OK);
 	for (int i = 0; i < 2; i++) {
@@ -247,7 +247,7 @@ test_noise(void **state)
 	(void) state;
 	fake_start(&f, noise);
 	for (int round = 0; round < 60; round++) {
-		assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, "?timeout=1s"), NULL), KV_OK);
+		assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, "?timeout=20s"), NULL), KV_OK);
 		for (int i = 0; i < 4; i++)
 			assert_int_equal(kv_append_put(c, kv_str("k"), kv_str("v"), NULL), KV_OK);
 		for (int i = 0; i < 4; i++) {
