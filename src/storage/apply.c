@@ -92,26 +92,91 @@ apply_judge(const Op *op, Lsn below, uint64_t now_ms, OpVerdict *out)
 		out->status = ST_OUT_OF_RANGE;
 }
 
-/* Put the effect of one operation that holds into the memtable, which has room. */
+/*
+ * Entries on their way into the memtable: gathered over operations and records, so that their searches overlap. They
+ * point into the records; `applied` is not published before they are in.
+ */
+static struct {
+	Entry entry[MEMTABLE_BATCH];
+	int n;
+	size_t cost;   /* arena bytes they will take at most */
+	Lsn at;        /* end of the last record that is in the memtable or in the batch */
+	uint64_t time; /* effective log time there */
+	uint64_t records, ops;
+} batch;
+
+static Memtable *
+active_memtable(void)
+{
+	return atomic_load_explicit(&kvs->current, memory_order_relaxed)->active;
+}
+
 static void
-apply_op(Memtable *m, const Op *op, const OpVerdict *v, uint64_t version, uint64_t now_ms)
+batch_flush(void)
+{
+	if (batch.n > 0 && memtable_add_many(active_memtable(), batch.entry, batch.n) != ST_OK)
+		elog_panic("memtable refused entries it had room for: %s", status_detail());
+	batch.n = 0;
+	batch.cost = 0;
+}
+
+static void
+batch_add(const Entry *e)
+{
+	batch.entry[batch.n++] = *e;
+	batch.cost += memtable_cost(e->key.len, e->value.len);
+	if (batch.n == MEMTABLE_BATCH)
+		batch_flush();
+}
+
+/* REQUIRES APPLY: go on from what is published. */
+static void
+batch_begin(void)
+{
+	batch.n = 0;
+	batch.cost = 0;
+	batch.at = atomic_load_explicit(&kvs->applied, memory_order_relaxed);
+	batch.time = atomic_load_explicit(&kvs->applied_time, memory_order_relaxed);
+}
+
+/* What was taken in becomes visible. */
+static void
+apply_publish(void)
+{
+	batch_flush();
+	atomic_fetch_add_explicit(&kvs->applied_records, batch.records, memory_order_relaxed);
+	atomic_fetch_add_explicit(&kvs->applied_ops, batch.ops, memory_order_relaxed);
+	batch.records = batch.ops = 0;
+	atomic_store_explicit(&kvs->applied_time, batch.time, memory_order_release);
+	atomic_store_explicit(&kvs->applied, batch.at, memory_order_release);
+}
+
+/* Does the outcome of the operation depend on what was there? */
+static bool
+op_reads(const Op *op)
+{
+	return op->condition != COND_NONE || op->kind == OP_INCR || (op->flags & OP_KEEP_TTL) != 0;
+}
+
+/* The effect of one operation that holds. text: room for the number of an INCR, INTEGER_TEXT_MAX + 2. */
+static Entry
+effect_of(const Op *op, const OpVerdict *v, uint64_t version, uint64_t now_ms, char *text)
 {
 	Entry e = { .key = op->key, .version = version, .kind = ENTRY_PUT };
-	char text[INTEGER_TEXT_MAX + 2];
 
 	if (op->kind == OP_DELETE) {
 		e.kind = ENTRY_DELETE;
-	} else {
-		e.value = op->value;
-		if (op->kind == OP_INCR)
-			e.value = slice_of(text, (size_t) snprintf(text, sizeof text, "%lld", (long long) v->number));
-		if (op->flags & OP_TTL)
-			e.expire_ms = now_ms + op->ttl_ms;
-		else if (op->kind == OP_INCR || (op->flags & OP_KEEP_TTL))
-			e.expire_ms = v->expire_ms;
+		return e;
 	}
-	if (memtable_add(m, &e) != ST_OK)
-		elog_panic("memtable refused an entry it had room for (version %llu)", (unsigned long long) version);
+	e.value = op->value;
+	if (op->kind == OP_INCR)
+		e.value =
+			slice_of(text, (size_t) snprintf(text, INTEGER_TEXT_MAX + 2, "%lld", (long long) v->number));
+	if (op->flags & OP_TTL)
+		e.expire_ms = now_ms + op->ttl_ms;
+	else if (op->kind == OP_INCR || (op->flags & OP_KEEP_TTL))
+		e.expire_ms = v->expire_ms;
+	return e;
 }
 
 /* A verdict that is an answer, as against a failure to find one. */
@@ -137,6 +202,8 @@ judge_group(Reader r, uint64_t version, uint64_t now_ms, uint32_t *n, Status *ve
 		KV_TRY(op_decode(&r, &op));
 		if (*n > 0 && !(op.flags & OP_GROUPED))
 			break;
+		if (op_reads(&op))
+			batch_flush(); /* what it judges by must be in the memtable */
 		apply_judge(&op, version, now_ms, &v);
 		if (!is_verdict(v.status))
 			return v.status;
@@ -148,11 +215,13 @@ judge_group(Reader r, uint64_t version, uint64_t now_ms, uint32_t *n, Status *ve
 
 /* Apply the group at *r, whose first operation has `version`; moves *r behind it. */
 static Status
-apply_group(Memtable *m, Reader *r, uint64_t version, uint64_t now_ms, uint32_t *n)
+apply_group(Reader *r, uint64_t version, uint64_t now_ms, uint32_t *n)
 {
+	char text[INTEGER_TEXT_MAX + 2];
 	Status verdict;
 	Op op;
 	OpVerdict v;
+	Entry e;
 
 	KV_TRY(judge_group(*r, version, now_ms, n, &verdict));
 	for (uint32_t i = 0; i < *n; i++) {
@@ -160,74 +229,85 @@ apply_group(Memtable *m, Reader *r, uint64_t version, uint64_t now_ms, uint32_t 
 		if (verdict != ST_OK)
 			continue;
 		apply_judge(&op, version, now_ms, &v);
-		apply_op(m, &op, &v, version + i, now_ms);
+		e = effect_of(&op, &v, version + i, now_ms, text);
+		batch_add(&e);
+		if (op.kind == OP_INCR)
+			batch_flush(); /* its value is in `text` */
 	}
 	if (verdict != ST_OK)
 		atomic_fetch_add_explicit(&kvs->condition_failures, 1, memory_order_relaxed);
 	return ST_OK;
 }
 
-/* Arena bytes the whole record may take. */
-static Status
-record_cost(const WalRecord *rec, size_t *cost)
+/* Bound of the arena bytes the whole record may take; an increment's step of 8 bytes may become a text of 20. */
+static size_t
+record_cost(const WalRecord *rec)
 {
-	Reader r = reader_of(rec->body.data, rec->body.len);
-	Op op;
+	return rec->body.len + (size_t) rec->header.count * (MEMTABLE_ENTRY_OVERHEAD + INTEGER_TEXT_MAX - 8);
+}
 
-	*cost = 0;
-	while (reader_left(&r) > 0) {
-		KV_TRY(op_decode(&r, &op));
-		*cost += memtable_cost(op.key.len, op.kind == OP_INCR ? INTEGER_TEXT_MAX : op.value.len);
-	}
+/* Make sure of the room. BUSY: no memtable is free. */
+static Status
+make_memtable_room(const WalRecord *rec)
+{
+	if (memtable_room(active_memtable()) >= record_cost(rec) + batch.cost)
+		return ST_OK;
+	apply_publish(); /* the frozen memtable ends where `applied` stands */
+	if (memtable_room(active_memtable()) < record_cost(rec))
+		KV_TRY(superversion_freeze());
+	KV_ASSERT(memtable_room(active_memtable()) >= record_cost(rec));
 	return ST_OK;
 }
 
 static Status
 apply_write(const WalRecord *rec, uint64_t now_ms)
 {
-	Memtable *m = atomic_load_explicit(&kvs->current, memory_order_relaxed)->active;
 	Reader r = reader_of(rec->body.data, rec->body.len);
 	uint32_t n, done = 0;
-	size_t cost;
 
-	KV_TRY(record_cost(rec, &cost));
-	if (memtable_room(m) < cost) {
-		KV_TRY(superversion_freeze());
-		m = atomic_load_explicit(&kvs->current, memory_order_relaxed)->active;
-		KV_ASSERT(memtable_room(m) >= cost);
-	}
+	KV_TRY(make_memtable_room(rec));
 	while (reader_left(&r) > 0) {
-		KV_TRY(apply_group(m, &r, rec->header.lsn + done, now_ms, &n));
+		KV_TRY(apply_group(&r, rec->header.lsn + done, now_ms, &n));
 		done += n;
 	}
 	if (done != rec->header.count)
 		return status_fail(ST_CORRUPT, "log record at %llu says %u operations, holds %u",
 						   (unsigned long long) rec->header.lsn, rec->header.count, done);
-	atomic_fetch_add_explicit(&kvs->applied_ops, done, memory_order_relaxed);
+	batch.ops += done;
+	return ST_OK;
+}
+
+/* Take one record in; apply_publish() makes it seen. BUSY: no memtable is free, nothing was changed. */
+static Status
+take_record(const WalRecord *rec)
+{
+	uint64_t now_ms = rec->header.log_time > batch.time ? rec->header.log_time : batch.time;
+	Status st = ST_OK;
+
+	KV_DEBUG_ASSERT(lwlock_mine(LWLOCK_APPLY, 0));
+	KV_ASSERT(rec->header.lsn == batch.at);
+	if (rec->header.kind == WAL_WRITE)
+		st = apply_write(rec, now_ms);
+	if (st == ST_BUSY)
+		return st;
+	if (st != ST_OK)
+		elog_panic("cannot apply log record at %llu: %s", (unsigned long long) rec->header.lsn,
+				   status_detail());
+	batch.records++;
+	batch.time = now_ms;
+	batch.at = rec->end;
 	return ST_OK;
 }
 
 Status
 apply_record(const WalRecord *rec)
 {
-	uint64_t now_ms = atomic_load_explicit(&kvs->applied_time, memory_order_relaxed);
-	Status st = ST_OK;
+	Status st;
 
-	KV_DEBUG_ASSERT(lwlock_mine(LWLOCK_APPLY, 0));
-	KV_ASSERT(rec->header.lsn == atomic_load_explicit(&kvs->applied, memory_order_relaxed));
-	if (rec->header.log_time > now_ms)
-		now_ms = rec->header.log_time;
-	if (rec->header.kind == WAL_WRITE)
-		st = apply_write(rec, now_ms);
-	if (st == ST_BUSY)
-		return st; /* nothing was changed: freezing comes before the first operation */
-	if (st != ST_OK)
-		elog_panic("cannot apply log record at %llu: %s", (unsigned long long) rec->header.lsn,
-				   status_detail());
-	atomic_fetch_add_explicit(&kvs->applied_records, 1, memory_order_relaxed);
-	atomic_store_explicit(&kvs->applied_time, now_ms, memory_order_release);
-	atomic_store_explicit(&kvs->applied, rec->end, memory_order_release);
-	return ST_OK;
+	batch_begin();
+	st = take_record(rec);
+	apply_publish();
+	return st;
 }
 
 /*
@@ -253,26 +333,28 @@ static void
 apply_from_ring(void)
 {
 	static Buf scratch; /* grows to the largest record that wrapped around the ring */
-	Lsn at = atomic_load_explicit(&kvs->applied, memory_order_relaxed);
 	WalRecord rec;
 
-	while (at < wal_commit()) {
-		Status st = wal_ring_read(at, &scratch, &rec);
+	batch_begin();
+	while (batch.at < wal_commit()) {
+		Status st = wal_ring_read(batch.at, &scratch, &rec);
 
 		if (st != ST_OK)
-			elog_panic("cannot read committed log record at %llu: %s", (unsigned long long) at,
+			elog_panic("cannot read committed log record at %llu: %s", (unsigned long long) batch.at,
 					   status_detail());
-		if (apply_record(&rec) == ST_BUSY) {
+		if (take_record(&rec) == ST_BUSY) {
 			atomic_store(&kvs->stalled, 1);
 			atomic_fetch_add_explicit(&kvs->stalls, 1, memory_order_relaxed);
 			procslot_wake(PROC_COMPACTOR);
 			break;
 		}
-		at = rec.end;
+		if (scratch.len > 0 && rec.body.data >= scratch.data && rec.body.data < scratch.data + scratch.len)
+			batch_flush(); /* the next record that wraps overwrites this one */
 	}
-	if (at >= wal_commit() && atomic_load_explicit(&kvs->stalled, memory_order_relaxed))
+	apply_publish();
+	if (batch.at >= wal_commit() && atomic_load_explicit(&kvs->stalled, memory_order_relaxed))
 		atomic_store(&kvs->stalled, 0);
-	wal_release_ring(at);
+	wal_release_ring(batch.at);
 	freeze_if_wanted();
 }
 

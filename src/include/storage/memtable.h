@@ -30,6 +30,14 @@ Memtable *memtable_init(void *mem, size_t bytes, uint64_t seed);
  */
 KV_CHECK Status memtable_add(Memtable *m, const Entry *e);
 /*
+ * The same for several at once, whose searches overlap: a few times faster for random keys. n is 0 to
+ * MEMTABLE_BATCH. BUSY may leave some of them added: make sure of the room before.
+ */
+#define MEMTABLE_BATCH 16
+KV_CHECK Status memtable_add_many(Memtable *m, const Entry *e, int n);
+/* memtable_cost(k, v) is at most k + v + this. */
+#define MEMTABLE_ENTRY_OVERHEAD 116
+/*
  * Upper bound of arena bytes memtable_add() takes for these sizes: sum over a record, compare with
  * memtable_room().
  */

@@ -59,6 +59,8 @@ typedef struct Node {
 
 _Static_assert(offsetof(Node, next) == 28, "node header");
 _Static_assert(INTERNAL_KEY_MAX < 1 << 17, "key_len bits");
+_Static_assert(offsetof(Node, next) + HEIGHT_MAX * sizeof(Link) + 8 + UNIT - 1 <= MEMTABLE_ENTRY_OVERHEAD,
+               "memtable_cost() <= key + value + MEMTABLE_ENTRY_OVERHEAD");
 
 struct Memtable {
 	/* Set by memtable_init(), constant afterwards. */
@@ -360,38 +362,173 @@ node_fill(Node *n, const Entry *e, const Target *t, unsigned height)
 		memcpy(p + e->key.len, e->value.data, e->value.len);
 }
 
+/*
+ * Link a new node for e behind path[level] on each of its levels (path[level] is the last node before t there),
+ * then into the index. There is room. path moves on to the new node.
+ */
+static void
+insert_behind(Memtable *m, const Entry *e, const Target *t, unsigned height, Link *path)
+{
+	uint64_t used = atomic_load_explicit(&m->used, memory_order_relaxed);
+	Link link = (Link) (used / UNIT);
+	Node *n = node_at(m, link);
+
+	if (height > atomic_load_explicit(&m->height, memory_order_relaxed))
+		atomic_store_explicit(&m->height, height, memory_order_relaxed);
+	node_fill(n, e, t, height);
+	for (unsigned level = 0; level < height; level++)
+		atomic_init(&n->next[level], next_of(m, path[level], (int) level));
+	used += node_size(e->key.len, e->value.len, height, e->expire_ms != 0);
+	atomic_store_explicit(&m->used, used, memory_order_relaxed);
+	for (unsigned level = 0; level < height; level++) {
+		atomic_store_explicit(&tower(m, path[level])[level], link, memory_order_release);
+		path[level] = link;
+	}
+	index_put(m, link, t);
+	atomic_store_explicit(&m->count, memtable_count(m) + 1, memory_order_relaxed);
+}
+
+/* Draw the height of e's node. BUSY: it does not fit, and nothing has changed. */
+static Status
+draw_height(Memtable *m, const Entry *e, unsigned *height)
+{
+	uint64_t random = m->random;
+	size_t size;
+
+	KV_ASSERT(e->key.len >= 1 && e->key.len <= INTERNAL_KEY_MAX && e->value.len <= KV_VALUE_MAX);
+	KV_ASSERT(e->version != 0);
+	*height = random_height(&random);
+	size = node_size(e->key.len, e->value.len, *height, e->expire_ms != 0);
+	if (size > memtable_room(m))
+		return status_fail(ST_BUSY, "memtable is full: %zu bytes wanted, %zu left", size, memtable_room(m));
+	m->random = random;
+	return ST_OK;
+}
+
 Status
 memtable_add(Memtable *m, const Entry *e)
 {
 	Target t = target_of(e->key, e->version);
-	uint64_t used = atomic_load_explicit(&m->used, memory_order_relaxed);
-	uint64_t random = m->random;
-	unsigned height = random_height(&random);
-	uint32_t levels = atomic_load_explicit(&m->height, memory_order_relaxed);
-	size_t size = node_size(e->key.len, e->value.len, height, e->expire_ms != 0);
-	Link link = (Link) (used / UNIT);
-	Node *n = node_at(m, link);
+	unsigned height;
 
-	KV_ASSERT(e->key.len >= 1 && e->key.len <= INTERNAL_KEY_MAX && e->value.len <= KV_VALUE_MAX);
-	KV_ASSERT(e->version != 0);
-	if (size > m->bytes - used)
-		return status_fail(ST_BUSY, "memtable is full: %zu bytes wanted, %zu left", size, memtable_room(m));
-	m->random = random;
-	find_place(m, &t, m->hint);
-	if (height > levels) /* the hint of a level never used is the head */
-		atomic_store_explicit(&m->height, height, memory_order_relaxed);
-
-	node_fill(n, e, &t, height);
-	for (unsigned level = 0; level < height; level++)
-		atomic_init(&n->next[level], next_of(m, m->hint[level], (int) level));
-	atomic_store_explicit(&m->used, used + size, memory_order_relaxed);
-	for (unsigned level = 0; level < height; level++) {
-		atomic_store_explicit(&tower(m, m->hint[level])[level], link, memory_order_release);
-		m->hint[level] = link;
-	}
+	KV_TRY(draw_height(m, e, &height));
+	find_place(m, &t, m->hint); /* the hint of a level never used is the head */
+	insert_behind(m, e, &t, height, m->hint);
 	m->hint_valid = 1;
-	index_put(m, link, &t);
-	atomic_store_explicit(&m->count, memtable_count(m) + 1, memory_order_relaxed);
+	return ST_OK;
+}
+
+/* One of several searches that take turns. */
+typedef struct Walk {
+	Target t;
+	Link at, next, known_after;
+	int level; /* -1: done */
+	Link path[HEIGHT_MAX];
+} Walk;
+
+static void
+walk_aim(const Memtable *m, Walk *w)
+{
+	w->next = next_of(m, w->at, w->level);
+	__builtin_prefetch(node_at(m, w->next));
+	__builtin_prefetch((const uint8_t *) node_at(m, w->next) + 48); /* tower and key may lie on the next line */
+}
+
+static void
+walk_start(const Memtable *m, Walk *w, const Entry *e)
+{
+	memset(w->path, 0, sizeof w->path);
+	w->t = target_of(e->key, e->version);
+	w->at = w->known_after = 0;
+	w->level = (int) atomic_load_explicit(&m->height, memory_order_relaxed) - 1;
+	__builtin_prefetch(bucket_of(m, e->key));
+	walk_aim(m, w);
+}
+
+/* Go on until a node has to be fetched (then false) or the search is over. */
+static bool
+walk_step(const Memtable *m, Walk *w)
+{
+	if (w->next != 0 && w->next != w->known_after && node_before(node_at(m, w->next), &w->t)) {
+		w->at = w->next;
+		walk_aim(m, w);
+		return false;
+	}
+	do {
+		w->known_after = w->next;
+		w->path[w->level] = w->at;
+		if (--w->level < 0)
+			return true;
+		w->next = next_of(m, w->at, w->level);
+	} while (w->next == 0 || w->next == w->known_after);
+	walk_aim(m, w);
+	return false;
+}
+
+/* Searches of a batch take turns, so that their cache misses overlap. */
+static void
+walk_all(const Memtable *m, Walk *w, int n)
+{
+	bool busy = true;
+
+	while (busy) {
+		busy = false;
+		for (int i = 0; i < n; i++)
+			if (w[i].level >= 0 && !walk_step(m, &w[i]))
+				busy = true;
+	}
+}
+
+/* The walk's path may be behind what the batch itself has inserted since: move on on the levels that matter. */
+static void
+walk_catch_up(const Memtable *m, Walk *w, unsigned height)
+{
+	for (unsigned level = 0; level < height; level++)
+		for (;;) {
+			Link next = next_of(m, w->path[level], (int) level);
+
+			if (next == 0 || !node_before(node_at(m, next), &w->t))
+				break;
+			w->path[level] = next;
+		}
+}
+
+/* Does e continue an ascending run right behind the last insertion? Then searching is not what costs. */
+static bool
+continues_run(const Memtable *m, const Entry *e)
+{
+	Target t = target_of(e->key, e->version);
+	Link next;
+
+	if (!m->hint_valid || m->hint[0] == 0 || !node_before(node_at(m, m->hint[0]), &t))
+		return false;
+	next = next_of(m, m->hint[0], 0);
+	return next == 0 || !node_before(node_at(m, next), &t);
+}
+
+Status
+memtable_add_many(Memtable *m, const Entry *e, int n)
+{
+	Walk walks[MEMTABLE_BATCH];
+	unsigned height;
+	int i = 0;
+
+	KV_ASSERT(n >= 0 && n <= MEMTABLE_BATCH);
+	if (n > 1 && !continues_run(m, &e[0])) {
+		for (int k = 0; k < n; k++)
+			walk_start(m, &walks[k], &e[k]);
+		walk_all(m, walks, n);
+		for (int k = 0; k < n; k++)
+			memtable_prefetch(m, e[k].key);
+		m->hint_valid = 0; /* paths of upper levels are not kept exact; the last one below restores it */
+		for (; i < n - 1; i++) {
+			KV_TRY(draw_height(m, &e[i], &height));
+			walk_catch_up(m, &walks[i], height);
+			insert_behind(m, &e[i], &walks[i].t, height, walks[i].path);
+		}
+	}
+	for (; i < n; i++)
+		KV_TRY(memtable_add(m, &e[i]));
 	return ST_OK;
 }
 

@@ -256,6 +256,55 @@ test_runs(void **state)
 	free(mem);
 }
 
+/* Batches of every size, random and ascending, with keys that meet in one batch: the same table as one by one. */
+static void
+test_add_many(void **state)
+{
+	static char keys[MEMTABLE_BATCH][16];
+	void *one_mem = aligned(1 << 20), *many_mem = aligned(1 << 20);
+
+	(void) state;
+	for (uint64_t seed = 1; seed <= 60; seed++) {
+		Memtable *one = memtable_init(one_mem, 1 << 20, seed), *many = memtable_init(many_mem, 1 << 20, seed + 1);
+		Entry e[MEMTABLE_BATCH], got;
+		uint64_t version = 1, ascending = 0;
+		Iter *a, *b;
+		Prng g;
+
+		prng_seed(&g, seed);
+		while (version < 2000) {
+			int n = (int) prng_below(&g, MEMTABLE_BATCH + 1);
+			bool run = prng_below(&g, 3) == 0;
+
+			for (int i = 0; i < n; i++) {
+				uint64_t k = run ? 1000 + ascending++ : prng_below(&g, 700);
+				int len = sprintf(keys[i], "key-%06u", (unsigned) k);
+
+				e[i] = put(slice_of(keys[i], (size_t) len), version++, slice_of(keys[i], 4));
+				e[i].expire_ms = k % 5 == 0 ? k + 1 : 0;
+				assert_int_equal(memtable_add(one, &e[i]), ST_OK);
+			}
+			assert_int_equal(memtable_add_many(many, e, n), ST_OK);
+			for (int i = 0; i < n; i++) {
+				assert_true(memtable_get(many, e[i].key, e[i].version + 1, &got));
+				assert_same(&got, &e[i]);
+			}
+		}
+		assert_int_equal(memtable_count(one), memtable_count(many));
+		a = memtable_iter(one);
+		b = memtable_iter(many);
+		assert_non_null(a);
+		assert_non_null(b);
+		for (iter_seek_first(a), iter_seek_first(b); a->valid && b->valid; iter_next(a), iter_next(b))
+			assert_same(&a->entry, &b->entry);
+		assert_true(!a->valid && !b->valid);
+		iter_close(a);
+		iter_close(b);
+	}
+	free(one_mem);
+	free(many_mem);
+}
+
 static void
 test_empty(void **state)
 {
@@ -633,6 +682,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_model),
 		cmocka_unit_test(test_runs),
+		cmocka_unit_test(test_add_many),
 		cmocka_unit_test(test_empty),
 		cmocka_unit_test(test_cost),
 		cmocka_unit_test(test_full_exactly),
