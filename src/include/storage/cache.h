@@ -29,6 +29,19 @@ void cache_shmem_init(void *mem, size_t cache_bytes);
 /* REQUIRES an epoch pin. The bytes stay valid until the pin ends. False: not there. */
 bool cache_lookup(uint64_t file, uint64_t offset, Slice *out);
 /*
+ * The same in three steps, for a process that has other lookups to go on with while memory answers: begin and
+ * fetch only start loads; get is cache_lookup(). All under the same pin; fetch may be left out.
+ */
+typedef struct CacheProbe {
+	uint64_t file, offset, hash;
+	struct Frame *frame;   /* found by fetch; NULL: not known */
+} CacheProbe;
+/* Starts loading the index. */
+void cache_probe_begin(CacheProbe *p, uint64_t file, uint64_t offset);
+/* Starts loading the frame's header, and bytes [from, from + bytes) of the block, if it is there. */
+void cache_probe_fetch(CacheProbe *p, uint32_t from, uint32_t bytes);
+bool cache_probe_get(const CacheProbe *p, Slice *out);
+/*
  * REQUIRES an epoch pin. Copy a block in (<= CACHE_BLOCK_MAX bytes); *out is the cached copy, also when
  * another process was faster. False: no frame free (all pinned): use your own copy.
  * low_priority: a scan's block, first to be replaced.

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "storage/cache.h"
 #include "storage/entry.h"
 
 /* What a reader must know of a table; kept in the manifest and, while it lives, in shared memory. */
@@ -69,6 +70,35 @@ KV_CHECK Status table_get(const TableInfo *t, Slice key, uint64_t snapshot, Entr
  */
 bool table_may_contain(const TableInfo *t, Slice key, uint64_t key_hash);
 uint64_t table_key_hash(Slice key);
+/*
+ * Both in steps, for a process that has other lookups to go on with while memory answers. Zero-initialise once;
+ * begin; step until it is false; then status and entry are what table_get() gives (NOT_FOUND when the filter
+ * says so), the bytes of the value being on their way. All under one pin; `info` and `key` stay as they are.
+ */
+typedef struct TableLookup {
+	/* result */
+	Status status;
+	bool in_own;           /* the value lies in `own`, not in the cache; it may be taken from here */
+	Entry entry;
+	/* of use between steps: bytes (more than a cache block) that the next one may read into `own`; else 0 */
+	uint32_t past;
+	/* get.c's */
+	uint8_t stage;
+	uint32_t level;        /* index levels below and with the block looked at; 0: it is a data block */
+	uint32_t size;         /* the block: size, offset, and in the cache */
+	uint64_t offset;
+	CacheProbe probe;
+	const TableInfo *info;
+	Slice key;
+	uint64_t hash, version;
+	Buf own;               /* a block that is not in the cache; kept for the next lookup */
+} TableLookup;
+/* key_hash: table_key_hash(key). Starts with the filter. */
+void table_lookup_begin(TableLookup *l, const TableInfo *t, Slice key, uint64_t key_hash, uint64_t snapshot);
+/* Go on to the next likely cache miss. A block that is not in the cache is read at once. */
+bool table_lookup_step(TableLookup *l);
+/* Free what it has; begin may follow. */
+void table_lookup_end(TableLookup *l);
 typedef struct TableIterOptions {
 	bool fill_cache;     /* put blocks read into the cache (low priority) */
 	bool read_ahead;     /* compaction: read in large pieces past the cache */

@@ -1,5 +1,5 @@
 /*
- * lsm.c - start, and reading: a Version from the manifest, point reads, the iterator over all tables.
+ * lsm.c - start, and a Version from the manifest; the iterator over all tables, figures.
  *
  * Start is run by the replay process (or a tool), reading by any process under an epoch pin; no locks.
  */
@@ -123,41 +123,7 @@ lsm_open(Version **out)
 	return st;
 }
 
-/* ---- reading */
-Status
-lsm_get(const Version *v, Slice key, uint64_t snapshot, Entry *out)
-{
-	uint64_t hash = table_key_hash(key);
-
-	for (uint32_t i = 0; i < v->ntables[0]; i++) {
-		const Table *t = v->tables[0][i];
-		Status st;
-
-		if (t->info.version_min >= snapshot || !table_covers(t, key) ||
-		    !table_may_contain(&t->info, key, hash))
-			continue;
-		st = table_get(&t->info, key, snapshot, out);
-		if (st != ST_NOT_FOUND)
-			return st;
-	}
-	for (int level = 1; level < LSM_LEVELS; level++) {
-		uint32_t i = version_find(v->tables[level], v->ntables[level], key);
-		const Table *t;
-		Status st;
-
-		if (i == v->ntables[level])
-			continue;
-		t = v->tables[level][i];
-		if (slice_cmp(t->smallest, key) > 0 || t->info.version_min >= snapshot ||
-		    !table_may_contain(&t->info, key, hash))
-			continue;
-		st = table_get(&t->info, key, snapshot, out);
-		if (st != ST_NOT_FOUND)
-			return st;
-	}
-	return ST_NOT_FOUND;
-}
-
+/* ---- reading; point reads are in lsm_get.c */
 Iter *
 lsm_iter(const Version *v, TableIterOptions opt)
 {

@@ -48,9 +48,9 @@ block_read(const TableInfo *t, BlockHandle h, Buf *own)
 }
 
 Status
-block_load(const TableInfo *t, BlockHandle h, BlockUse use, Buf *own, Slice *out)
+block_probe(const TableInfo *t, BlockHandle h, BlockUse use, const CacheProbe *p, Buf *own, Slice *out)
 {
-	if (use != BLOCK_PAST && h.size <= CACHE_BLOCK_MAX && cache_lookup(t->number, h.offset, out)) {
+	if (use != BLOCK_PAST && h.size <= CACHE_BLOCK_MAX && cache_probe_get(p, out)) {
 		if (out->len == h.size) {
 			out->len = h.size; /* known before the frame's header is loaded: decoding need not wait for it */
 			return ST_OK;
@@ -62,6 +62,15 @@ block_load(const TableInfo *t, BlockHandle h, BlockUse use, Buf *own, Slice *out
 	if (use == BLOCK_KEEP || use == BLOCK_SCAN)
 		(void) cache_insert(t->number, h.offset, *out, use == BLOCK_SCAN, out);
 	return ST_OK;
+}
+
+Status
+block_load(const TableInfo *t, BlockHandle h, BlockUse use, Buf *own, Slice *out)
+{
+	CacheProbe p;
+
+	cache_probe_begin(&p, t->number, h.offset);
+	return block_probe(t, h, use, &p, own, out);
 }
 
 Status

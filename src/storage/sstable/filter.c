@@ -51,10 +51,16 @@ filter_add(uint8_t *pages, uint32_t npages, uint64_t hash)
 		line[(bits & 511) >> 3] |= (uint8_t) (1 << (bits & 7));
 }
 
+uint32_t
+filter_line_at(uint32_t npages, uint64_t hash)
+{
+	return (uint32_t) (line_of(npages, hash) % FILTER_PAGE_LINES * FILTER_LINE);
+}
+
 bool
 filter_probe(const uint8_t *page, uint32_t npages, uint64_t hash)
 {
-	const uint8_t *line = page + line_of(npages, hash) % FILTER_PAGE_LINES * FILTER_LINE;
+	const uint8_t *line = page + filter_line_at(npages, hash);
 	uint64_t bits = hash_mix(hash);
 	unsigned all = 1;
 

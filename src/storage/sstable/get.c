@@ -1,15 +1,183 @@
 /*
  * get.c - point reads: filter, index, data block.
  *
- * Any process, under an epoch pin. With everything cached: no lock, no allocation, no copied key. Blocks the
- * cache does not take are read into buffers of the process, which the next call reuses.
+ * Any process, under an epoch pin. With everything cached: no lock, no allocation, no copied key.
+ *
+ * A lookup is a small machine that stops wherever it would wait for memory: each step asks for the next lines
+ * and returns, so that a caller with many lookups goes round and their cache misses overlap.
+ *
+ *   FILTER_WORD -> FILTER -> BLOCK_WORD -> BLOCK (once a level of the index, then the data block) -> DONE
+ *
+ * In X_WORD the cache's index word of a block is on its way, in X the parts of the block that will be looked at.
+ * Blocks the cache does not take are read, without another stop, into the lookup's own buffer, one at a time.
  */
 #include "sstable_internal.h"
 
 #define SPARE_BYTES (256 * 1024) /* a buffer that held a larger block is given back at the next call */
+/* What a search looks at: of an index block the first half of its heads, of a data block its keys. */
+#define INDEX_FETCH 512
+#define DATA_FETCH 512
+#define VALUE_FETCH 256
 
-static Buf data_buf;  /* a value given out may lie here until the next table_get() */
-static Buf index_buf; /* index blocks and filter pages: used and done with inside one call */
+typedef enum Stage { STAGE_FILTER_WORD, STAGE_FILTER, STAGE_BLOCK_WORD, STAGE_BLOCK, STAGE_DONE } Stage;
+
+static TableLookup single; /* table_get()'s: a value given out may lie in its buffer until the next call */
+static TableLookup aside;  /* for questions that leave that value alone */
+
+static bool
+done(TableLookup *l, Status st)
+{
+	l->status = st;
+	l->stage = STAGE_DONE;
+	l->past = 0;
+	return false;
+}
+
+static void
+begin_block(TableLookup *l, BlockHandle h, Stage stage)
+{
+	l->offset = h.offset;
+	l->size = h.size;
+	l->stage = (uint8_t) stage;
+	l->past = h.size > CACHE_BLOCK_MAX ? h.size : 0;
+	if (l->past == 0)
+		cache_probe_begin(&l->probe, l->info->number, h.offset);
+}
+
+static void
+begin_index(TableLookup *l)
+{
+	l->level = l->info->index_height;
+	begin_block(l, (BlockHandle){ l->info->root_offset, l->info->root_size }, STAGE_BLOCK_WORD);
+}
+
+static void
+lookup_set(TableLookup *l, const TableInfo *t, Slice key, uint64_t hash, uint64_t version)
+{
+	l->info = t;
+	l->key = key;
+	l->hash = hash;
+	l->version = version;
+	l->in_own = false;
+}
+
+static BlockHandle
+filter_block(const TableInfo *t, uint64_t hash)
+{
+	return (BlockHandle){
+		t->filter_offset + (uint64_t) filter_page_of(t->filter_pages, hash) * FILTER_STRIDE, FILTER_PAGE
+	};
+}
+
+void
+table_lookup_begin(TableLookup *l, const TableInfo *t, Slice key, uint64_t hash, uint64_t snapshot)
+{
+	lookup_set(l, t, key, hash, snapshot - 1);
+	if (snapshot == 0)
+		(void) done(l, ST_NOT_FOUND);
+	else if (t->filter_pages > 0)
+		begin_block(l, filter_block(t, hash), STAGE_FILTER_WORD);
+	else
+		begin_index(l);
+}
+
+static Status
+load(TableLookup *l, Slice *out)
+{
+	return block_probe(l->info, (BlockHandle){ l->offset, l->size }, BLOCK_KEEP, &l->probe, &l->own, out);
+}
+
+static bool
+step_filter(TableLookup *l)
+{
+	Slice page;
+
+	/* a page that can't be read says maybe: reading the table will tell what is wrong, or find the key */
+	if (load(l, &page) == ST_OK && !filter_probe(page.data, l->info->filter_pages, l->hash))
+		return done(l, ST_NOT_FOUND);
+	begin_index(l);
+	return true;
+}
+
+/* From an index block to the child that holds the first entry at or after (key, version). */
+static bool
+step_index(TableLookup *l, Slice block)
+{
+	BlockHandle h = { l->offset, l->size }, child;
+	IndexView v;
+	Status st;
+	uint32_t i;
+
+	if (!index_open(&v, block) || !index_seek(&v, l->key, l->version, &i))
+		return done(l, block_damaged(l->info, h.offset, "malformed index"));
+	if (i == v.n)
+		return done(l, ST_NOT_FOUND); /* all entries are before */
+	if (!index_child(&v, i, &child))
+		return done(l, block_damaged(l->info, h.offset, "malformed index"));
+	st = block_child_check(l->info, h, child);
+	if (st != ST_OK)
+		return done(l, st);
+	l->level--;
+	begin_block(l, child, STAGE_BLOCK_WORD);
+	return true;
+}
+
+static bool
+step_block(TableLookup *l)
+{
+	Slice block;
+	Status st = load(l, &block);
+
+	if (st != ST_OK)
+		return done(l, st);
+	if (l->level > 0)
+		return step_index(l, block);
+	/* a separator lies beyond its block's last entry only where the key changes: the next block has another */
+	st = data_get(block, l->key, l->version, &l->entry);
+	if (st == ST_CORRUPT)
+		st = block_damaged(l->info, l->offset, "malformed entries");
+	if (st == ST_OK) {
+		l->in_own = block.data == l->own.data;
+		for (size_t at = 0; at < l->entry.value.len && at < VALUE_FETCH; at += 64)
+			__builtin_prefetch(l->entry.value.data + at);
+	}
+	return done(l, st);
+}
+
+static uint32_t
+at_most(uint32_t n, uint32_t max)
+{
+	return n < max ? n : max;
+}
+
+bool
+table_lookup_step(TableLookup *l)
+{
+	switch ((Stage) l->stage) {
+	case STAGE_FILTER_WORD:
+		cache_probe_fetch(&l->probe, filter_line_at(l->info->filter_pages, l->hash), FILTER_LINE);
+		l->stage = STAGE_FILTER;
+		return true;
+	case STAGE_FILTER:
+		return step_filter(l);
+	case STAGE_BLOCK_WORD:
+		if (l->past == 0)
+			cache_probe_fetch(&l->probe, 0, at_most(l->size, l->level > 0 ? INDEX_FETCH : DATA_FETCH));
+		l->stage = STAGE_BLOCK;
+		return true;
+	case STAGE_BLOCK:
+		return step_block(l);
+	case STAGE_DONE:
+		break;
+	}
+	return false;
+}
+
+void
+table_lookup_end(TableLookup *l)
+{
+	buf_free(&l->own);
+}
 
 static void
 spare_check(Buf *b)
@@ -18,58 +186,32 @@ spare_check(Buf *b)
 		buf_free(b);
 }
 
-/* The data block that holds the first entry at or after (key, version); NOT_FOUND: all entries are before. */
-static Status
-find_data(const TableInfo *t, Slice key, uint64_t version, BlockHandle *h)
-{
-	*h = (BlockHandle){ t->root_offset, t->root_size };
-	for (uint32_t level = t->index_height; level > 0; level--) {
-		BlockHandle child;
-		IndexView v;
-		Slice block;
-		uint32_t i;
-
-		KV_TRY(block_load(t, *h, BLOCK_KEEP, &index_buf, &block));
-		if (!index_open(&v, block) || !index_seek(&v, key, version, &i))
-			return block_damaged(t, h->offset, "malformed index");
-		if (i == v.n)
-			return ST_NOT_FOUND;
-		if (!index_child(&v, i, &child))
-			return block_damaged(t, h->offset, "malformed index");
-		KV_TRY(block_child_check(t, *h, child));
-		*h = child;
-	}
-	return ST_OK;
-}
-
 Status
 table_get(const TableInfo *t, Slice key, uint64_t snapshot, Entry *out)
 {
-	BlockHandle h;
-	Slice block;
-	Status st;
+	TableLookup *l = &single;
 
-	spare_check(&data_buf);
+	spare_check(&l->own);
 	if (snapshot == 0)
 		return ST_NOT_FOUND;
-	KV_TRY(find_data(t, key, snapshot - 1, &h));
-	KV_TRY(block_load(t, h, BLOCK_KEEP, &data_buf, &block));
-	/* a separator lies beyond its block's last entry only where the key changes: the next block has another */
-	st = data_get(block, key, snapshot - 1, out);
-	return st == ST_CORRUPT ? block_damaged(t, h.offset, "malformed entries") : st;
+	lookup_set(l, t, key, 0, snapshot - 1);
+	begin_index(l);
+	while (table_lookup_step(l))
+		;
+	if (l->status == ST_OK)
+		*out = l->entry;
+	return l->status;
 }
 
 bool
 table_may_contain(const TableInfo *t, Slice key, uint64_t key_hash)
 {
-	BlockHandle h = { 0, FILTER_PAGE };
 	Slice page;
 
 	(void) key;
 	if (t->filter_pages == 0)
 		return true;
-	h.offset = t->filter_offset + (uint64_t) filter_page_of(t->filter_pages, key_hash) * FILTER_STRIDE;
-	if (block_load(t, h, BLOCK_KEEP, &index_buf, &page) != ST_OK)
+	if (block_load(t, filter_block(t, key_hash), BLOCK_KEEP, &aside.own, &page) != ST_OK)
 		return true;
 	return filter_probe(page.data, t->filter_pages, key_hash);
 }
@@ -77,9 +219,12 @@ table_may_contain(const TableInfo *t, Slice key, uint64_t key_hash)
 Status
 table_offset_of(const TableInfo *t, Slice key, uint64_t *offset)
 {
-	BlockHandle h;
-	Status st = find_data(t, key, UINT64_MAX, &h);
+	TableLookup *l = &aside;
 
-	*offset = st == ST_OK ? h.offset : t->bytes;
-	return st == ST_NOT_FOUND ? ST_OK : st;
+	lookup_set(l, t, key, 0, UINT64_MAX);
+	begin_index(l);
+	while (l->level > 0 && table_lookup_step(l))
+		;
+	*offset = l->level == 0 ? l->offset : t->bytes;
+	return l->level == 0 || l->status == ST_NOT_FOUND ? ST_OK : l->status;
 }

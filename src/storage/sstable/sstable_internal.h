@@ -164,6 +164,8 @@ uint32_t filter_pages_for(uint64_t keys, uint32_t bits_per_key);
 /* pages * FILTER_PAGE zeroed bytes */
 void filter_add(uint8_t *pages, uint32_t npages, uint64_t key_hash);
 uint32_t filter_page_of(uint32_t npages, uint64_t key_hash);
+/* Where in its page the key's line begins. */
+uint32_t filter_line_at(uint32_t npages, uint64_t key_hash);
 bool filter_probe(const uint8_t *page, uint32_t npages, uint64_t key_hash);
 
 /* ---- open files: files.c */
@@ -179,6 +181,9 @@ typedef enum BlockUse {
 } BlockUse;
 /* Content of a block: in the cache, or in `own` (reused). */
 KV_CHECK Status block_load(const TableInfo *t, BlockHandle h, BlockUse use, Buf *own, Slice *out);
+/* The same with a probe begun for it (not used if it is larger than a cache block). */
+KV_CHECK Status block_probe(const TableInfo *t, BlockHandle h, BlockUse use, const CacheProbe *p, Buf *own,
+                            Slice *out);
 /* Content and trailer into buf[0 .. size + BLOCK_TRAILER), checked. */
 KV_CHECK Status block_read(const TableInfo *t, BlockHandle h, Buf *own);
 /* `raw`: size + BLOCK_TRAILER bytes as they are in the file. */

@@ -1,0 +1,198 @@
+/*
+ * lsm_get.c - point reads: one key, or a batch of keys whose cache misses overlap.
+ *
+ * Any process, under an epoch pin; no locks, memory private to the process.
+ *
+ * A key is looked for in one table after the other, newest data first: the tables of level 0 in their order, then
+ * one of each deeper level. The first that has it ends the search (version.c says why). In a batch up to
+ * IN_FLIGHT searches take turns, a step each (table_lookup_step()): what one waits for arrives while the others
+ * go on. More in flight would push each other's lines out of the nearest cache.
+ */
+#include "common/kv_assert.h"
+#include "lsm_internal.h"
+#include "storage/cache.h"
+
+#define IN_FLIGHT 16
+
+typedef struct Search {
+	TableLookup lookup;
+	uint32_t next0;     /* next table of level 0 to ask */
+	int level;          /* next deeper level to ask */
+	int key;            /* place in the batch */
+} Search;
+
+static Search single;                /* lsm_get()'s: a value given out may lie in its buffer until the next call */
+static Search searches[IN_FLIGHT];   /* between batches their buffers are empty */
+static Buf kept[LSM_BATCH_MAX];      /* values of the last batch that the cache did not take */
+static int nkept;
+static size_t kept_bytes;
+
+/* The next table to ask, NULL: none is left. */
+static const Table *
+next_table(Search *s, const Version *v, Slice key, uint64_t snapshot)
+{
+	while (s->next0 < v->ntables[0]) {
+		const Table *t = v->tables[0][s->next0++];
+
+		if (t->info.version_min < snapshot && table_covers(t, key))
+			return t;
+	}
+	while (s->level < LSM_LEVELS) {
+		int level = s->level++;
+		uint32_t i = version_find(v->tables[level], v->ntables[level], key);
+		const Table *t;
+
+		if (i == v->ntables[level])
+			continue;
+		t = v->tables[level][i];
+		if (slice_cmp(t->smallest, key) <= 0 && t->info.version_min < snapshot)
+			return t;
+	}
+	return NULL;
+}
+
+static bool
+ask_next(Search *s, const Version *v, Slice key, uint64_t hash, uint64_t snapshot)
+{
+	const Table *t = next_table(s, v, key, snapshot);
+
+	if (t == NULL) {
+		s->lookup.status = ST_NOT_FOUND;
+		return false;
+	}
+	table_lookup_begin(&s->lookup, &t->info, key, hash, snapshot);
+	return true;
+}
+
+/* False: at the end; the result is in the lookup. */
+static bool
+search_begin(Search *s, const Version *v, Slice key, uint64_t snapshot)
+{
+	s->next0 = 0;
+	s->level = 1;
+	return ask_next(s, v, key, table_key_hash(key), snapshot);
+}
+
+static bool
+search_step(Search *s, const Version *v)
+{
+	TableLookup *l = &s->lookup;
+
+	if (table_lookup_step(l))
+		return true;
+	return l->status == ST_NOT_FOUND && ask_next(s, v, l->key, l->hash, l->version + 1);
+}
+
+Status
+lsm_get(const Version *v, Slice key, uint64_t snapshot, Entry *out)
+{
+	Search *s = &single;
+	bool more;
+
+	if (s->lookup.own.cap > 2 * CACHE_BLOCK_MAX) /* held a larger block */
+		table_lookup_end(&s->lookup);
+	for (more = search_begin(s, v, key, snapshot); more;)
+		more = search_step(s, v);
+	if (s->lookup.status == ST_OK)
+		*out = s->lookup.entry;
+	return s->lookup.status;
+}
+
+void
+lsm_batch_end(void)
+{
+	while (nkept > 0)
+		buf_free(&kept[--nkept]);
+	kept_bytes = 0;
+}
+
+static void
+search_result(Search *s, Entry *out, Status *st)
+{
+	TableLookup *l = &s->lookup;
+
+	st[s->key] = l->status;
+	if (l->status != ST_OK)
+		return;
+	out[s->key] = l->entry;
+	if (l->in_own) { /* must outlive the next search in this place */
+		kept[nkept++] = l->own;
+		kept_bytes += l->own.cap;
+		l->own = (Buf){ 0 };
+	}
+}
+
+/* May the search read what it is about to? The first key always may, so each batch gets somewhere. */
+static bool
+affordable(const Search *s)
+{
+	return s->lookup.past == 0 || s->key == 0 || kept_bytes + s->lookup.past <= LSM_BATCH_BYTES;
+}
+
+typedef struct Batch {
+	const Version *v;
+	const Slice *keys;
+	uint64_t snapshot;
+	Entry *out;
+	Status *st;
+	int begun;          /* keys */
+	int limit;          /* keys before this one will be answered */
+	int flying;
+	Search *order[IN_FLIGHT]; /* the first `flying` are under way */
+} Batch;
+
+/* Begin searches while there is room; a key that no table can have is answered at once. */
+static void
+fill_up(Batch *b)
+{
+	while (b->flying < IN_FLIGHT && b->begun < b->limit) {
+		Search *s = b->order[b->flying];
+
+		s->key = b->begun++;
+		if (search_begin(s, b->v, b->keys[s->key], b->snapshot))
+			b->flying++;
+		else
+			search_result(s, b->out, b->st);
+	}
+}
+
+/* One step. False: the search is over, answered or given up. */
+static bool
+turn(Batch *b, Search *s)
+{
+	if (!affordable(s)) {
+		if (s->key < b->limit)
+			b->limit = s->key;
+		return false;
+	}
+	if (search_step(s, b->v))
+		return true;
+	search_result(s, b->out, b->st);
+	return false;
+}
+
+int
+lsm_get_many(const Version *v, const Slice *keys, int n, uint64_t snapshot, Entry *out, Status *st)
+{
+	Batch b = { .v = v, .keys = keys, .snapshot = snapshot, .out = out, .st = st, .limit = n };
+
+	KV_ASSERT(n >= 0 && n <= LSM_BATCH_MAX);
+	lsm_batch_end();
+	for (int i = 0; i < IN_FLIGHT; i++)
+		b.order[i] = &searches[i];
+	for (fill_up(&b); b.flying > 0; fill_up(&b)) {
+		for (int i = 0; i < b.flying;) {
+			Search *s = b.order[i];
+
+			if (turn(&b, s))
+				i++;
+			else { /* its place goes to the last one */
+				b.order[i] = b.order[--b.flying];
+				b.order[b.flying] = s;
+			}
+		}
+	}
+	for (int i = 0; i < IN_FLIGHT; i++)
+		table_lookup_end(&searches[i].lookup);
+	return b.limit;
+}
