@@ -237,6 +237,7 @@ Status
 kvstore_walwriter_step(uint32_t *sleep_ms)
 {
 	uint64_t now_ms = clock_mono_ns() / 1000000;
+	static Lsn durable_before;
 	bool prepared, marked, worked = false;
 
 	atomic_store(&kvs->walwriter_idle, 0);
@@ -256,10 +257,14 @@ kvstore_walwriter_step(uint32_t *sleep_ms)
 	KV_TRY(retire_log());
 	KV_TRY(wal_update_mark(&marked));
 	*sleep_ms = WALWRITER_SHORT_MS;
+	/* While others commit, a nap is enough: being woken by each of them would cost them a system call. */
+	worked |= durable_before != wal_durable();
+	durable_before = wal_durable();
 	if (!worked && !prepared && !marked) {
 		atomic_store(&kvs->walwriter_idle, 1);
-		/* Whoever inserted before it could see the flag: look again. */
-		*sleep_ms = wal_durable() < wal_inserted() || delegate_oldest() != 0 ? 0 : WALWRITER_LONG_MS;
+		/* Whoever inserted, or flushed for himself, before he could see the flag: look again. */
+		*sleep_ms = wal_durable() < wal_inserted() || wal_durable() != durable_before || delegate_oldest() != 0 ?
+						0 : WALWRITER_LONG_MS;
 	}
 	return ST_OK;
 }
