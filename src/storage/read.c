@@ -84,6 +84,7 @@ kvstore_end_read(void)
 {
 	KV_ASSERT(reading != NULL);
 	reading = NULL;
+	lsm_batch_end();
 	epoch_unpin();
 }
 
@@ -164,4 +165,48 @@ kvstore_judge(const Op *op, Lsn below, Status *status, uint64_t *version)
 	apply_judge(op, below, kvstore_applied_time(), &v);
 	*status = v.status;
 	*version = v.version;
+}
+
+_Static_assert(KVSTORE_BATCH_MAX <= LSM_BATCH_MAX && KVSTORE_BATCH_MAX <= MEMTABLE_BATCH_MAX, "one batch each");
+
+/* Keys that no memtable has: from the tables. Gives how many of keys[0..n) are answered now. */
+static int
+tables_get_many(Lsn at, const Slice *keys, int n, const bool *found, Entry *out, Status *st)
+{
+	Slice rest[KVSTORE_BATCH_MAX];
+	Entry entries[KVSTORE_BATCH_MAX];
+	Status statuses[KVSTORE_BATCH_MAX];
+	int place[KVSTORE_BATCH_MAX], nrest = 0, done;
+
+	for (int i = 0; i < n; i++) {
+		if (found[i])
+			continue;
+		rest[nrest] = keys[i];
+		place[nrest++] = i;
+	}
+	done = lsm_get_many(reading->version, rest, nrest, at, entries, statuses);
+	for (int i = 0; i < done; i++) {
+		st[place[i]] = statuses[i];
+		if (statuses[i] == ST_OK)
+			out[place[i]] = entries[i];
+	}
+	return done < nrest ? place[done] : n;
+}
+
+int
+kvstore_get_many(Snapshot *s, const Slice *keys, int n, Entry *out, Status *st)
+{
+	bool found[KVSTORE_BATCH_MAX] = { false };
+
+	KV_ASSERT(n >= 0 && n <= KVSTORE_BATCH_MAX);
+	memtable_get_many(reading->active, keys, n, s->at, out, found);
+	for (int i = 0; i < reading->nfrozen; i++)
+		memtable_get_many(reading->frozen[i], keys, n, s->at, out, found);
+	for (int i = 0; i < n; i++)
+		st[i] = ST_OK;
+	n = tables_get_many(s->at, keys, n, found, out, st);
+	for (int i = 0; i < n; i++)
+		if (st[i] == ST_OK && !read_entry_live(s, &out[i]))
+			st[i] = ST_NOT_FOUND;
+	return n;
 }

@@ -18,8 +18,8 @@
 #define LSM_LEVELS 7
 #define LSM_BATCH_MAX 64     /* keys of one lsm_get_many(): their values are kept together */
 /*
- * Bytes of values that one batch may keep outside the cache, besides the first key's: one largest value, so that
- * a batch of large ones costs a process no more than two.
+ * Bytes of values that one batch may keep outside the cache, besides the first key's: one largest value, so
+ * that a batch of large ones costs a process no more than two.
  */
 #define LSM_BATCH_BYTES (KV_VALUE_MAX + 65536)
 
@@ -57,15 +57,16 @@ KV_CHECK Status lsm_open(Version **out);
 
 /* ---- readers, under a pin */
 /*
- * Newest version < snapshot, tombstones included. NOT_FOUND (without a detail), OK or a failure. Slices stay valid
- * until the pin ends; a value that the cache did not take (see table_get()) until the next lsm_get().
+ * Newest version < snapshot, tombstones included. NOT_FOUND (without a detail), OK or a failure. Slices stay
+ * valid until the pin ends; a value that the cache did not take (see table_get()) until the next lsm_get().
  */
 KV_CHECK Status lsm_get(const Version *v, Slice key, uint64_t snapshot, Entry *out);
 /*
- * The same for keys[0..n), n <= LSM_BATCH_MAX (asserted), at once: st[i], and out[i] where it is OK. Gives how many
- * keys, from the first, were answered: all, unless large values outside the cache would pass LSM_BATCH_BYTES; at
- * least one if n > 0. What is beyond them in out and st is scratch. The detail of a failure is that of some key: for
- * a certain one's, lsm_get() it. Slices stay valid until the pin ends, the next lsm_get_many() or lsm_batch_end().
+ * The same for keys[0..n), n <= LSM_BATCH_MAX (asserted), at once: st[i], and out[i] where it is OK. Gives how
+ * many keys, from the first, were answered: all, unless large values outside the cache would pass
+ * LSM_BATCH_BYTES; at least one if n > 0. What is beyond them in out and st is scratch. The detail of a
+ * failure is that of some key: for a certain one's, lsm_get() it. Slices stay valid until the pin ends, the
+ * next lsm_get_many() or lsm_batch_end().
  */
 int lsm_get_many(const Version *v, const Slice *keys, int n, uint64_t snapshot, Entry *out, Status *st);
 /* Free what the last batch keeps outside the cache. */

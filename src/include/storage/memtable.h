@@ -49,6 +49,13 @@ uint64_t memtable_count(const Memtable *m);
 bool memtable_get(const Memtable *m, Slice key, uint64_t snapshot, Entry *out);
 /* Start fetching the cache lines that memtable_get(key) will want: call for a whole batch first. */
 void memtable_prefetch(const Memtable *m, Slice key);
+#define MEMTABLE_BATCH_MAX 64
+/*
+ * memtable_get() of those of keys[0..n), n <= MEMTABLE_BATCH_MAX (asserted), whose found[i] is false; sets it.
+ * Their cache misses overlap.
+ */
+void memtable_get_many(const Memtable *m, const Slice *keys, int n, uint64_t snapshot, Entry *out,
+                       bool *found);
 /* NULL: out of memory. Sees entries added after its creation too; callers filter by version. */
 KV_CHECK Iter *memtable_iter(const Memtable *m);
 

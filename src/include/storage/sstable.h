@@ -71,9 +71,10 @@ KV_CHECK Status table_get(const TableInfo *t, Slice key, uint64_t snapshot, Entr
 bool table_may_contain(const TableInfo *t, Slice key, uint64_t key_hash);
 uint64_t table_key_hash(Slice key);
 /*
- * Both in steps, for a process that has other lookups to go on with while memory answers. Zero-initialise once;
- * begin; step until it is false; then status and entry are what table_get() gives (NOT_FOUND when the filter
- * says so), the bytes of the value being on their way. All under one pin; `info` and `key` stay as they are.
+ * Both in steps, for a process that has other lookups to go on with while memory answers. Zero-initialise
+ * once; begin; step until it is false; then status and entry are what table_get() gives (NOT_FOUND when the
+ * filter says so), the bytes of the value being on their way. All under one pin; `info` and `key` stay as
+ * they are.
  */
 typedef struct TableLookup {
 	/* result */

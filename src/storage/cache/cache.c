@@ -51,13 +51,13 @@
 
 /*
  * A frame's header. Written under the shard's lock as invariant 2 says; read by pinned readers without it.
- * The headers of a shard lie together, apart from the blocks: they and the index are small enough to stay in
- * the processor's caches and its table of pages, so what a hit touches beyond them is the one page of the block.
+ * The headers of a shard lie together, apart from the blocks: they and the index are small enough to stay
+ * in the processor's caches and its table of pages, so a hit touches one page beyond them, the block's.
  */
 typedef struct Frame {
 	_Atomic uint64_t file, offset;
 	_Atomic uint32_t len;
-	_Atomic uint32_t used; /* clock bit: readers set it, the lock's holder clears it; lost updates are harmless */
+	_Atomic uint32_t used;   /* clock bit: readers set it, the lock's holder clears it; losses are harmless */
 	uint32_t next;           /* lock: free list or the limbo batch's chain */
 	uint32_t indexed;        /* lock: 1 while a word names it */
 } Frame;
@@ -413,7 +413,7 @@ cache_probe_begin(CacheProbe *p, uint64_t file, uint64_t offset)
 	}
 }
 
-/* The walk of index_find() without a look at headers: the first word with the tag is most often the right one. */
+/* The walk of index_find() without a look at headers: the first word with the tag is nearly always it. */
 void
 cache_probe_fetch(CacheProbe *p, uint32_t from, uint32_t bytes)
 {

@@ -3,10 +3,10 @@
  *
  * Any process, under an epoch pin; no locks, memory private to the process.
  *
- * A key is looked for in one table after the other, newest data first: the tables of level 0 in their order, then
- * one of each deeper level. The first that has it ends the search (version.c says why). In a batch up to
- * IN_FLIGHT searches take turns, a step each (table_lookup_step()): what one waits for arrives while the others
- * go on. More in flight would push each other's lines out of the nearest cache.
+ * A key is looked for in one table after the other, newest data first: the tables of level 0 in their
+ * order, then one of each deeper level. The first that has it ends the search (version.c says why). In a
+ * batch up to IN_FLIGHT searches take turns, a step each (table_lookup_step()): what one waits for arrives
+ * while the others go on. More in flight would push each other's lines out of the nearest cache.
  */
 #include "common/kv_assert.h"
 #include "lsm_internal.h"
@@ -21,7 +21,7 @@ typedef struct Search {
 	int key;            /* place in the batch */
 } Search;
 
-static Search single;                /* lsm_get()'s: a value given out may lie in its buffer until the next call */
+static Search single;                /* lsm_get()'s: its buffer may hold a value given out */
 static Search searches[IN_FLIGHT];   /* between batches their buffers are empty */
 static Buf kept[LSM_BATCH_MAX];      /* values of the last batch that the cache did not take */
 static int nkept;

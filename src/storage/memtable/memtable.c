@@ -548,11 +548,12 @@ node_entry(const Node *n, Entry *out)
 	out->value = slice_of(p + n->key_len, n->value_len);
 }
 
-bool
-memtable_get(const Memtable *m, Slice key, uint64_t snapshot, Entry *out)
+/* memtable_get() from its bucket on. */
+static bool
+bucket_get(const Memtable *m, const _Atomic Link *bucket, Slice key, uint64_t snapshot, Entry *out)
 {
 	Target t = target_of(key, 0);
-	Link link = atomic_load_explicit(bucket_of(m, key), memory_order_acquire);
+	Link link = atomic_load_explicit(bucket, memory_order_acquire);
 
 	while (link != 0 && !node_has_key(node_at(m, link), &t))
 		link = atomic_load_explicit(&node_at(m, link)->chain, memory_order_acquire);
@@ -571,15 +572,49 @@ memtable_get(const Memtable *m, Slice key, uint64_t snapshot, Entry *out)
 	return true;
 }
 
-void
-memtable_prefetch(const Memtable *m, Slice key)
+bool
+memtable_get(const Memtable *m, Slice key, uint64_t snapshot, Entry *out)
+{
+	return bucket_get(m, bucket_of(m, key), key, snapshot, out);
+}
+
+static void
+prefetch_node(const Memtable *m, const _Atomic Link *bucket)
 {
 	/* The load of the bucket is itself a miss, but those of a batch overlap: nothing here waits for it. */
-	Link link = atomic_load_explicit(bucket_of(m, key), memory_order_relaxed);
-	const uint8_t *n = (const uint8_t *) node_at(m, link);
+	const uint8_t *n = (const uint8_t *) node_at(m, atomic_load_explicit(bucket, memory_order_relaxed));
 
 	__builtin_prefetch(n);
 	__builtin_prefetch(n + 64);
+}
+
+void
+memtable_prefetch(const Memtable *m, Slice key)
+{
+	prefetch_node(m, bucket_of(m, key));
+}
+
+void
+memtable_get_many(const Memtable *m, const Slice *keys, int n, uint64_t snapshot, Entry *out, bool *found)
+{
+	const _Atomic Link *bucket[MEMTABLE_BATCH_MAX];
+
+	KV_ASSERT(n >= 0 && n <= MEMTABLE_BATCH_MAX);
+	/* what the snapshot sees was counted before the reader had its snapshot */
+	if (memtable_count(m) == 0)
+		return;
+	for (int i = 0; i < n; i++) {
+		if (found[i])
+			continue;
+		bucket[i] = bucket_of(m, keys[i]);
+		__builtin_prefetch((const void *) (uintptr_t) bucket[i]);
+	}
+	for (int i = 0; i < n; i++)
+		if (!found[i])
+			prefetch_node(m, bucket[i]);
+	for (int i = 0; i < n; i++)
+		if (!found[i])
+			found[i] = bucket_get(m, bucket[i], keys[i], snapshot, &out[i]);
 }
 
 /* ---- iterator */

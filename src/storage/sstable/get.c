@@ -8,8 +8,9 @@
  *
  *   FILTER_WORD -> FILTER -> BLOCK_WORD -> BLOCK (once a level of the index, then the data block) -> DONE
  *
- * In X_WORD the cache's index word of a block is on its way, in X the parts of the block that will be looked at.
- * Blocks the cache does not take are read, without another stop, into the lookup's own buffer, one at a time.
+ * In X_WORD the cache's index word of a block is on its way, in X the parts of the block that will be looked
+ * at. Blocks the cache does not take are read, without another stop, into the lookup's own buffer, one at a
+ * time.
  */
 #include "sstable_internal.h"
 

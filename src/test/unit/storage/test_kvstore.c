@@ -300,7 +300,31 @@ check_key(int k)
 	kvstore_end_read();
 }
 
-/* Every key by GET, and all of them by a scan in both directions. */
+/* Keys [from, from + n) by one batch: the values are all there together. */
+static void
+check_many(int from, int n)
+{
+	static char keys[KVSTORE_BATCH_MAX][64], value[10000];
+	Slice key[KVSTORE_BATCH_MAX];
+	Entry e[KVSTORE_BATCH_MAX];
+	Status st[KVSTORE_BATCH_MAX];
+	Snapshot snap;
+
+	for (int i = 0; i < n; i++)
+		key[i] = key_of(from + i, keys[i]);
+	kvstore_begin_read(&snap, 0);
+	CHECK(kvstore_get_many(&snap, key, n, e, st) == n);
+	for (int i = 0; i < n; i++) {
+		const ModelValue *m = &model[from + i];
+
+		CHECK(st[i] == (m->present ? ST_OK : ST_NOT_FOUND));
+		if (st[i] == ST_OK)
+			CHECK(slice_eq(e[i].value, value_of(m, value)) && (m->version == 0 || m->version == e[i].version));
+	}
+	kvstore_end_read();
+}
+
+/* Every key by GET and in batches of all sizes, and all of them by a scan in both directions. */
 static void
 check_all(void)
 {
@@ -310,6 +334,13 @@ check_all(void)
 	for (int k = 0; k < KEYS; k++) {
 		check_key(k);
 		present += model[k].present;
+	}
+	for (int from = 0, n = 0; from < KEYS; from += n, n = 2 * n + 1) {
+		if (n > KVSTORE_BATCH_MAX)
+			n = KVSTORE_BATCH_MAX;
+		if (n > KEYS - from)
+			n = KEYS - from;
+		check_many(from, n);
 	}
 	for (int reverse = 0; reverse < 2; reverse++) {
 		Buf before = { 0 };
