@@ -35,10 +35,6 @@ static const struct {
 	[PROTO_CHECKPOINT] = { CLASS_OTHER, cmd_checkpoint },
 };
 
-/* Reads whose keys are looked up ahead of being answered. */
-#define PREFETCH_REQUESTS 16
-/* Longest key that is prefetched: longer ones cost more than a cache miss anyway. */
-#define PREFETCH_KEY_MAX 128
 /* Where doc/protocol.md puts the sizes inside a write of one operation. */
 #define AT_OP_KEY (PROTO_WRITE_PREFIX + 4)
 #define AT_OP_VALUE (PROTO_WRITE_PREFIX + 8)
@@ -82,25 +78,36 @@ check_freshness(const ReadPrefix *p)
 	return kvstore_wait_applied(p->at_least, p->timeout_ms);
 }
 
-/* Look the keys of the next GETs up in the memtable's index, so that their cache misses overlap. */
-static void
-prefetch_ahead(const Session *s)
+static Status
+start_read(Session *s, const ReadPrefix *p, Lsn at)
 {
-	size_t at = s->in_at;
-	uint8_t key[PREFETCH_KEY_MAX + 1];
-	ProtoHeader h;
+	uint64_t now = 0;
 
-	key[0] = KEYSPACE_USER;
-	for (int i = 0; i < PREFETCH_REQUESTS && s->in.len - at >= PROTO_HEADER_SIZE; i++) {
-		proto_get_header(s->in.data + at, &h);
-		at += PROTO_HEADER_SIZE;
-		if (h.type != PROTO_GET || h.length < PROTO_READ_PREFIX ||
-			h.length > PROTO_READ_PREFIX + PREFETCH_KEY_MAX || s->in.len - at < h.length)
-			return;
-		memcpy(key + 1, s->in.data + at + PROTO_READ_PREFIX, h.length - PROTO_READ_PREFIX);
-		kvstore_prefetch(slice_of(key, 1 + h.length - PROTO_READ_PREFIX));
-		at += h.length;
+	KV_TRY(end_read(s));
+	KV_TRY(check_freshness(p));
+	if (p->freshness == 0) {
+		if (s->now == 0)
+			s->now = logclock_now();
+		now = s->now;
 	}
+	if (at == 0)
+		kvstore_begin_read(&s->snapshot, now);
+	else
+		KV_TRY(kvstore_begin_read_at(&s->snapshot, now, at));
+	s->reading = true;
+	/* Only a read of now may serve the requests behind it, and only those that ask for the same freshness. */
+	s->shared_read = at == 0;
+	s->read_freshness = p->freshness;
+	return ST_OK;
+}
+
+Status
+begin_plain_read(Session *s, const ReadPrefix *p)
+{
+	if (s->reading && s->shared_read && s->read_freshness == p->freshness && p->at_least < s->snapshot.at &&
+		(p->freshness != 0 || wal_generation_open(wal_generation())))
+		return ST_OK;
+	return start_read(s, p, 0);
 }
 
 Status
@@ -110,20 +117,7 @@ begin_read(Session *s, const Request *r, Lsn at)
 	ReadPrefix p;
 
 	KV_TRY(decode_read_prefix(&reader, &p));
-	if (s->reading && at == 0 && p.at_least < s->snapshot.at)
-		return wal_generation_open(wal_generation()) || p.freshness ? ST_OK : check_freshness(&p);
-	KV_TRY(end_read(s));
-	KV_TRY(check_freshness(&p));
-	if (s->now == 0)
-		s->now = logclock_now();
-	if (at == 0)
-		kvstore_begin_read(&s->snapshot, p.freshness == 0 ? s->now : 0);
-	else
-		KV_TRY(kvstore_begin_read_at(&s->snapshot, p.freshness == 0 ? s->now : 0, at));
-	s->reading = true;
-	if (at == 0)
-		prefetch_ahead(s);
-	return ST_OK;
+	return at == 0 ? begin_plain_read(s, &p) : start_read(s, &p, at);
 }
 
 /*
@@ -169,6 +163,13 @@ dispatch(Session *s, const Request *r)
 	if (r->header.flags != 0 || r->header.status != 0) {
 		(void) status_fail(ST_BAD_REQUEST, "flags and status of a request must be 0");
 		return answer_error(s, r, ST_BAD_REQUEST, 0);
+	}
+	if (command == PROTO_GET) {
+		bool taken;
+
+		KV_TRY(get_run(s, r, &taken));
+		if (taken)
+			return ST_OK;
 	}
 	if (commands[command].class == CLASS_READ)
 		return answer_read(s, r, commands[command].handle);

@@ -49,6 +49,8 @@ typedef struct Session {
 	Buf out;
 	WriteRun run;
 	bool reading;         /* inside kvstore_begin_read() */
+	bool shared_read;     /* its snapshot is of now: following reads may use it */
+	uint8_t read_freshness;
 	Snapshot snapshot;
 	uint64_t now;         /* log clock when this batch arrived; 0 not asked for yet */
 	Buf key;              /* scratch for internal keys that can't be made in place */
@@ -70,6 +72,13 @@ void answer_end(Session *s, const Request *r, size_t at);
 KV_CHECK Status end_read(Session *s);
 /* Start a read with freshness and at_least of the prefix at the start of the payload. */
 KV_CHECK Status begin_read(Session *s, const Request *r, Lsn at);
+typedef struct ReadPrefix ReadPrefix;
+/* A read of now; goes on with the one this batch has open if that serves. */
+KV_CHECK Status begin_plain_read(Session *s, const ReadPrefix *p);
+
+/* ---- get_run.c */
+/* r, a GET, and those behind it, answered together. *taken false: r is on its own, nothing has happened. */
+KV_CHECK Status get_run(Session *s, const Request *r, bool *taken);
 
 /* ---- write_run.c */
 KV_CHECK Status write_run_add(Session *s, const Request *r);
@@ -96,11 +105,11 @@ KV_CHECK Status cmd_checkpoint(Session *s, const Request *r);
 KV_CHECK Status early_size_check(const ProtoHeader *h, const uint8_t *payload, size_t have);
 
 /* A prefix of 16 bytes before reads. */
-typedef struct ReadPrefix {
+struct ReadPrefix {
 	uint8_t freshness;
 	int timeout_ms;
 	uint64_t at_least;
-} ReadPrefix;
+};
 KV_CHECK Status decode_read_prefix(Reader *r, ReadPrefix *p);
 /* Key given by a client: BAD_REQUEST when empty, KEY_TOO_LARGE. */
 KV_CHECK Status check_key(Slice key);
