@@ -43,6 +43,8 @@ Status
 answer_error(Session *s, const Request *r, Status code, uint64_t detail)
 {
 	count_error(code);
+	if (code == ST_CORRUPT || code == ST_IO_ERROR)
+		elog(LOG_LEVEL_ERROR, "%s failed: %s", proto_command_name(r->header.type), status_detail());
 	return proto_error(&s->out, r->header.id, r->header.type | PROTO_ANSWER, code, detail, status_detail());
 }
 

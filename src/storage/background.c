@@ -18,6 +18,7 @@
 
 #define RETRY_US 1000          /* a publication waits for readers to let go: pins last a request */
 #define PUBLISH_TRIES 60000    /* a minute of them, then something holds a pin for ever: stop */
+#define SPACE_HYSTERESIS 4     /* 1/4 of a memtable more than needed ends the state */
 #define SPACE_CHECK_MS 250     /* how often free space is asked for */
 #define WALWRITER_LONG_MS 1000 /* sleep when idle; whoever commits wakes us */
 #define WALWRITER_SHORT_MS                                                                                   \
@@ -165,12 +166,18 @@ kvstore_compactor_step(bool *did)
 
 /* ---- WAL writer --------------------------------------------------------- */
 
+/*
+ * Writes need room twice: for the log now, for a table when their memtable is written out. So they are refused while
+ * the file system has less free than disk_reserve and what is still to be written out. Then memtables are written out
+ * and all log below them is let go: what deletes need stays. Writes go on with a quarter of a memtable to spare, so
+ * that the state does not flicker.
+ */
 static void
 check_space(uint64_t now_ms)
 {
 	static uint64_t next;
-	uint64_t left;
-	bool full;
+	bool was = atomic_load(&kvs->no_space) != 0, full;
+	uint64_t left, needed = (uint64_t) config.disk_reserve + kvstore_applied() - atomic_load(&kvs->flushed);
 
 	if (now_ms < next)
 		return;
@@ -179,12 +186,17 @@ check_space(uint64_t now_ms)
 		elog(LOG_LEVEL_WARNING, "%s", status_detail());
 		return;
 	}
-	full = left < (uint64_t) config.disk_reserve;
-	if (full != (atomic_load(&kvs->no_space) != 0))
-		elog(full ? LOG_LEVEL_WARNING : LOG_LEVEL_LOG,
-			 full ? "%llu MB free, less than disk_reserve: writes are refused, deletes are not"
-				  : "%llu MB free again: writes go on",
-			 (unsigned long long) (left / (uint64_t) MB));
+	full = left < needed + (was ? (uint64_t) config.memtable_size / SPACE_HYSTERESIS : 0);
+	if (full && !was) {
+		elog(LOG_LEVEL_WARNING,
+			 "%llu MB free on the data directory's file system, %llu MB needed (disk_reserve and memtables): "
+			 "writes "
+			 "are refused, deletes and reads go on",
+			 (unsigned long long) (left / (uint64_t) MB), (unsigned long long) (needed / (uint64_t) MB));
+		atomic_store(&kvs->freeze_wanted, 1);
+	}
+	if (!full && was)
+		elog(LOG_LEVEL_LOG, "%llu MB free again: writes go on", (unsigned long long) (left / (uint64_t) MB));
 	atomic_store(&kvs->no_space, full);
 }
 
@@ -215,7 +227,8 @@ retire_log(void)
 {
 	static Lsn retired;
 	Lsn flushed = atomic_load(&kvs->flushed);
-	Lsn below = flushed > (uint64_t) config.wal_keep ? flushed - (uint64_t) config.wal_keep : 0;
+	uint64_t keep = atomic_load(&kvs->no_space) ? 0 : (uint64_t) config.wal_keep;
+	Lsn below = flushed > keep ? flushed - keep : 0;
 
 	if (below <= retired)
 		return ST_OK;
@@ -229,7 +242,7 @@ bound_log(void)
 {
 	uint64_t ahead = kvstore_applied() - atomic_load(&kvs->flushed);
 
-	if (ahead > (uint64_t) config.memtable_size * LOG_AHEAD_MEMTABLES)
+	if (ahead > (uint64_t) config.memtable_size * LOG_AHEAD_MEMTABLES || atomic_load(&kvs->freeze_wanted))
 		(void) apply_committed();
 }
 
@@ -263,8 +276,10 @@ kvstore_walwriter_step(uint32_t *sleep_ms)
 	if (!worked && !prepared && !marked) {
 		atomic_store(&kvs->walwriter_idle, 1);
 		/* Whoever inserted, or flushed for himself, before he could see the flag: look again. */
-		*sleep_ms = wal_durable() < wal_inserted() || wal_durable() != durable_before || delegate_oldest() != 0 ?
-						0 : WALWRITER_LONG_MS;
+		*sleep_ms =
+			wal_durable() < wal_inserted() || wal_durable() != durable_before || delegate_oldest() != 0
+				? 0
+				: WALWRITER_LONG_MS;
 	}
 	return ST_OK;
 }

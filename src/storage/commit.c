@@ -187,8 +187,10 @@ kvstore_insert(uint32_t generation, const Buf *body, uint32_t count, int timeout
 {
 	KV_ASSERT(count > 0 && count <= KV_BATCH_OPS_MAX);
 	if (wal_out_of_space() || (!deletes_only && atomic_load_explicit(&kvs->no_space, memory_order_relaxed)))
-		return status_fail(ST_NO_SPACE, "less than disk_reserve is free on the data directory's file system; "
-										"delete data or free space, writes go on by themselves");
+		return status_fail(
+			ST_NO_SPACE,
+			"the data directory's file system is nearly full (disk_reserve): free space there, or "
+			"delete keys and compact; writes then go on by themselves");
 	slow_down();
 	return insert_record(generation, WAL_WRITE, body, count, logclock_now(), timeout_ms, start, end);
 }

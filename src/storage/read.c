@@ -144,12 +144,6 @@ kvstore_get(Snapshot *s, Slice key, Entry *out)
 	return read_entry_live(s, out) ? ST_OK : ST_NOT_FOUND;
 }
 
-void
-kvstore_prefetch(Slice key)
-{
-	memtable_prefetch(reading->active, key);
-}
-
 Status
 kvstore_outcome(Slice key, uint64_t version, Entry *out)
 {

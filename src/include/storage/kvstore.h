@@ -100,8 +100,6 @@ KV_CHECK Status kvstore_get(Snapshot *s, Slice key, Entry *out);
  */
 #define KVSTORE_BATCH_MAX 64
 int kvstore_get_many(Snapshot *s, const Slice *keys, int n, Entry *out, Status *st);
-/* Start fetching what kvstore_get(key) will need. */
-void kvstore_prefetch(Slice key);
 /*
  * Did the operation with this version take effect on key? *out: the entry it left (also a tombstone).
  * NOT_FOUND: its condition failed.
