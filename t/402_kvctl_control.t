@@ -93,6 +93,17 @@ is(ctl($dir, 'config', 'get', 'l0_trigger')->{out}, "3\n", 'the second too');
 is(ctl($dir, 'get', 'a')->{out}, '1', 'data is there');
 is(ctl($dir, 'stop')->{code}, 0, 'stop');
 
+say_why('after a kill -9 the next start need not be waited for, though the dead server\'s lock and children linger');
+for my $round (1 .. 3) {
+	is(ctl($dir, 'start')->{code}, 0, 'start') if $round == 1;
+	my ($victim) = slurp("$dir/postmaster.pid") =~ /\A(\d+)/;
+	kill 'KILL', $victim;
+	$r = ctl($dir, 'start');
+	is($r->{code}, 0, "kill and start at once, round $round") or diag $r->{err};
+	isnt((slurp("$dir/postmaster.pid") =~ /\A(\d+)/)[0], $victim, 'another process');
+}
+is(ctl($dir, 'stop')->{code}, 0, 'stop');
+
 say_why('a missing directory is made, one with other files is refused');
 mkdir "$base/other" or die $!;
 spew("$base/other/file", 'x');

@@ -21,6 +21,7 @@
 #define CONTROL_NAME "kvd.control"
 #define WAIT_MS 60000          /* for ready, or for the end */
 #define POLL_MS 20
+#define DYING_WAIT_MS 1000     /* a killed server holds its lock until the system has given its memory back */
 #define LOG_LINES 10           /* of a server that died */
 #define LOG_TAIL 8192
 
@@ -230,6 +231,20 @@ await_ready(Ctl *ctl, pid_t child, const char *log, off_t log_from, uint64_t wai
 	return ctl_fail(ctl, ST_TIMEOUT);
 }
 
+/* Is a server running, and not just about to end? Processes that a dead one left are kvd's to wait for. */
+static bool
+still_running(const Ctl *ctl, PidFile *p)
+{
+	uint64_t began = clock_mono_ns();
+
+	while (running(ctl->dir, p)) {
+		if (ctl_interrupted || clock_mono_ns() - began >= UINT64_C(1000000) * DYING_WAIT_MS)
+			return true;
+		pause_ms(POLL_MS);
+	}
+	return false;
+}
+
 static int
 start(Ctl *ctl, const Args *a, uint64_t wait_ms)
 {
@@ -239,7 +254,7 @@ start(Ctl *ctl, const Args *a, uint64_t wait_ms)
 	pid_t child;
 	int fd, code;
 
-	if (running(ctl->dir, &p)) {
+	if (still_running(ctl, &p)) {
 		(void) status_fail(ST_BUSY, "a server is running in \"%s\" already: process %ld, port %d", ctl->dir,
 			p.pid, p.port);
 		return ctl_fail(ctl, ST_BUSY);

@@ -142,22 +142,46 @@ a_child_that_is_not_attached_does_not_count(void **state)
 	end_process(child);
 }
 
+/* A process that ends another one after a while. */
+static pid_t
+end_later(pid_t victim, int ms)
+{
+	pid_t killer = fork();
+
+	if (killer == 0) {
+		child_poll(NULL, NULL, 0, ms);
+		kill(victim, SIGKILL);
+		_exit(0);
+	}
+	return killer;
+}
+
 static void
-the_next_server_waits_a_moment_for_the_children_to_go(void **state)
+the_next_server_waits_for_the_children_to_go(void **state)
 {
 	char message[512];
 	pid_t child, server = start_server(true, &child), killer;
 
 	(void) state;
 	end_process(server);
-	killer = fork();
-	if (killer == 0) {
-		child_poll(NULL, NULL, 0, 300);
-		kill(child, SIGKILL);
-		_exit(0);
-	}
+	killer = end_later(child, 2500);
 	assert_int_equal(try_lock(message, sizeof message), ST_OK);
 	waitpid(killer, NULL, 0);
+}
+
+/* A server that was killed keeps its lock until the system has given its memory back. */
+static void
+the_next_server_waits_a_moment_for_the_lock(void **state)
+{
+	char message[512];
+	pid_t child, server = start_server(false, &child), killer;
+
+	(void) state;
+	killer = end_later(server, 300);
+	assert_int_equal(try_lock(message, sizeof message), ST_OK);
+	waitpid(killer, NULL, 0);
+	waitpid(server, NULL, 0);
+	end_process(child);
 }
 
 static void
@@ -179,7 +203,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(a_second_server_is_refused_and_told_by_whom, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_child_of_a_dead_server_keeps_the_next_out, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_child_that_is_not_attached_does_not_count, setup, teardown),
-		cmocka_unit_test_setup_teardown(the_next_server_waits_a_moment_for_the_children_to_go, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_next_server_waits_for_the_children_to_go, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_next_server_waits_a_moment_for_the_lock, setup, teardown),
 		cmocka_unit_test_setup_teardown(something_else_in_place_of_the_fifo, setup, teardown),
 	};
 
