@@ -123,6 +123,8 @@ loop_many(Run *r)
 		}
 		if (!r->stopped && r->deadline_ns - now < wait)
 			wait = r->deadline_ns - now;
+		if (r->stopped && all_settled(r))
+			break; /* stopped just now: there is nothing to wait for */
 		KV_TRY(poller_wait(r->poller, wait, &events, &n));
 		if (n > 0)
 			heard_ns = now;
