@@ -126,8 +126,12 @@ static Status
 compact(bool all, bool *did)
 {
 	Status failed = ST_OK;
+	/*
+	 * Expired is what had expired when the tables end, not what has by now: the log behind them may be replayed,
+	 * from that time on, and must meet the values that it met before (rule A4).
+	 */
 	LsmCompactOptions opt = { .oldest = oldest_snapshot(),
-							  .now_ms = kvstore_applied_time(),
+							  .now_ms = atomic_load(&kvs->current)->version->flushed_time,
 							  .between = between_blocks,
 							  .between_arg = &failed };
 	Version *v = NULL;
