@@ -12,7 +12,13 @@
 #include "port/child.h"
 #include "port/clock.h"
 #include "port/config_files.h"
+#include "port/fs.h"
 #include "session.h"
+
+/* Held while kvd.auto.conf is read, changed and written back; the file itself is replaced each time. */
+#define CONFIG_LOCK_FILE CONFIG_AUTO_FILE ".lock"
+#define CONFIG_LOCK_RETRY_US 2000
+#define CONFIG_LOCK_TIMEOUT_MS 5000
 
 #define HELLO_HEAD 58                                       /* fixed part of the answer */
 enum { ROLE_NONE = 0, ROLE_LEADER = 1, ROLE_FOLLOWER = 2 }; /* on the wire */
@@ -201,6 +207,23 @@ reload_everywhere(void)
 	return ST_OK;
 }
 
+/* One backend at a time: what another one writes between our reading and writing would be lost. */
+static Status
+write_setting(const char *name, const char *value)
+{
+	uint64_t deadline = clock_mono_ns() + (uint64_t) CONFIG_LOCK_TIMEOUT_MS * 1000000;
+	Status st, closed;
+	pid_t holder;
+	int fd;
+
+	while ((st = child_lock_file(CONFIG_LOCK_FILE, &fd, &holder)) == ST_BUSY && clock_mono_ns() < deadline)
+		procslot_sleep(procslot_prepare_sleep(), CONFIG_LOCK_RETRY_US);
+	KV_TRY(st);
+	st = config_write_auto(".", name, value);
+	closed = fs_close(fd); /* gives the lock back */
+	return st != ST_OK ? st : closed;
+}
+
 static Status
 change_setting(Session *s, uint8_t action, char *text)
 {
@@ -214,7 +237,7 @@ change_setting(Session *s, uint8_t action, char *text)
 		return status_fail(ST_BAD_SETTING, "unknown setting \"%s\"", text);
 	if (value != NULL)
 		KV_TRY(config_check(text, value));
-	KV_TRY(config_write_auto(".", text, value));
+	KV_TRY(write_setting(text, value));
 	KV_TRY(reload_everywhere());
 	return list_settings(s, text);
 }
