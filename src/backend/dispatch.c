@@ -214,8 +214,11 @@ static Status
 refuse_frame(Session *s, const ProtoHeader *h, Status code, bool close_after)
 {
 	Request r = { .header = *h };
+	char detail[STATUS_DETAIL_MAX];
 
-	KV_TRY(write_run_commit(s, false));
+	memcpy(detail, status_detail(), strlen(status_detail()) + 1);
+	KV_TRY(write_run_commit(s, false)); /* it may fail with a detail of its own */
+	(void) status_fail(code, "%s", detail);
 	KV_TRY(end_read(s));
 	KV_TRY(answer_error(s, &r, code, 0));
 	s->closing = close_after;
