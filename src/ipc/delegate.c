@@ -128,42 +128,60 @@ make_sockets(void)
 {
 	sockets = malloc((size_t) shared->slots * sizeof *sockets);
 	if (sockets == NULL)
-		return; /* offers stay in the pair, backends do without */
+		return; /* offers are dropped, backends do without */
 	for (int i = 0; i < shared->slots; i++)
 		sockets[i] = -1;
 }
 
-void
-delegate_collect(void)
+/* Take everything that lies in the pair. */
+static void
+drain(void)
 {
-	uint32_t offers = atomic_load(&shared->offers), slot;
+	uint32_t slot;
 	int fd;
 
-	if (offers == offers_seen)
-		return;
 	if (sockets == NULL)
 		make_sockets();
-	if (sockets == NULL)
-		return;
 	while (net_take_fd(shared->pair[1], &fd, &slot)) {
 		KV_ASSERT(slot < (uint32_t) shared->slots);
+		if (sockets == NULL) {
+			net_close(fd); /* not kept for later, when the slot may be another's */
+			continue;
+		}
 		if (sockets[slot] >= 0)
 			net_close(sockets[slot]);
 		sockets[slot] = fd;
 		atomic_store_explicit(&boxes[slot].registered, 1, memory_order_release);
 	}
+}
+
+void
+delegate_collect(void)
+{
+	uint32_t offers = atomic_load(&shared->offers);
+
+	if (offers == offers_seen)
+		return;
+	drain();
 	offers_seen = offers;
 }
 
 uint64_t
-delegate_oldest(void)
+delegate_oldest(bool *slow)
 {
 	uint64_t oldest = 0;
+
+	*slow = false;
 
 	for (int i = PROC_AUX_COUNT, high = procslot_high_water(); i < high; i++) {
 		uint64_t want = atomic_load_explicit(&shared->want[i], memory_order_acquire);
 
-		if (want != 0 && (oldest == 0 || want < oldest))
+		if (want == 0)
+			continue;
+		/* Nobody waits behind a client that does not read. */
+		if (boxes[i].stuck_since_ns != 0)
+			*slow = true;
+		else if (oldest == 0 || want < oldest)
 			oldest = want;
 	}
 	return oldest;
@@ -218,7 +236,7 @@ delegate_send(uint64_t applied, uint64_t commit, uint32_t generation, uint64_t t
 void
 delegate_forget(int slot)
 {
-	delegate_collect();
+	drain(); /* also what was sent by one that died before it counted its offer */
 	atomic_store(&shared->want[slot], 0);
 	atomic_store(&boxes[slot].registered, 0);
 	if (sockets == NULL || sockets[slot] < 0)

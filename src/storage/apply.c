@@ -359,18 +359,22 @@ apply_from_ring(void)
 }
 
 bool
-apply_committed(void)
+apply_committed(bool *moved)
 {
 	/* Conditions may read tables: pin, unless this process is inside a read already. */
 	bool pin = !epoch_pinned();
+	Lsn before;
 
+	*moved = false;
 	if (!lwlock_try(LWLOCK_APPLY, 0))
 		return false;
+	before = atomic_load_explicit(&kvs->applied, memory_order_relaxed);
 	if (pin)
 		epoch_enter();
 	apply_from_ring();
 	if (pin)
 		epoch_leave();
+	*moved = atomic_load_explicit(&kvs->applied, memory_order_relaxed) != before;
 	lwlock_release(LWLOCK_APPLY, 0);
 	return true;
 }

@@ -240,6 +240,16 @@ retire_log(void)
 	return wal_retire_segments(below, (int) config.wal_spare_segments);
 }
 
+/* Freezing on request is done by whoever applies: be that one, unless there is one. */
+static void
+try_freeze(void)
+{
+	bool moved;
+
+	if (apply_committed(&moved))
+		commit_wake();
+}
+
 /* Nobody fills the memtable, but the log grows: ask for a flush all the same. */
 static void
 bound_log(void)
@@ -247,7 +257,7 @@ bound_log(void)
 	uint64_t ahead = kvstore_applied() - atomic_load(&kvs->flushed);
 
 	if (ahead > (uint64_t) config.memtable_size * LOG_AHEAD_MEMTABLES || atomic_load(&kvs->freeze_wanted))
-		(void) apply_committed();
+		try_freeze();
 }
 
 Status
@@ -255,18 +265,13 @@ kvstore_walwriter_step(uint32_t *sleep_ms)
 {
 	uint64_t now_ms = clock_mono_ns() / 1000000;
 	static Lsn durable_before;
-	bool prepared, marked, worked = false;
+	bool prepared, marked, slow, worked;
 
 	atomic_store(&kvs->walwriter_idle, 0);
 	procslot_reap(kvstore_slot_cleared);
 	delegate_collect();
 	worked = commit_serve_delegated();
-	if (wal_durable() < wal_inserted())
-		worked |= wal_flush();
-	if (kvstore_applied() < wal_commit())
-		worked |= apply_committed();
-	if (worked)
-		commit_wake();
+	worked |= commit_work(wal_inserted());
 	bound_log();
 	check_space(now_ms);
 	move_history_floor(now_ms);
@@ -277,13 +282,14 @@ kvstore_walwriter_step(uint32_t *sleep_ms)
 	/* While others commit, a nap is enough: being woken by each of them would cost them a system call. */
 	worked |= durable_before != wal_durable();
 	durable_before = wal_durable();
-	if (!worked && !prepared && !marked) {
+	if (delegate_oldest(&slow) != 0) {
+		*sleep_ms = 0;
+	} else if (!worked && !prepared && !marked && !slow && !wal_out_of_space()) {
 		atomic_store(&kvs->walwriter_idle, 1);
 		/* Whoever inserted, or flushed for himself, before he could see the flag: look again. */
-		*sleep_ms =
-			wal_durable() < wal_inserted() || wal_durable() != durable_before || delegate_oldest() != 0
-				? 0
-				: WALWRITER_LONG_MS;
+		*sleep_ms = wal_durable() < wal_inserted() || wal_durable() != durable_before || delegate_oldest(&slow) != 0
+						? 0
+						: WALWRITER_LONG_MS;
 	}
 	return ST_OK;
 }
@@ -302,7 +308,7 @@ wait_compactor(bool (*done)(uint64_t arg), uint64_t arg, int timeout_ms, const c
 		procslot_wake(PROC_COMPACTOR);
 		procslot_sleep(procslot_prepare_sleep(), RETRY_US);
 		if (atomic_load(&kvs->freeze_wanted))
-			(void) apply_committed();
+			try_freeze();
 	}
 	return ST_OK;
 }
@@ -327,7 +333,7 @@ kvstore_checkpoint(int timeout_ms)
 	if (is_flushed(target))
 		return ST_OK;
 	atomic_store(&kvs->freeze_wanted, 1);
-	(void) apply_committed();
+	try_freeze();
 	return wait_compactor(is_flushed, target, timeout_ms, "writing the memtables out");
 }
 

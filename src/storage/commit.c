@@ -27,8 +27,8 @@
 #define SLOWDOWN_STEP_US                                                                                     \
 	UINT64_C(1000) /* a writer's pause for each level-0 table over the setting l0_slowdown */
 #define SLOWDOWN_MAX_US UINT64_C(50000) /* the longest pause of one write: slowed, never stopped */
-/* Rounds of flushing for delegated replies before the WAL writer looks after its other duties. */
-#define DELEGATED_TURNS 256
+/* How long the WAL writer serves delegated replies before it looks after its other duties (rule L6: 50 ms). */
+#define DELEGATED_NS UINT64_C(20000000)
 #define TIME_WAIT_MS 5000 /* ring room for a TIME record, which may use the reserve */
 
 /* Has the position been reached that this want word stands for? */
@@ -36,8 +36,8 @@ static bool
 want_reached(uint64_t want)
 {
 	if (want & WANT_LOCAL)
-		return wal_durable() >= (want & ~WANT_LOCAL);
-	return atomic_load_explicit(&kvs->applied, memory_order_acquire) >= want;
+		return wal_durable() >= (want & ~WANT_FLAGS);
+	return atomic_load_explicit(&kvs->applied, memory_order_acquire) >= (want & ~WANT_FLAGS);
 }
 
 /* Could this process do something for its position right now? Asked between preparing to sleep and sleeping. */
@@ -62,7 +62,7 @@ commit_wake(void)
 			continue;
 		if (want_reached(want))
 			procslot_wake(i);
-		else if (next < 0 && work_free(want & ~WANT_LOCAL))
+		else if (next < 0 && !(want & WANT_WATCH) && work_free(want & ~WANT_FLAGS))
 			next = i;
 	}
 	if (next >= 0)
@@ -83,25 +83,23 @@ commit_wake_all(void)
 void
 commit_poke_walwriter(void)
 {
-	if (atomic_load_explicit(&kvs->walwriter_idle, memory_order_relaxed) == 0)
+	/* In one order with the insertion before it: the WAL writer raises the flag, then looks at what is inserted. */
+	if (atomic_load(&kvs->walwriter_idle) == 0)
 		return;
 	if (atomic_exchange(&kvs->walwriter_idle, 0) != 0)
 		procslot_wake(PROC_WALWRITER);
 }
 
-/* Flush and apply as far as possible without waiting. True if something was done. */
-static bool
-work(Lsn end)
+bool
+commit_work(Lsn end)
 {
-	bool did = false;
+	bool flushed = wal_durable() < end && wal_flush(), held = false, moved = false;
 
-	if (wal_durable() < end)
-		did = wal_flush();
 	if (atomic_load_explicit(&kvs->applied, memory_order_acquire) < wal_commit())
-		did |= apply_committed();
-	if (did)
+		held = apply_committed(&moved);
+	if (flushed || held)
 		commit_wake();
-	return did;
+	return flushed || moved;
 }
 
 /*
@@ -112,7 +110,7 @@ work(Lsn end)
 static Status
 wait_for(uint64_t want, Lsn start, uint64_t term, uint32_t generation)
 {
-	Lsn end = want & ~WANT_LOCAL;
+	Lsn end = want & ~WANT_FLAGS;
 	Status st = ST_OK;
 
 	atomic_store(&kvs->want[my_slot_no], want);
@@ -123,7 +121,7 @@ wait_for(uint64_t want, Lsn start, uint64_t term, uint32_t generation)
 			st = status_fail(ST_OUTCOME_UNKNOWN, "leadership changed while the write was under way");
 			break;
 		}
-		if (work(end))
+		if (commit_work(end))
 			continue;
 		token = procslot_prepare_sleep();
 		if (want_reached(want) || (work_free(end) && wal_generation() == generation)) {
@@ -176,7 +174,7 @@ insert_record(uint32_t generation, WalKind kind, const Buf *body, uint32_t count
 			return status_fail(ST_TIMEOUT, "no room in the log's buffer within %d ms", timeout_ms);
 		if (wal_out_of_space())
 			return status_fail(ST_NO_SPACE, "no space for the log; free some, writes go on by themselves");
-		if (!work(wal_inserted()))
+		if (!commit_work(wal_inserted()))
 			procslot_sleep(procslot_prepare_sleep(), STALL_SLEEP_US);
 	}
 }
@@ -218,19 +216,19 @@ kvstore_write(uint32_t generation, const Buf *body, uint32_t count, Ack ack, int
 bool
 commit_serve_delegated(void)
 {
-	bool any = false;
+	uint64_t until = clock_mono_ns() + DELEGATED_NS;
+	bool any = false, slow;
 
-	for (int i = 0; i < DELEGATED_TURNS; i++) {
-		uint64_t oldest = delegate_oldest();
+	do {
+		uint64_t oldest;
 		uint32_t token;
 
-		if (oldest == 0)
-			return any;
-		any = true;
-		work(oldest);
 		delegate_send(kvstore_applied(), wal_commit(), wal_generation(), (uint64_t) config.client_timeout);
-		oldest = delegate_oldest();
-		if (oldest == 0 || oldest <= kvstore_applied())
+		oldest = delegate_oldest(&slow);
+		if (oldest == 0)
+			break;
+		any = true;
+		if (oldest <= kvstore_applied() || commit_work(oldest))
 			continue;
 		/* Somebody else is flushing or applying: be one of those who wait for it. */
 		atomic_store(&kvs->want[my_slot_no], oldest);
@@ -240,7 +238,7 @@ commit_serve_delegated(void)
 		else
 			procslot_sleep(token, STALL_SLEEP_US);
 		atomic_store(&kvs->want[my_slot_no], 0);
-	}
+	} while (clock_mono_ns() < until);
 	return any;
 }
 
@@ -279,7 +277,7 @@ kvstore_wait_applied(Lsn at_least, int timeout_ms)
 		if (now >= deadline)
 			return status_fail(ST_TIMEOUT, "version %llu is not here yet, applied are those below %llu",
 							   (unsigned long long) at_least, (unsigned long long) kvstore_applied());
-		atomic_store(&kvs->want[my_slot_no], (at_least & ~UINT64_C(7)) + 8);
+		atomic_store(&kvs->want[my_slot_no], ((at_least & ~WANT_FLAGS) + 8) | WANT_WATCH);
 		token = procslot_prepare_sleep();
 		if (kvstore_applied() > at_least)
 			procslot_cancel_sleep();

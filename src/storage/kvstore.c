@@ -161,8 +161,6 @@ kvstore_recovered(WalRecovery *out)
 Status
 kvstore_replay_step(bool *did)
 {
-	*did = kvstore_applied() < wal_commit() && apply_committed();
-	if (*did)
-		commit_wake();
+	*did = commit_work(0);
 	return ST_OK;
 }

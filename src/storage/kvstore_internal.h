@@ -82,7 +82,10 @@ typedef struct KvShared {
 	_Atomic uint64_t want[];
 } KvShared;
 
-#define WANT_LOCAL UINT64_C(1) /* positions are 8-byte aligned: bit 0 is free */
+/* Positions are 8-byte aligned: the low bits of a want are free. */
+#define WANT_LOCAL UINT64_C(1) /* durable here is enough */
+#define WANT_WATCH UINT64_C(2) /* only looks on: can't be woken to flush or apply next */
+#define WANT_FLAGS UINT64_C(7)
 
 extern KvShared *kvs;
 
@@ -101,8 +104,11 @@ bool superversion_reclaim(void);
 /* ---- apply.c */
 /* REQUIRES APPLY, record at `applied`. BUSY: no free memtable. Panics when the engine cannot apply. */
 KV_CHECK Status apply_record(const WalRecord *r);
-/* Apply what is committed if nobody else does. True if it got the lock. */
-bool apply_committed(void);
+/*
+ * Apply what is committed if nobody else does. True if it got the lock: then the caller has to call commit_wake(), for
+ * those who went to sleep because the lock was held. *moved: something was applied (no memtable may have been free).
+ */
+bool apply_committed(bool *moved);
 /* One group of operations against the state below `version`: does it take effect? Index of the first that fails and why. */
 typedef struct OpVerdict {
 	Status status;       /* OK, NOT_FOUND, CONDITION_FAILED, NOT_INTEGER, OUT_OF_RANGE; others: cannot tell */
@@ -122,6 +128,8 @@ const Superversion *read_superversion(void);
 bool read_entry_live(Snapshot *s, const Entry *e);
 
 /* ---- commit.c */
+/* Flush up to `end` and apply as far as possible without waiting, wake who waits for it. False: nothing moved on. */
+bool commit_work(Lsn end);
 /* Wake everybody whose position is reached, and one that must flush next. */
 void commit_wake(void);
 /* Wake everybody who waits for anything. */

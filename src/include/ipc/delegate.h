@@ -42,11 +42,14 @@ void delegate_wait(void);
 /* ---- WAL writer */
 /* Take the sockets that were offered. Cheap when there are none. */
 void delegate_collect(void);
-/* Smallest wanted position that is pending, 0 for none. */
-uint64_t delegate_oldest(void);
+/*
+ * Smallest wanted position that is pending and has not met a full socket, 0 for none. *slow: there is a reply whose
+ * client does not take it; call delegate_send() again in a while.
+ */
+uint64_t delegate_oldest(bool *slow);
 /*
  * Send what is wanted up to `applied`. commit and generation: see above. A client that takes nothing for timeout_ms is
- * shut down.
+ * shut down. Does not wait.
  */
 void delegate_send(uint64_t applied, uint64_t commit, uint32_t generation, uint64_t timeout_ms);
 /* The slot's process is gone: close its socket. Before the slot is freed. */

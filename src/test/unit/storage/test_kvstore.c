@@ -7,6 +7,7 @@
  * on the seed alone, so every incarnation rebuilds the model by replaying its predecessors' operations on it.
  */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -198,8 +199,17 @@ start_engine(void)
 	logclock_begin_term(kvstore_applied_time());
 	MUST(wal_begin_term(wal_term() + 1, logclock_now(), &end));
 	wal_open_gate();
-	CHECK(apply_committed());
+	CHECK(commit_work(end));
 	CHECK(kvstore_applied() == end);
+}
+
+static void
+ask_for_flush(void)
+{
+	bool moved;
+
+	atomic_store(&kvs->freeze_wanted, 1);
+	CHECK(apply_committed(&moved));
 }
 
 static void
@@ -210,8 +220,7 @@ background(Prng *g)
 
 	switch (prng_below(g, 40)) {
 	case 0: /* a flush and what it brings about */
-		atomic_store(&kvs->freeze_wanted, 1);
-		(void) apply_committed();
+		ask_for_flush();
 		while (did)
 			MUST(kvstore_compactor_step(&did));
 		break;
@@ -406,6 +415,232 @@ remove_dir(void)
 	waitpid(pid, NULL, 0);
 }
 
+/* ---- stories -------------------------------------------------------------- */
+
+/* A new directory to work in; leave_dir() removes it. */
+static void
+enter_new_dir(void)
+{
+	memcpy(dir + sizeof dir - 7, "XXXXXX", 6);
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(chdir(dir), 0);
+}
+
+static void
+leave_dir(void)
+{
+	assert_int_equal(chdir("/"), 0);
+	remove_dir();
+}
+
+static void
+run_child(void (*body)(void))
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		body();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+static Slice
+story_key(const char *name, char *buf)
+{
+	buf[0] = KEYSPACE_USER;
+	return slice_of(buf, 1 + (size_t) sprintf(buf + 1, "%s", name));
+}
+
+static void
+put(const char *name, Slice value, OpCondition condition, uint64_t ttl_ms)
+{
+	char key[64];
+	Buf body = { 0 };
+	uint64_t version;
+	Op op = { .kind = OP_PUT, .condition = condition, .key = story_key(name, key), .value = value };
+
+	op.flags = ttl_ms > 0 ? OP_TTL : 0;
+	op.ttl_ms = ttl_ms;
+	MUST(op_encode(&body, &op));
+	MUST(kvstore_write(wal_generation(), &body, 1, ACK_QUORUM, 1000, false, &version));
+	buf_free(&body);
+}
+
+static void
+run_compactor(void)
+{
+	bool did = true;
+
+	while (did)
+		MUST(kvstore_compactor_step(&did));
+}
+
+static void
+check_brief(const char *name, const char *value)
+{
+	char key[64];
+	Snapshot snap;
+	Entry e;
+
+	kvstore_begin_read(&snap, 0);
+	CHECK(kvstore_get(&snap, story_key(name, key), &e) == ST_OK);
+	CHECK(slice_eq(e.value, slice_str(value)));
+	kvstore_end_read();
+}
+
+#define BRIEF_MS 60000
+
+/* A value that expires lies in a table; the log behind the table saw it alive, then it expires and all is compacted. */
+static void
+expire_and_compact(void)
+{
+	uint32_t ms;
+
+	start_engine();
+	for (int i = 0; i < 2; i++) {
+		put("brief", slice_str("first"), COND_NONE, BRIEF_MS);
+		put("number", slice_str("5"), COND_NONE, BRIEF_MS);
+		ask_for_flush();
+		run_compactor();
+	}
+	put("brief", slice_str("second"), COND_PRESENT, 0);
+	check_brief("brief", "second");
+	for (int i = 0; i < 2; i++)
+		MUST(kvstore_walwriter_step(&ms)); /* moves the history floor: nobody asks for old versions */
+	MUST(kvstore_advance_time(kvstore_applied_time() + 2 * BRIEF_MS));
+	atomic_fetch_add(&kvs->compact_wanted, 1);
+	run_compactor();
+	check_brief("brief", "second");
+}
+
+static void
+check_after_expiry(void)
+{
+	start_engine();
+	check_brief("brief", "second");
+}
+
+static void
+replay_meets_what_expired_since(void **state)
+{
+	(void) state;
+	enter_new_dir();
+	run_child(expire_and_compact);
+	run_child(check_after_expiry);
+	leave_dir();
+}
+
+/* A process in a slot of its own; ends with body, or is killed by the caller. */
+static pid_t
+fork_into(int slot, void (*body)(void))
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		my_slot = NULL;
+		procslot_attach(slot, PROC_BACKEND);
+		body();
+		_exit(0);
+	}
+	return pid;
+}
+
+#define FILL_BYTES (4 * MB)
+#define STALL_MS 300
+
+/* Fill every memtable while nobody writes them out; the last put waits until the compaction worker comes. */
+static void
+fill_memtables(void)
+{
+	static uint8_t value[FILL_BYTES];
+	uint64_t fits = (uint64_t) config.memtable_count * (uint64_t) config.memtable_size / FILL_BYTES;
+
+	for (uint64_t i = 0; i <= fits; i++)
+		put("large", slice_of(value, sizeof value), COND_NONE, 0);
+}
+
+static void
+stall_and_go_on(void)
+{
+	uint64_t began, stalls;
+	int status;
+	pid_t pid;
+
+	start_engine();
+	pid = fork_into(PROC_AUX_COUNT + 1, fill_memtables);
+	began = clock_mono_ns();
+	while (atomic_load(&kvs->stalled) == 0 && clock_mono_ns() - began < 20 * UINT64_C(1000000000))
+		procslot_sleep(procslot_prepare_sleep(), 1000);
+	CHECK(atomic_load(&kvs->stalled) != 0);
+	began = clock_mono_ns();
+	stalls = atomic_load(&kvs->stalls);
+	while (clock_mono_ns() - began < STALL_MS * UINT64_C(1000000))
+		procslot_sleep(procslot_prepare_sleep(), 10000);
+	stalls = atomic_load(&kvs->stalls) - stalls;
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		run_compactor();
+		procslot_sleep(procslot_prepare_sleep(), 1000);
+	}
+	CHECK(status == 0 && atomic_load(&kvs->stalled) == 0);
+	/* It looks every 2 ms; the compaction worker needs the processor. */
+	CHECK(stalls <= STALL_MS);
+}
+
+static void
+who_waits_for_a_memtable_sleeps(void **state)
+{
+	(void) state;
+	enter_new_dir();
+	run_child(stall_and_go_on);
+	leave_dir();
+}
+
+static void
+look_on(void)
+{
+	CHECK(kvstore_wait_applied(wal_inserted() + 1024, 20000) == ST_TIMEOUT);
+}
+
+static void
+do_nothing(void)
+{
+}
+
+/* One process waits for what nobody has written yet; it must not be woken in place of a writer who can flush. */
+static void
+watch_and_wake(void)
+{
+	int watcher = PROC_AUX_COUNT + 1, writer = PROC_AUX_COUNT + 2;
+	uint32_t watcher_wakes, writer_wakes;
+	pid_t pid;
+
+	start_engine();
+	waitpid(fork_into(writer, do_nothing), NULL, 0); /* from here on it is the test that stores its want */
+	pid = fork_into(watcher, look_on);
+	while (atomic_load(&kvs->want[watcher]) == 0)
+		procslot_sleep(procslot_prepare_sleep(), 1000);
+	watcher_wakes = atomic_load(&procslot_get(watcher)->wake);
+	writer_wakes = atomic_load(&procslot_get(writer)->wake);
+	atomic_store(&kvs->want[writer], wal_inserted() + 64);
+	commit_wake();
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	CHECK(atomic_load(&procslot_get(watcher)->wake) == watcher_wakes);
+	CHECK(atomic_load(&procslot_get(writer)->wake) == writer_wakes + 1);
+}
+
+static void
+who_only_looks_on_is_not_woken_to_work(void **state)
+{
+	(void) state;
+	enter_new_dir();
+	run_child(watch_and_wake);
+	leave_dir();
+}
+
 static void
 test_model(void **state)
 {
@@ -415,9 +650,7 @@ test_model(void **state)
 
 	(void) state;
 	for (int run = 0; run < runs; run++, seed++) {
-		memcpy(dir + sizeof dir - 7, "XXXXXX", 6);
-		assert_non_null(mkdtemp(dir));
-		assert_int_equal(chdir(dir), 0);
+		enter_new_dir();
 		for (int i = 0; i < INCARNATIONS; i++) {
 			int status;
 			pid_t pid = fork();
@@ -429,8 +662,7 @@ test_model(void **state)
 				fail_msg("seed %llu, incarnation %d ended with status %d; directory %s is kept",
 						 (unsigned long long) seed, i, status, dir);
 		}
-		assert_int_equal(chdir("/"), 0);
-		remove_dir();
+		leave_dir();
 	}
 	print_message("seeds up to %llu\n", (unsigned long long) seed - 1);
 }
@@ -438,7 +670,12 @@ test_model(void **state)
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_model) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_model),
+		cmocka_unit_test(replay_meets_what_expired_since),
+		cmocka_unit_test(who_waits_for_a_memtable_sleeps),
+		cmocka_unit_test(who_only_looks_on_is_not_woken_to_work),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
