@@ -89,6 +89,8 @@ typedef struct TableLookup {
 	uint32_t size;         /* the block: size, offset, and in the cache */
 	uint64_t offset;
 	CacheProbe probe;
+	Slice block;           /* an index block whose item is on its way */
+	uint32_t item;
 	const TableInfo *info;
 	Slice key;
 	uint64_t hash, version;

@@ -49,17 +49,15 @@
 #define HITS_FLUSH 256      /* hits a process counts for itself before it adds them to the shared count */
 #define NO_FRAME UINT32_MAX
 
-/*
- * A frame's header. Written under the shard's lock as invariant 2 says; read by pinned readers without it.
- * The headers of a shard lie together, apart from the blocks: they and the index are small enough to stay
- * in the processor's caches and its table of pages, so a hit touches one page beyond them, the block's.
- */
+/* Header fields are written under the shard's lock as invariant 2 says; read by pinned readers without it. */
 typedef struct Frame {
-	_Atomic uint64_t file, offset;
+	_Alignas(64) _Atomic uint64_t file;
+	_Atomic uint64_t offset;
 	_Atomic uint32_t len;
-	_Atomic uint32_t used;   /* clock bit: readers set it, the lock's holder clears it; losses are harmless */
+	_Atomic uint32_t used; /* clock bit: readers set it, the lock's holder clears it; lost updates are harmless */
 	uint32_t next;           /* lock: free list or the limbo batch's chain */
 	uint32_t indexed;        /* lock: 1 while a word names it */
+	_Alignas(64) uint8_t data[CACHE_BLOCK_MAX];
 } Frame;
 
 typedef struct LimboBatch {
@@ -70,8 +68,7 @@ typedef struct LimboBatch {
 typedef struct Shard {
 	/* constant after cache_shmem_init */
 	_Alignas(64) _Atomic uint64_t *index;
-	Frame *frames;           /* headers */
-	uint8_t *blocks;         /* content of frame i: CACHE_BLOCK_MAX bytes at i * CACHE_BLOCK_MAX, one page */
+	Frame *frames;
 	uint32_t mask;           /* index words - 1 */
 	uint32_t nframes;
 	uint32_t batch;
@@ -98,7 +95,8 @@ static Cache *cache;          /* NULL: no cache (offline tools): all lookups mis
 static uint64_t hits_here;    /* not yet in cache->hits */
 static uint64_t misses_here;  /* not yet in a shard's misses */
 
-_Static_assert(sizeof(Frame) == 32, "two headers a line");
+/* One line more than 4 KiB: the blocks that a batch looks at do not meet in the same sets of the processor's caches. */
+_Static_assert(sizeof(Frame) == CACHE_BLOCK_MAX + 64, "one header line before the block");
 _Static_assert((LWLOCK_CACHE_SHARDS & (LWLOCK_CACHE_SHARDS - 1)) == 0, "shards are chosen by mask");
 
 /* ---- layout */
@@ -113,27 +111,15 @@ index_words(uint64_t frames)
 	return words;
 }
 
-static size_t
-header_bytes(uint64_t frames)
-{
-	return (frames * sizeof(Frame) + 63) & ~(size_t) 63;
-}
-
-static size_t
-side_bytes(uint64_t frames)
-{
-	return header_bytes(frames) + index_words(frames) * sizeof(uint64_t);
-}
-
-/* Frames a shard can have in `bytes`, headers and index included. */
+/* Frames a shard can have in `bytes`, index included. */
 static uint32_t
 frames_in(size_t bytes)
 {
-	uint64_t frames = bytes / (CACHE_BLOCK_MAX + sizeof(Frame));
+	uint64_t frames = bytes / sizeof(Frame);
 
 	if (frames > UINT32_C(1) << 30) /* the index has at most 2^31 words: 4 TiB in one shard */
 		frames = UINT32_C(1) << 30;
-	while (frames > 0 && frames * CACHE_BLOCK_MAX + side_bytes(frames) > bytes)
+	while (frames > 0 && frames * sizeof(Frame) + index_words(frames) * sizeof(uint64_t) > bytes)
 		frames--;
 	return (uint32_t) frames;
 }
@@ -145,47 +131,34 @@ cache_shmem_size(size_t cache_bytes)
 }
 
 static void
-shard_init(Shard *s, uint32_t nframes, uint8_t *side, uint8_t *blocks)
+shard_init(Shard *s, uint8_t *mem, size_t bytes)
 {
-	KV_ASSERT(nframes >= SHARD_FRAMES_MIN / 2);
-	s->nframes = nframes;
-	s->frames = (Frame *) side;
-	s->index = (_Atomic uint64_t *) (side + header_bytes(nframes));
-	s->blocks = blocks;
-	s->mask = index_words(nframes) - 1;
-	s->batch = nframes / BATCH_SHARE;
+	s->nframes = frames_in(bytes);
+	KV_ASSERT(s->nframes >= SHARD_FRAMES_MIN / 2);
+	s->frames = (Frame *) mem;
+	s->index = (_Atomic uint64_t *) (mem + (size_t) s->nframes * sizeof(Frame));
+	s->mask = index_words(s->nframes) - 1;
+	s->batch = s->nframes / BATCH_SHARE;
 	s->batch = s->batch < BATCH_MIN ? BATCH_MIN : s->batch > BATCH_MAX ? BATCH_MAX : s->batch;
 	s->free_first = NO_FRAME;
 }
 
-static uint8_t *
-align_up(uint8_t *p, uintptr_t unit)
-{
-	return (uint8_t *) (((uintptr_t) p + unit - 1) & ~(unit - 1));
-}
-
-/* The cache's own words, then headers and index of each shard, then from a page's beginning on all blocks. */
 void
 cache_shmem_init(void *mem, size_t cache_bytes)
 {
-	uint8_t *side = align_up(mem, 64), *blocks;
-	size_t room;
-	uint32_t nframes;
+	uint8_t *base = (uint8_t *) (((uintptr_t) mem + 63) & ~(uintptr_t) 63);
+	uint8_t *end = (uint8_t *) mem + cache_bytes;
+	size_t each;
 
 	KV_ASSERT(cache_bytes >= CACHE_BYTES_MIN);
-	cache = (Cache *) side;
-	side += sizeof(Cache);
-	room = cache_bytes - (size_t) (side - (uint8_t *) mem) - (CACHE_BLOCK_MAX - 1);
+	cache = (Cache *) base;
+	base += sizeof(Cache);
 	cache->nshards = LWLOCK_CACHE_SHARDS;
-	while (cache->nshards > 1 && room / cache->nshards / (CACHE_BLOCK_MAX + sizeof(Frame)) < SHARD_FRAMES_MIN)
+	while (cache->nshards > 1 && (size_t) (end - base) / cache->nshards / sizeof(Frame) < SHARD_FRAMES_MIN)
 		cache->nshards /= 2;
-	nframes = frames_in(room / cache->nshards);
-	blocks = align_up(side + cache->nshards * side_bytes(nframes), CACHE_BLOCK_MAX);
-	for (uint32_t i = 0; i < cache->nshards; i++) {
-		shard_init(&cache->shards[i], nframes, side, blocks);
-		side += side_bytes(nframes);
-		blocks += (size_t) nframes * CACHE_BLOCK_MAX;
-	}
+	each = (size_t) (end - base) / cache->nshards & ~(size_t) 63;
+	for (uint32_t i = 0; i < cache->nshards; i++, base += each)
+		shard_init(&cache->shards[i], base, each);
 	hits_here = misses_here = 0;
 }
 
@@ -207,12 +180,6 @@ static inline uint32_t
 shard_of(uint64_t hash)
 {
 	return (uint32_t) (hash >> 32) & (cache->nshards - 1);
-}
-
-static inline uint8_t *
-block_of(const Shard *s, const Frame *f)
-{
-	return s->blocks + (size_t) (f - s->frames) * CACHE_BLOCK_MAX;
 }
 
 static inline bool
@@ -392,11 +359,11 @@ frame_take(Shard *s)
 /* ---- for everybody */
 
 static inline void
-hit(const Shard *s, Frame *f, Slice *out)
+hit(Frame *f, Slice *out)
 {
 	if (atomic_load_explicit(&f->used, memory_order_relaxed) == 0)
 		atomic_store_explicit(&f->used, 1, memory_order_relaxed);
-	*out = slice_of(block_of(s, f), atomic_load_explicit(&f->len, memory_order_relaxed));
+	*out = slice_of(f->data, atomic_load_explicit(&f->len, memory_order_relaxed));
 }
 
 void
@@ -435,7 +402,7 @@ cache_probe_fetch(CacheProbe *p, uint32_t from, uint32_t bytes)
 			continue;
 		p->frame = &s->frames[(uint32_t) w - 1];
 		__builtin_prefetch(p->frame);
-		block = block_of(s, p->frame) + from;
+		block = p->frame->data + from;
 		for (uint32_t at = 0; at < bytes; at += 64)
 			__builtin_prefetch(block + at);
 		return;
@@ -458,7 +425,7 @@ cache_probe_get(const CacheProbe *p, Slice *out)
 		misses_here++;
 		return false;
 	}
-	hit(s, f, out);
+	hit(f, out);
 	if (++hits_here == HITS_FLUSH) {
 		atomic_fetch_add_explicit(&cache->hits, HITS_FLUSH, memory_order_relaxed);
 		hits_here = 0;
@@ -482,7 +449,7 @@ insert_locked(Shard *s, uint32_t tag, uint64_t file, uint64_t offset, Slice bloc
 	uint32_t i;
 
 	if (f != NULL) { /* another process was faster */
-		hit(s, f, out);
+		hit(f, out);
 		return true;
 	}
 	i = frame_take(s);
@@ -490,7 +457,7 @@ insert_locked(Shard *s, uint32_t tag, uint64_t file, uint64_t offset, Slice bloc
 		return false;
 	f = &s->frames[i];
 	if (block.len > 0)
-		memcpy(block_of(s, f), block.data, block.len);
+		memcpy(f->data, block.data, block.len);
 	atomic_store_explicit(&f->file, file, memory_order_relaxed);
 	atomic_store_explicit(&f->offset, offset, memory_order_relaxed);
 	atomic_store_explicit(&f->len, (uint32_t) block.len, memory_order_relaxed);
@@ -499,7 +466,7 @@ insert_locked(Shard *s, uint32_t tag, uint64_t file, uint64_t offset, Slice bloc
 	index_add(s, tag, i);
 	atomic_fetch_add_explicit(&s->inserts, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&s->indexed, 1, memory_order_relaxed);
-	*out = slice_of(block_of(s, f), block.len);
+	*out = slice_of(f->data, block.len);
 	return true;
 }
 

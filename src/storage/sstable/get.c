@@ -6,10 +6,11 @@
  * A lookup is a small machine that stops wherever it would wait for memory: each step asks for the next lines
  * and returns, so that a caller with many lookups goes round and their cache misses overlap.
  *
- *   FILTER_WORD -> FILTER -> BLOCK_WORD -> BLOCK (once a level of the index, then the data block) -> DONE
+ *   FILTER_WORD -> FILTER -> (root) ITEM -> BLOCK_WORD -> BLOCK -> (index) ITEM -> ... (data) DONE
  *
  * In X_WORD the cache's index word of a block is on its way, in X the parts of the block that will be looked
- * at. Blocks the cache does not take are read, without another stop, into the lookup's own buffer, one at a
+ * at; in ITEM the item of an index block that names its child. The root, which every lookup in its table looks
+ * at, is near already: nothing waits for it. Blocks the cache does not take are read, without another stop, into the lookup's own buffer, one at a
  * time.
  */
 #include "sstable_internal.h"
@@ -20,7 +21,9 @@
 #define DATA_FETCH 512
 #define VALUE_FETCH 256
 
-typedef enum Stage { STAGE_FILTER_WORD, STAGE_FILTER, STAGE_BLOCK_WORD, STAGE_BLOCK, STAGE_DONE } Stage;
+typedef enum Stage {
+	STAGE_FILTER_WORD, STAGE_FILTER, STAGE_BLOCK_WORD, STAGE_BLOCK, STAGE_ITEM, STAGE_DONE
+} Stage;
 
 static TableLookup single; /* table_get()'s: a value given out may lie in its buffer until the next call */
 static TableLookup aside;  /* for questions that leave that value alone */
@@ -88,6 +91,8 @@ load(TableLookup *l, Slice *out)
 	return block_probe(l->info, (BlockHandle){ l->offset, l->size }, BLOCK_KEEP, &l->probe, &l->own, out);
 }
 
+static bool step_block(TableLookup *l);
+
 static bool
 step_filter(TableLookup *l)
 {
@@ -97,23 +102,33 @@ step_filter(TableLookup *l)
 	if (load(l, &page) == ST_OK && !filter_probe(page.data, l->info->filter_pages, l->hash))
 		return done(l, ST_NOT_FOUND);
 	begin_index(l);
+	return step_block(l);
+}
+
+/* In an index block: which item names the child that holds the first entry at or after (key, version). */
+static bool
+step_index(TableLookup *l, Slice block)
+{
+	IndexView v;
+
+	if (!index_open(&v, block) || !index_seek(&v, l->key, l->version, &l->item))
+		return done(l, block_damaged(l->info, l->offset, "malformed index"));
+	if (l->item == v.n)
+		return done(l, ST_NOT_FOUND); /* all entries are before */
+	index_prefetch(&v, l->item);
+	l->block = block;
+	l->stage = STAGE_ITEM;
 	return true;
 }
 
-/* From an index block to the child that holds the first entry at or after (key, version). */
 static bool
-step_index(TableLookup *l, Slice block)
+step_item(TableLookup *l)
 {
 	BlockHandle h = { l->offset, l->size }, child;
 	IndexView v;
 	Status st;
-	uint32_t i;
 
-	if (!index_open(&v, block) || !index_seek(&v, l->key, l->version, &i))
-		return done(l, block_damaged(l->info, h.offset, "malformed index"));
-	if (i == v.n)
-		return done(l, ST_NOT_FOUND); /* all entries are before */
-	if (!index_child(&v, i, &child))
+	if (!index_open(&v, l->block) || !index_child(&v, l->item, &child))
 		return done(l, block_damaged(l->info, h.offset, "malformed index"));
 	st = block_child_check(l->info, h, child);
 	if (st != ST_OK)
@@ -168,6 +183,8 @@ table_lookup_step(TableLookup *l)
 		return true;
 	case STAGE_BLOCK:
 		return step_block(l);
+	case STAGE_ITEM:
+		return step_item(l);
 	case STAGE_DONE:
 		break;
 	}

@@ -218,6 +218,16 @@ index_child(const IndexView *v, uint32_t i, BlockHandle *child)
 	return index_item(v, i, &suffix, &version, child);
 }
 
+void
+index_prefetch(const IndexView *v, uint32_t i)
+{
+	const uint8_t *item = v->items + (uint64_t) v->items_len * i / v->n;
+
+	__builtin_prefetch(v->offsets + (size_t) i * 4);
+	__builtin_prefetch(item);
+	__builtin_prefetch(item + 64);
+}
+
 static inline uint64_t
 head_at(const uint8_t *p)
 {
@@ -230,22 +240,20 @@ head_at(const uint8_t *p)
 	return x;
 }
 
-/* First item at or after (rest, version), where `rest` is the key after the prefix. */
-static bool
-search(const IndexView *v, Slice rest, uint64_t version, uint32_t *out)
+static inline uint64_t
+head_of(const IndexView *v, uint32_t i)
 {
-	uint8_t bytes[HEAD_BYTES];
-	uint64_t want;
-	uint32_t lo = 0, hi = v->n;
+	return head_at(v->heads + (size_t) i * HEAD_BYTES);
+}
 
-	put_head(bytes, rest);
-	want = head_at(bytes);
-	while (lo < hi) {
-		uint32_t mid = lo + (hi - lo) / 2;
-		uint64_t head = head_at(v->heads + (size_t) mid * HEAD_BYTES);
-		bool before = head < want;
+/* First item at or after lo that is at or after (rest, version), which has the head `want`. */
+static bool
+search_items(const IndexView *v, uint32_t lo, uint64_t want, Slice rest, uint64_t version, uint32_t *out)
+{
+	for (uint32_t hi = v->n, mid = lo; lo < hi; mid = lo + (hi - lo) / 2) { /* lo first: heads are seldom equal */
+		bool before = false;
 
-		if (head == want) {
+		if (head_of(v, mid) == want) {
 			Slice suffix;
 			uint64_t sep_version;
 			BlockHandle child;
@@ -261,6 +269,30 @@ search(const IndexView *v, Slice rest, uint64_t version, uint32_t *out)
 	}
 	*out = lo;
 	return true;
+}
+
+/* First item at or after (rest, version), where `rest` is the key after the prefix. */
+static bool
+search(const IndexView *v, Slice rest, uint64_t version, uint32_t *out)
+{
+	uint8_t bytes[HEAD_BYTES];
+	uint64_t want;
+	uint32_t lo = 0;
+
+	put_head(bytes, rest);
+	want = head_at(bytes);
+	/* First head >= want. What comparisons say is added up instead of branched on: there is nothing to guess. */
+	for (uint32_t n = v->n; n > 0;) {
+		uint32_t half = (n + 1) / 2;
+
+		lo += head_of(v, lo + half - 1) < want ? half : 0;
+		n -= half;
+	}
+	if (lo == v->n || head_of(v, lo) != want) {
+		*out = lo;
+		return true;
+	}
+	return search_items(v, lo, want, rest, version, out);
 }
 
 bool

@@ -153,6 +153,8 @@ typedef struct IndexView {
 bool index_open(IndexView *v, Slice block);
 /* First item whose separator is at or after (key, version); n if none. False: malformed. */
 bool index_seek(const IndexView *v, Slice key, uint64_t version, uint32_t *i);
+/* Start loading item i: its offset, and where it is if all items are about as long. */
+void index_prefetch(const IndexView *v, uint32_t i);
 bool index_child(const IndexView *v, uint32_t i, BlockHandle *child);
 /* Item i's separator: prefix, suffix, version. */
 bool index_item(const IndexView *v, uint32_t i, Slice *suffix, uint64_t *version, BlockHandle *child);
