@@ -35,7 +35,9 @@
 static uint8_t *
 begin(Conn *c, size_t payload)
 {
-	if (c->out.cap - c->out.len < PROTO_HEADER_SIZE + payload && buf_reserve(&c->out, PROTO_HEADER_SIZE + payload) != ST_OK)
+	size_t need = PROTO_HEADER_SIZE + payload;
+
+	if (c->out.cap - c->out.len < need && buf_reserve(&c->out, need) != ST_OK)
 		return NULL;
 	return c->out.data + c->out.len + PROTO_HEADER_SIZE;
 }
@@ -95,7 +97,8 @@ conn_put(Run *r, Conn *c, Pending p)
 
 /* A SCAN from a key on, up to `end_index` (UINT64_MAX: no upper end). */
 static Status
-scan_from(Run *r, Conn *c, Pending p, Slice start, bool after, uint64_t end_index, uint32_t limit, uint64_t snapshot)
+scan_from(Run *r, Conn *c, Pending p, Slice start, bool after, uint64_t end_index, uint32_t limit,
+	uint64_t snapshot)
 {
 	bool bounded = end_index != UINT64_MAX;
 	size_t end_len = bounded ? data_key_size(&r->data, false) : 0;
@@ -238,7 +241,8 @@ Status
 conn_send(Run *r, Conn *c)
 {
 	while (c->out_sent < c->out.len) {
-		ssize_t n = send(c->fd, c->out.data + c->out_sent, c->out.len - c->out_sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n = send(c->fd, c->out.data + c->out_sent, c->out.len - c->out_sent,
+			MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (n > 0) {
 			c->out_sent += (size_t) n;
@@ -268,7 +272,8 @@ static void
 wrong(Run *r, const char *what, Slice key)
 {
 	if (r->t.wrong++ == 0)
-		fprintf(stderr, "kvbench: %s, key %.*s\n", what, (int) (key.len < 100 ? key.len : 100), (const char *) key.data);
+		fprintf(stderr, "kvbench: %s, key %.*s\n", what, (int) (key.len < 100 ? key.len : 100),
+			(const char *) key.data);
 }
 
 static void
@@ -287,8 +292,8 @@ failed(Run *r, const ProtoHeader *h, const uint8_t *payload)
 
 	r->t.errors[code]++;
 	if (!r->told[code])
-		fprintf(stderr, "kvbench: first %s: %.*s\n", status_name(h->status), h->length > 8 ? (int) (h->length - 8) : 0,
-			(const char *) payload + 8);
+		fprintf(stderr, "kvbench: first %s: %.*s\n", status_name(h->status),
+			h->length > 8 ? (int) (h->length - 8) : 0, (const char *) payload + 8);
 	r->told[code] = true;
 }
 

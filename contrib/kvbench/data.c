@@ -49,8 +49,8 @@ data_init(Data *d, const Options *o)
 	for (uint32_t i = 0; i < digits && d->index_limit < UINT64_MAX / 10; i++)
 		d->index_limit *= 10;
 	if (o->keyspace >= d->index_limit)
-		return status_fail(ST_USAGE, "keys of %u bytes can't tell %llu keys apart: raise -k or lower -r", o->key_size,
-			(unsigned long long) o->keyspace);
+		return status_fail(ST_USAGE, "keys of %u bytes can't tell %llu keys apart: raise -k or lower -r",
+			o->key_size, (unsigned long long) o->keyspace);
 	d->digits_from = o->key_size - (digits < DIGITS_MAX ? digits : DIGITS_MAX);
 	d->pattern_size = PLACES + KV_VALUE_MAX + 8; /* +8: written in whole words */
 	d->template = malloc(o->key_size);
@@ -137,5 +137,6 @@ data_value_ok(const Data *d, Slice value, uint64_t index)
 		return true;
 	if (value.len > KV_VALUE_MAX)
 		return false;
-	return memcmp(value.data + 16, d->pattern + place_of(index, get_u64(value.data + 8)), value.len - 16) == 0;
+	return memcmp(value.data + 16, d->pattern + place_of(index, get_u64(value.data + 8)),
+		value.len - 16) == 0;
 }

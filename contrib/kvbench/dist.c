@@ -2,8 +2,8 @@
  * dist.c - which key is next: uniform, zipfian, latest, or each once in random order.
  *
  * Pure. Zipfian after Gray, Sundaresan, Englert, Baclawski, Weinberger, "Quickly generating billion-record
- * synthetic databases" (SIGMOD 1994), with the constant 0.99 of YCSB; ranks are scattered over the keyspace by
- * a hash, so that hot keys are not neighbours. Latest: the same ranks counted from the newest key down.
+ * synthetic databases" (SIGMOD 1994), with the constant 0.99 of YCSB; ranks are scattered over the keyspace
+ * by a hash, so that hot keys are not neighbours. Latest: the same ranks counted from the newest key down.
  */
 #include <math.h>
 

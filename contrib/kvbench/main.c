@@ -1,8 +1,8 @@
 /*
  * main.c - the options of kvbench.
  *
- * Exit codes: 0 done; 1 a wrong value was read; 2 wrong usage; 3 cannot connect or connection lost; 4 the server
- * answered some requests with errors.
+ * Exit codes: 0 done; 1 a wrong value was read; 2 wrong usage; 3 cannot connect or connection lost; 4 the
+ * server answered some requests with errors.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -18,8 +18,10 @@
 #define SPARE_FDS 32 /* beside the connections: standard ones, poller */
 
 enum { EXIT_WRONG_VALUE = 1, EXIT_USAGE = 2, EXIT_CONNECTION = 3, EXIT_ERRORS = 4 };
-enum { OPT_DIST = 256, OPT_ACK, OPT_READ, OPT_RATE, OPT_JSON, OPT_SEED, OPT_SCAN, OPT_READ_PERCENT, OPT_CRC, OPT_POLL, OPT_HELP,
-	OPT_VERSION };
+enum {
+	OPT_DIST = 256, OPT_ACK, OPT_READ, OPT_RATE, OPT_JSON, OPT_SEED, OPT_SCAN, OPT_READ_PERCENT, OPT_CRC,
+	OPT_POLL, OPT_HELP, OPT_VERSION
+};
 
 static const struct option long_options[] = {
 	{ "host", required_argument, NULL, 'h' },
@@ -58,7 +60,7 @@ usage(void)
 		"  -p, --port PORT          its port (7400)\n"
 		"  -c, --connections N      connections (50)\n"
 		"  -P, --pipeline N         requests sent together on a connection (1)\n"
-		"  -n, --count N            operations in all; default: each key once (fill*, readseq), else for 10 s\n"
+		"  -n, --count N            operations in all; default: each key once (fill*, readseq), else 10 s\n"
 		"  -T, --time SECONDS       stop after this time\n"
 		"  -k, --key-size BYTES     (16)\n"
 		"  -d, --value-size BYTES   (100)\n"
@@ -219,8 +221,8 @@ static Status
 check(const Options *o)
 {
 	if ((uint64_t) o->pipeline * (o->key_size + (uint64_t) o->value_size + 64) > BURST_BYTES_MAX)
-		return status_fail(ST_USAGE, "-P %u -d %u: a burst would be larger than %u MiB", o->pipeline, o->value_size,
-			BURST_BYTES_MAX >> 20);
+		return status_fail(ST_USAGE, "-P %u -d %u: a burst would be larger than %u MiB", o->pipeline,
+			o->value_size, BURST_BYTES_MAX >> 20);
 	return raise_fd_limit(o->connections);
 }
 
@@ -247,7 +249,8 @@ run_one(const Options *common, const char *name)
 		o.seconds = 10;
 	s = run_workload(&o, &w, t);
 	if (s != ST_OK) {
-		fprintf(stderr, "kvbench: %s: %s\n", w.name, status_detail()[0] != '\0' ? status_detail() : status_text(s));
+		fprintf(stderr, "kvbench: %s: %s\n", w.name,
+			status_detail()[0] != '\0' ? status_detail() : status_text(s));
 		code = s == ST_USAGE ? EXIT_USAGE : EXIT_CONNECTION;
 	}
 	if (t->seconds > 0)
@@ -265,8 +268,8 @@ run_one(const Options *common, const char *name)
 int
 main(int argc, char **argv)
 {
-	Options o = { .host = "127.0.0.1", .port = 7400, .connections = 50, .pipeline = 1, .key_size = 16, .value_size = 100,
-		.keyspace = 1000000, .seed = 1, .scan = 50, .read_percent = 50 };
+	Options o = { .host = "127.0.0.1", .port = 7400, .connections = 50, .pipeline = 1, .key_size = 16,
+		.value_size = 100, .keyspace = 1000000, .seed = 1, .scan = 50, .read_percent = 50 };
 	Status s = ST_OK;
 	int opt, code = 0;
 

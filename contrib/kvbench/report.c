@@ -1,8 +1,8 @@
 /*
  * report.c - the result of a workload, for people or as one JSON object per line.
  *
- * Latencies are kept in nanoseconds and printed in microseconds; quantiles are upper edges of buckets, at most
- * 1/64 too large.
+ * Latencies are kept in nanoseconds and printed in microseconds; quantiles are upper edges of buckets, at
+ * most 1/64 too large.
  */
 #include <stdio.h>
 
@@ -13,7 +13,9 @@ typedef struct Quantile {
 	double q;
 } Quantile;
 
-static const Quantile quantiles[] = { { "p50", 0.50 }, { "p95", 0.95 }, { "p99", 0.99 }, { "p99.9", 0.999 }, { "p99.99", 0.9999 } };
+static const Quantile quantiles[] = {
+	{ "p50", 0.50 }, { "p95", 0.95 }, { "p99", 0.99 }, { "p99.9", 0.999 }, { "p99.99", 0.9999 },
+};
 #define QUANTILES (sizeof quantiles / sizeof quantiles[0])
 
 static double
@@ -36,8 +38,9 @@ text(const Options *o, const Workload *w, const Totals *t, const Histogram *all)
 {
 	int classes = 0;
 
-	printf("%s: %llu operations in %.2f s, %.0f per second (%u connections, pipeline %u, keys %u B of %llu, values %u B)\n",
-		w->name, (unsigned long long) all->count, t->seconds, (double) all->count / t->seconds, o->connections, o->pipeline,
+	printf("%s: %llu operations in %.2f s, %.0f per second", w->name, (unsigned long long) all->count,
+		t->seconds, (double) all->count / t->seconds);
+	printf(" (%u connections, pipeline %u, keys %u B of %llu, values %u B)\n", o->connections, o->pipeline,
 		o->key_size, (unsigned long long) o->keyspace, o->value_size);
 	for (int i = 0; i < CLASS_COUNT; i++)
 		if (t->latency[i].count > 0) {
@@ -55,7 +58,8 @@ text(const Options *o, const Workload *w, const Totals *t, const Histogram *all)
 	if (t->not_found > 0)
 		printf("  not found          %11llu\n", (unsigned long long) t->not_found);
 	if (t->late > 0)
-		printf("  never begun        %11llu: the server is slower than --rate\n", (unsigned long long) t->late);
+		printf("  never begun        %11llu: the server is slower than --rate\n",
+			(unsigned long long) t->late);
 	for (int i = 0; i < CODES; i++)
 		if (t->errors[i] > 0)
 			printf("  error %-12s %11llu\n", status_name(i), (unsigned long long) t->errors[i]);
@@ -77,19 +81,21 @@ json(const Options *o, const Workload *w, const Totals *t, const Histogram *all)
 {
 	const char *comma = "";
 
-	printf("{\"workload\":\"%s\",\"connections\":%u,\"pipeline\":%u,\"key_size\":%u,\"value_size\":%u,\"keyspace\":%llu,"
-		"\"rate\":%.3f,\"seed\":%llu,\"seconds\":%.6f,\"operations\":%llu,\"per_second\":%.3f,\"latency_us\":{",
-		w->name, o->connections, o->pipeline, o->key_size, o->value_size, (unsigned long long) o->keyspace, o->rate,
-		(unsigned long long) o->seed, t->seconds, (unsigned long long) all->count, (double) all->count / t->seconds);
+	printf("{\"workload\":\"%s\",\"connections\":%u,\"pipeline\":%u,\"key_size\":%u,\"value_size\":%u,", w->name,
+		o->connections, o->pipeline, o->key_size, o->value_size);
+	printf("\"keyspace\":%llu,\"rate\":%.3f,\"seed\":%llu,\"seconds\":%.6f,", (unsigned long long) o->keyspace,
+		o->rate, (unsigned long long) o->seed, t->seconds);
+	printf("\"operations\":%llu,\"per_second\":%.3f,\"latency_us\":{", (unsigned long long) all->count,
+		(double) all->count / t->seconds);
 	json_latency("all", all);
 	for (int i = 0; i < CLASS_COUNT; i++)
 		if (t->latency[i].count > 0) {
 			printf(",");
 			json_latency(class_name((OpClass) i), &t->latency[i]);
 		}
-	printf("},\"entries\":%llu,\"bytes_sent\":%llu,\"bytes_received\":%llu,\"cpu_seconds\":%.6f,\"not_found\":%llu,"
-		"\"late\":%llu,\"wrong\":%llu,\"errors\":{",
-		(unsigned long long) t->entries, (unsigned long long) t->bytes_out, (unsigned long long) t->bytes_in, t->cpu_seconds,
+	printf("},\"entries\":%llu,\"bytes_sent\":%llu,\"bytes_received\":%llu,", (unsigned long long) t->entries,
+		(unsigned long long) t->bytes_out, (unsigned long long) t->bytes_in);
+	printf("\"cpu_seconds\":%.6f,\"not_found\":%llu,\"late\":%llu,\"wrong\":%llu,\"errors\":{", t->cpu_seconds,
 		(unsigned long long) t->not_found, (unsigned long long) t->late, (unsigned long long) t->wrong);
 	for (int i = 0; i < CODES; i++)
 		if (t->errors[i] > 0) {

@@ -2,9 +2,9 @@
  * run.c - drives all connections through one workload.
  *
  * Closed loop: each connection sends a burst of -P requests at once and the next burst when all are answered,
- * as redis-benchmark does, so that both measure the same thing. Open loop (--rate): request k is due at start +
- * k / rate whatever became of those before it; at most -P are on the way per connection, the others wait here, and
- * the wait counts.
+ * as redis-benchmark does, so that both measure the same thing. Open loop (--rate): request k is due at
+ * start + k / rate whatever became of those before it; at most -P are on the way per connection, the others
+ * wait here, and the wait counts.
  *
  * A single connection in a closed loop does not go through the poller: recv waits, which saves a system
  * call per burst on both sides of the comparison that matters most there.
@@ -25,7 +25,8 @@ cpu_seconds(void)
 	struct rusage u;
 
 	getrusage(RUSAGE_SELF, &u);
-	return (double) (u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double) (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+	return (double) (u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+		(double) (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
 /* Give a connection that has nothing on the way (open loop: that has room) new requests. */
@@ -129,7 +130,8 @@ loop_many(Run *r)
 		if (n > 0)
 			heard_ns = now;
 		else if (r->in_flight > 0 && now - heard_ns > SILENCE_NS)
-			return status_fail(ST_CLOSED, "the server owes %llu answers and keeps silent", (unsigned long long) r->in_flight);
+			return status_fail(ST_CLOSED, "the server owes %llu answers and keeps silent",
+				(unsigned long long) r->in_flight);
 		for (uint32_t i = 0; i < n; i++)
 			KV_TRY(on_event(r, &events[i]));
 	}
@@ -190,9 +192,9 @@ prepare(Run *r)
 	dist_init(&r->dist, o->dist != DIST_DEFAULT ? o->dist : r->w->dist, o->keyspace);
 	prng_seed(&r->prng, o->seed);
 	r->next_key = o->keyspace;
-	r->target = o->count;
-	if (o->count == 0)
-		r->target = o->seconds == 0 && (r->w->order == KEYS_SEQUENCE || r->w->order == KEYS_SHUFFLED) ? o->keyspace : UINT64_MAX;
+	r->target = o->count > 0 ? o->count : UINT64_MAX;
+	if (o->count == 0 && o->seconds == 0 && (r->w->order == KEYS_SEQUENCE || r->w->order == KEYS_SHUFFLED))
+		r->target = o->keyspace;
 	KV_TRY(poller_new(&r->poller, o->connections, o->use_poll));
 	r->conns = calloc(o->connections, sizeof *r->conns);
 	if (r->conns == NULL)

@@ -11,13 +11,16 @@
 
 static const Workload workloads[] = {
 	{ "fillseq", "store every key once, in order", KEYS_SEQUENCE, DIST_UNIFORM, { [CLASS_INSERT] = 100 }, 0 },
-	{ "fillrandom", "store every key once, in random order", KEYS_SHUFFLED, DIST_UNIFORM, { [CLASS_INSERT] = 100 }, 0 },
+	{ "fillrandom", "store every key once, in random order", KEYS_SHUFFLED, DIST_UNIFORM,
+		{ [CLASS_INSERT] = 100 }, 0 },
 	{ "overwrite", "store random keys", KEYS_RANDOM, DIST_UNIFORM, { [CLASS_UPDATE] = 100 }, 0 },
 	{ "readrandom", "get random keys", KEYS_RANDOM, DIST_UNIFORM, { [CLASS_READ] = 100 }, 0 },
-	{ "readmissing", "get keys that lie between stored ones", KEYS_MISSING, DIST_UNIFORM, { [CLASS_READ] = 100 }, 0 },
+	{ "readmissing", "get keys that lie between stored ones", KEYS_MISSING, DIST_UNIFORM,
+		{ [CLASS_READ] = 100 }, 0 },
 	{ "readseq", "read all keys in order by paged scans, each connection its part", KEYS_PAGES, DIST_UNIFORM,
 		{ [CLASS_SCAN] = 100 }, 0 },
-	{ "seekrandom", "scan --scan entries from a random key on", KEYS_RANDOM, DIST_UNIFORM, { [CLASS_SCAN] = 100 }, 0 },
+	{ "seekrandom", "scan --scan entries from a random key on", KEYS_RANDOM, DIST_UNIFORM,
+		{ [CLASS_SCAN] = 100 }, 0 },
 	{ "mixed", "get --read-percent, store the rest", KEYS_RANDOM, DIST_UNIFORM,
 		{ [CLASS_READ] = 50, [CLASS_UPDATE] = 50 }, 0 },
 	{ "a", "YCSB A: 50 read, 50 update, zipfian", KEYS_RANDOM, DIST_ZIPFIAN,
@@ -25,7 +28,8 @@ static const Workload workloads[] = {
 	{ "b", "YCSB B: 95 read, 5 update, zipfian", KEYS_RANDOM, DIST_ZIPFIAN,
 		{ [CLASS_READ] = 95, [CLASS_UPDATE] = 5 }, 0 },
 	{ "c", "YCSB C: read, zipfian", KEYS_RANDOM, DIST_ZIPFIAN, { [CLASS_READ] = 100 }, 0 },
-	{ "d", "YCSB D: 95 read, 5 insert, latest", KEYS_RANDOM, DIST_LATEST, { [CLASS_READ] = 95, [CLASS_INSERT] = 5 }, 0 },
+	{ "d", "YCSB D: 95 read, 5 insert, latest", KEYS_RANDOM, DIST_LATEST,
+		{ [CLASS_READ] = 95, [CLASS_INSERT] = 5 }, 0 },
 	{ "e", "YCSB E: 95 scan of 1 to 100, 5 insert, zipfian", KEYS_RANDOM, DIST_ZIPFIAN,
 		{ [CLASS_SCAN] = 95, [CLASS_INSERT] = 5 }, 100 },
 	{ "f", "YCSB F: 50 read, 50 read-modify-write, zipfian", KEYS_RANDOM, DIST_ZIPFIAN,
@@ -101,6 +105,7 @@ static Status
 add(Run *r, Conn *c, OpClass class, uint64_t start_ns)
 {
 	Pending p = { .start_ns = start_ns, .class = (uint8_t) class };
+	uint32_t limit;
 
 	if (r->w->order == KEYS_PAGES)
 		return conn_page(r, c, p);
@@ -112,7 +117,8 @@ add(Run *r, Conn *c, OpClass class, uint64_t start_ns)
 		p.write_follows = true;
 		return conn_get(r, c, p, false);
 	case CLASS_SCAN:
-		return conn_scan(r, c, p, r->w->scan_max == 0 ? r->o->scan : 1 + (uint32_t) prng_below(&r->prng, (uint64_t) r->w->scan_max));
+		limit = r->w->scan_max == 0 ? r->o->scan : 1 + (uint32_t) prng_below(&r->prng, (uint64_t) r->w->scan_max);
+		return conn_scan(r, c, p, limit);
 	default:
 		return conn_put(r, c, p);
 	}
