@@ -181,7 +181,7 @@ config_item(int i, ConfigItem *out)
 	config_value_default(s, &defaults);
 	out->name = s->name;
 	out->help = s->help;
-	out->unit = s->type == CONFIG_SIZE ? "B" : s->type == CONFIG_TIME_MS ? "ms" : "";
+	out->unit = s->type == CONFIG_SIZE || s->type == CONFIG_SIZE_POW2 ? "B" : s->type == CONFIG_TIME_MS ? "ms" : "";
 	config_value_format(s, &config, out->value);
 	config_value_format(s, &defaults, out->def);
 	out->source = origin[i].source;

@@ -13,12 +13,14 @@
 #define NUMBER_DEF_BOOL(d) d
 #define NUMBER_DEF_INT(d) d
 #define NUMBER_DEF_SIZE(d) d
+#define NUMBER_DEF_SIZE_POW2(d) d
 #define NUMBER_DEF_TIME_MS(d) d
 #define NUMBER_DEF_STRING(d) 0
 #define NUMBER_DEF_ENUM(d) 0
 #define TEXT_DEF_BOOL(d) NULL
 #define TEXT_DEF_INT(d) NULL
 #define TEXT_DEF_SIZE(d) NULL
+#define TEXT_DEF_SIZE_POW2(d) NULL
 #define TEXT_DEF_TIME_MS(d) NULL
 #define TEXT_DEF_STRING(d) d
 #define TEXT_DEF_ENUM(d) d
@@ -42,10 +44,16 @@ static const Unit time_units[] = { { "ms", 1 }, { "s", 1000 }, { "min", 60 * 100
 	{ "d", 24 * 3600 * 1000 }, { NULL, 0 } };
 #define US_PER_MS 1000
 
+static bool
+is_size(const Setting *s)
+{
+	return s->type == CONFIG_SIZE || s->type == CONFIG_SIZE_POW2;
+}
+
 static const Unit *
 units_of(const Setting *s)
 {
-	return s->type == CONFIG_SIZE ? size_units : s->type == CONFIG_TIME_MS ? time_units : NULL;
+	return is_size(s) ? size_units : s->type == CONFIG_TIME_MS ? time_units : NULL;
 }
 
 static int64_t *
@@ -78,7 +86,7 @@ config_number_format(const Setting *s, int64_t v, char out[CONFIG_TEXT_MAX])
 static Status
 fail_syntax(const Setting *s, const char *text)
 {
-	const char *expected = s->type == CONFIG_SIZE ? "a size such as 64MB (units B, kB, MB, GB, TB)"
+	const char *expected = is_size(s) ? "a size such as 64MB (units B, kB, MB, GB, TB)"
 		: s->type == CONFIG_TIME_MS             ? "a time such as 250ms (units us, ms, s, min, h, d)"
 		: s->type == CONFIG_BOOL                ? "on or off"
 		                                        : "a whole number";
@@ -142,6 +150,9 @@ parse_number(const Setting *s, const char *text, int64_t *out)
 		v = -v;
 	if (huge || v < s->min || v > s->max)
 		return fail_range(s, text);
+	if (s->type == CONFIG_SIZE_POW2 && (v & (v - 1)) != 0)
+		return status_fail(ST_BAD_SETTING, "%s is no value for \"%s\": it must be a power of two, such as 16MB", text,
+			s->name);
 	*out = v;
 	return ST_OK;
 }
@@ -213,6 +224,7 @@ config_value_parse(const Setting *s, const char *text, Config *c)
 		return parse_bool(s, text, number_of(s, c));
 	case CONFIG_INT:
 	case CONFIG_SIZE:
+	case CONFIG_SIZE_POW2:
 	case CONFIG_TIME_MS:
 		return parse_number(s, text, number_of(s, c));
 	case CONFIG_ENUM:
@@ -235,6 +247,7 @@ config_value_format(const Setting *s, const Config *c, char out[CONFIG_TEXT_MAX]
 		return;
 	case CONFIG_INT:
 	case CONFIG_SIZE:
+	case CONFIG_SIZE_POW2:
 	case CONFIG_TIME_MS:
 		config_number_format(s, *number_of(s, field_of), out);
 		return;

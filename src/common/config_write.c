@@ -25,10 +25,11 @@ write_allowed(FILE *out, const Setting *s)
 		return;
 	case CONFIG_INT:
 	case CONFIG_SIZE:
+	case CONFIG_SIZE_POW2:
 	case CONFIG_TIME_MS:
 		config_number_format(s, s->min, min);
 		config_number_format(s, s->max, max);
-		fprintf(out, "%s to %s.", min, max);
+		fprintf(out, s->type == CONFIG_SIZE_POW2 ? "%s to %s, a power of two." : "%s to %s.", min, max);
 	}
 }
 

@@ -19,7 +19,15 @@
 #include "common/bytes.h"
 #include "common/status.h"
 
-typedef enum ConfigType { CONFIG_BOOL, CONFIG_INT, CONFIG_SIZE, CONFIG_TIME_MS, CONFIG_STRING, CONFIG_ENUM } ConfigType;
+typedef enum ConfigType {
+	CONFIG_BOOL,
+	CONFIG_INT,
+	CONFIG_SIZE,
+	CONFIG_SIZE_POW2, /* a power of two */
+	CONFIG_TIME_MS,
+	CONFIG_STRING,
+	CONFIG_ENUM
+} ConfigType;
 typedef enum ConfigContext { CONFIG_RESTART, CONFIG_RELOAD } ConfigContext;
 typedef enum ConfigSource {
 	SOURCE_DEFAULT,
@@ -31,7 +39,7 @@ typedef enum ConfigSource {
 
 /*
  * X(type, name, default, min, max, choices, context, "help")
- * BOOL, INT, SIZE (bytes), TIME_MS: int64_t config.name; STRING and ENUM: default is text; ENUM's value is the
+ * BOOL, INT, SIZE and SIZE_POW2 (bytes), TIME_MS: int64_t config.name; STRING and ENUM: default is text; ENUM's value is the
  * index in "a,b,c"; STRING: max is the longest length. Bounds that depend on protocol constants are
  * checked at start by the rooms that own them.
  */
@@ -41,7 +49,7 @@ typedef enum ConfigSource {
 	X(INT, max_connections, 1024, 1, 65536, "", RESTART, "Client connections served at once, reserved ones not counted.") \
 	X(INT, reserved_connections, 3, 0, 64, "", RESTART, "Further connections kept for clients that ask for an admin slot.") \
 	X(SIZE, wal_buffers, 72 * MB, 66 * MB, 16384 * MB, "", RESTART, "Shared ring that new log records pass through; must hold four of the largest records.") \
-	X(SIZE, wal_segment_size, 16 * MB, 1 * MB, 1024 * MB, "", RESTART, "Size of one log file, fixed when the directory is made.") \
+	X(SIZE_POW2, wal_segment_size, 16 * MB, 1 * MB, 1024 * MB, "", RESTART, "Size of one log file, fixed when the directory is made.") \
 	X(SIZE, wal_keep, 64 * MB, 0, 1024 * 1024 * MB, "", RELOAD, "Log kept below what tables hold, for tools and followers.") \
 	X(INT, wal_spare_segments, 3, 1, 64, "", RELOAD, "Zero-filled log files kept ready ahead of the log's end.") \
 	X(SIZE, memtable_size, 64 * MB, 32 * MB, 65536 * MB, "", RESTART, "Bytes of new data kept in memory before a table is written.") \
@@ -69,6 +77,7 @@ typedef struct Config {
 #define CONFIG_FIELD_BOOL(n) int64_t n;
 #define CONFIG_FIELD_INT(n) int64_t n;
 #define CONFIG_FIELD_SIZE(n) int64_t n;
+#define CONFIG_FIELD_SIZE_POW2(n) int64_t n;
 #define CONFIG_FIELD_TIME_MS(n) int64_t n;
 #define CONFIG_FIELD_ENUM(n) int64_t n;
 #define CONFIG_FIELD_STRING(n) char n[256];

@@ -248,6 +248,22 @@ every_bound(void **state)
 }
 
 static void
+powers_of_two(void **state)
+{
+	(void) state;
+	for (int64_t mb = 1; mb <= 1024; mb++)
+		assert_int_equal(allowed("wal_segment_size", mb * MB), (mb & (mb - 1)) == 0);
+	assert_false(allowed("wal_segment_size", 1 * MB - 1));
+	assert_false(allowed("wal_segment_size", 1 * MB + 1));
+	assert_false(allowed("wal_segment_size", 2048 * MB));
+	refuse_file("\nwal_segment_size = 3MB",
+		"kvd.conf:2: 3MB is no value for \"wal_segment_size\": it must be a power of two, such as 16MB");
+	assert_int_equal(config_set_command_line("wal_segment_size=3MB"), ST_BAD_SETTING);
+	assert_string_equal(status_detail(),
+		"-c: 3MB is no value for \"wal_segment_size\": it must be a power of two, such as 16MB");
+}
+
+static void
 strings_have_bounds_and_no_control_characters(void **state)
 {
 	char text[300];
@@ -499,6 +515,7 @@ main(void)
 		cmocka_unit_test_setup(units_belong_to_their_type, setup),
 		cmocka_unit_test_setup(numbers_too_large_are_out_of_range, setup),
 		cmocka_unit_test_setup(every_bound, setup),
+		cmocka_unit_test_setup(powers_of_two, setup),
 		cmocka_unit_test_setup(strings_have_bounds_and_no_control_characters, setup),
 		cmocka_unit_test_setup(bools_and_enums, setup),
 		cmocka_unit_test_setup(later_layers_win, setup),
