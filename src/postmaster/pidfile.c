@@ -3,19 +3,21 @@
  *
  * Postmaster only. Text, one item a line, replaced as a whole:
  *   1 process id   2 port   3 start, ms since 1970   4 data directory   5 starting | ready | stopping
+ *   6 listen_addresses
  * It is no lock (that is kvd.lock): after a kill -9 it stays and is stale. Nor is it synced: after a power failure
  * there is no server that it could speak of.
  */
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "common/config.h"
 #include "common/elog.h"
 #include "port/child.h"
 #include "port/fs.h"
 #include "postmaster_internal.h"
 
 #define PIDFILE_TMP PIDFILE ".tmp"
-#define PIDFILE_MAX 4608 /* a path and a few numbers */
+#define PIDFILE_MAX 4864 /* a path, the addresses and a few numbers */
 
 Status
 pidfile_write(const char *dir, uint64_t started_ms, int port, const char *state)
@@ -23,8 +25,8 @@ pidfile_write(const char *dir, uint64_t started_ms, int port, const char *state)
 	char text[PIDFILE_MAX];
 	Status st, closed;
 	int fd;
-	int n = snprintf(text, sizeof text, "%ld\n%d\n%" PRIu64 "\n%s\n%s\n", (long) child_self(), port, started_ms, dir,
-	                 state);
+	int n = snprintf(text, sizeof text, "%ld\n%d\n%" PRIu64 "\n%s\n%s\n%s\n", (long) child_self(), port, started_ms, dir,
+	                 state, config.listen_addresses);
 
 	if (n < 0 || (size_t) n >= sizeof text)
 		return status_fail(ST_INTERNAL, "the name of the data directory is too long");

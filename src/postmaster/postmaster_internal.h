@@ -27,7 +27,7 @@ KV_CHECK Status lock_take(const char *shown);
 /* Child: attached ones keep the FIFO's read end. */
 void lock_close_in_child(bool attached);
 
-/* ---- pidfile.c: postmaster.pid, for kvctl. Lines: pid, port, start (ms since 1970), directory, state */
+/* ---- pidfile.c: postmaster.pid, for kvctl. Lines: pid, port, start (ms since 1970), directory, state, addresses */
 #define PIDFILE "postmaster.pid"
 KV_CHECK Status pidfile_write(const char *dir, uint64_t started_ms, int port, const char *state);
 void pidfile_remove(void);

@@ -39,7 +39,7 @@ C<stop> takes C<smart>, C<fast> (default) or C<immediate> and returns the exit c
 
 =item port, pid, state, dir, log
 
-C<state> is the last line of F<postmaster.pid>; C<log> the text logged so far (stdout and stderr).
+C<state> is the fifth line of F<postmaster.pid>; C<log> the text logged so far (stdout and stderr).
 
 =item children, kill9(KIND), wait_ready, wait_restart(COUNT)
 
@@ -302,7 +302,7 @@ sub append_conf
 	return $self;
 }
 
-# Lines of postmaster.pid: pid, port, start, directory, state; empty list if there is none.
+# Lines of postmaster.pid: pid, port, start, directory, state, addresses; empty list if there is none.
 sub pid_file
 {
 	my ($self) = @_;
@@ -354,7 +354,7 @@ sub wait_ready
 	poll_until(
 		sub {
 			my @lines = $self->pid_file;
-			if (@lines == 5 && $lines[0] == $self->{pid} && $lines[4] eq 'ready') {
+			if (@lines == 6 && $lines[0] == $self->{pid} && $lines[4] eq 'ready') {
 				$self->{port} = $lines[1];
 				return 1;
 			}
