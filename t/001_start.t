@@ -58,6 +58,19 @@ for my $mode ([], ['--init-only'], ['--check']) {
 opendir my $listing, "$dir/foreign";
 is_deeply([ sort grep { !/^\./ } readdir $listing ], ['thesis.tex'], '... and nothing was added to it');
 
+for my $mode ('--config', '--check') {
+	$r = run_command($kvd, '-D', "$dir/missing", $mode);
+	is($r->{code}, 1, "$mode of a missing directory");
+	like($r->{err}, qr/data directory "\Q$dir\E\/missing" does not exist/, '... says so');
+}
+{
+	local $ENV{KVD_WAL_SEGMENT_SIZE} = '3MB';
+	$r = run_command($kvd, '-D', "$dir/missing", '--init-only');
+}
+is($r->{code}, 1, 'a wrong setting: no directory is made');
+like($r->{err}, qr/environment KVD_WAL_SEGMENT_SIZE: 3MB .*power of two/, '... the message names it');
+ok(!-e "$dir/missing", '... and nothing was made');
+
 # 4. A directory of a newer version, and a damaged control file, are refused.
 my $control = slurp("$dir/fresh/kvd.control");
 for my $at (0, 8, 20, length($control) - 1) {
@@ -78,6 +91,7 @@ isnt($pid_file[1], 0, 'postmaster.pid: the port that port 0 became');
 cmp_ok(abs($pid_file[2] / 1000 - time), '<', 60, 'postmaster.pid: start time');
 is($pid_file[3], $node->dir, 'postmaster.pid: directory');
 is($pid_file[4], 'ready', 'postmaster.pid: state');
+is($pid_file[5], '127.0.0.1', 'postmaster.pid: addresses');
 like($node->log, qr/^kvd \S+ is ready, listening on 127\.0\.0\.1:$pid_file[1], data in \Q@{[$node->dir]}\E$/m, 'ready line');
 like($node->log, qr/^try: kvctl -p $pid_file[1] put hello world$/m, 'line to try');
 my $c = $node->client;
@@ -140,6 +154,7 @@ for my $case (
 	[ 'no_such_setting = 1', qr/unknown setting "no_such_setting"/ ],
 	[ 'max_connections = many', qr/"many".*max_connections/ ],
 	[ 'max_connections = 0', qr/out of range.*max_connections/ ],
+	[ 'wal_segment_size = 3MB', qr/3MB.*wal_segment_size.*must be a power of two/ ],
 	[ 'memtable_size = 64Mb', qr/64Mb.*memtable_size/ ],
 	[ 'client_timeout = 30 parsecs', qr/client_timeout|unexpected text/ ],
 	[ 'log_level = loud', qr/loud.*log_level/ ],

@@ -104,6 +104,24 @@ for my $round (1 .. 3) {
 }
 is(ctl($dir, 'stop')->{code}, 0, 'stop');
 
+say_why('settings count when the directory is made too: the size of log files is fixed then');
+my $sized = "$base/sized";
+my @c = map { ('-c', "$_=$Kvd::Test::SMALL{$_}") } grep { $_ ne 'wal_segment_size' } sort keys %Kvd::Test::SMALL;
+$r = ctl($sized, 'start', @c, '-c', 'wal_segment_size=3MB');
+is($r->{code}, 4, 'a size that can not be');
+like($r->{err}, qr/-c: 3MB is no value for "wal_segment_size": it must be a power of two/, 'is told');
+ok(!-e $sized, 'and nothing was made');
+is(ctl($sized, 'start', @c, '-c', 'wal_segment_size=2MB')->{code}, 0, 'start in a new directory');
+is((-s (glob "$sized/wal/*.kvw")[0]), 2 << 20, 'its log files have the size asked for');
+unlike(slurp("$sized/kvd.log"), qr/wal_segment_size|replayed the log/, 'nothing to remark');
+is(ctl($sized, 'restart', @c, '-c', 'wal_segment_size=4MB')->{code}, 0, 'restart with another size');
+is(scalar(() = slurp("$sized/kvd.log") =~ /WARNING.*wal_segment_size = 4MB \(command line\).*made with 2MB/g), 1,
+	'one warning names both');
+like(slurp("$sized/kvd.log"), qr/replayed the log up to/, 'a log that holds something is replayed');
+is(ctl($sized, 'restart', @c)->{code}, 0, 'restart with none');
+is(scalar(() = slurp("$sized/kvd.log") =~ /wal_segment_size/g), 1, 'no warning about a default');
+is(ctl($sized, 'stop')->{code}, 0, 'stop');
+
 say_why('a missing directory is made, one with other files is refused');
 mkdir "$base/other" or die $!;
 spew("$base/other/file", 'x');

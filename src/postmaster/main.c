@@ -131,17 +131,42 @@ print_config(void)
 	}
 }
 
-/* Enter the directory, making it if it is missing. */
+/* Enter the directory, making it if it is missing; not for wrong settings, though. */
 static void
 enter(const char *dir, char *abs, size_t size)
 {
 	Status st = child_enter_dir(dir, abs, size);
 
 	if (st == ST_NOT_FOUND) {
+		must(config_apply(slice_of(NULL, 0), slice_of(NULL, 0), false, NULL));
 		must(fs_mkdir(dir));
 		st = child_enter_dir(dir, abs, size);
 	}
 	must(st);
+}
+
+/* Enter a directory that something is to be read from. */
+static void
+enter_existing(const char *dir, const char *mode, char *abs, size_t size)
+{
+	Status st = child_enter_dir(dir, abs, size);
+
+	if (st == ST_NOT_FOUND)
+		st = status_fail(st, "data directory \"%s\" does not exist; %s looks at one that does", dir, mode);
+	must(st);
+}
+
+/* A size of log files that somebody asked for and does not get should not go unnoticed. */
+static void
+warn_segment_size(const Control *control)
+{
+	ConfigItem item;
+
+	config_item(config_find("wal_segment_size"), &item);
+	if (item.source == SOURCE_DEFAULT || config.wal_segment_size == (int64_t) control->wal_segment_size)
+		return;
+	elog(LOG_LEVEL_WARNING, "wal_segment_size = %s (%s) is ignored: this data directory was made with %luMB, which can't "
+	     "be changed", item.value, config_source_name(item.source), (unsigned long) (control->wal_segment_size / MB));
 }
 
 static void
@@ -198,7 +223,7 @@ main(int argc, char **argv)
 		return 0;
 	}
 	if (a.show_config || a.check)
-		must(child_enter_dir(a.dir, dir, sizeof dir));
+		enter_existing(a.dir, a.check ? "--check" : "--config", dir, sizeof dir);
 	else
 		enter(a.dir, dir, sizeof dir);
 	if (a.show_config) {
@@ -225,5 +250,6 @@ main(int argc, char **argv)
 	if (a.check)
 		return check_directory(&control, dir);
 	open_log();
+	warn_segment_size(&control);
 	return postmaster_run(&control, dir);
 }

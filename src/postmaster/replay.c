@@ -49,8 +49,9 @@ replay_main(void)
 	kvstore_recovered(&found);
 	if (found.torn_bytes > 0)
 		elog(LOG_LEVEL_LOG, "cut %" PRIu64 " bytes of an unfinished record off the log's end", found.torn_bytes);
-	elog(LOG_LEVEL_LOG, "replayed the log up to %" PRIu64 " (term %" PRIu64 ") in %" PRIu64 " ms", found.end,
-	     found.last_term, (clock_mono_ns() - begun) / 1000000);
+	if (found.last_term > 0) /* else the log is empty: a new directory */
+		elog(LOG_LEVEL_LOG, "replayed the log up to %" PRIu64 " (term %" PRIu64 ") in %" PRIu64 " ms", found.end,
+		     found.last_term, (clock_mono_ns() - begun) / 1000000);
 	atomic_store(&node->replayed, 1);
 	child_report(REPORT_REPLAYED);
 	worker_loop("applying the log", step);

@@ -82,12 +82,39 @@ exec_kvd(const char *path, char *const argv[])
 	_exit(127);
 }
 
-/* An empty directory must be made a data directory before a log file stands in it. */
+#define KVD_ARGS_MAX (7 + 2 * ARGS_LIST_MAX)
+
+/* kvd with the directory, port and settings that were asked for, and one more argument if it is not NULL. */
+static void
+kvd_args(char *argv[KVD_ARGS_MAX], const Ctl *ctl, const char *kvd, const Args *a, char *more)
+{
+	int n = 0;
+
+	argv[n++] = (char *) (uintptr_t) kvd;
+	argv[n++] = "-D";
+	argv[n++] = (char *) (uintptr_t) ctl->dir;
+	if (ctl->port != NULL) {
+		argv[n++] = "-p";
+		argv[n++] = (char *) (uintptr_t) ctl->port;
+	}
+	for (int i = 0; i < a->listed; i++) {
+		argv[n++] = "-c";
+		argv[n++] = (char *) (uintptr_t) a->list[i];
+	}
+	argv[n++] = more;
+	if (more != NULL)
+		argv[n] = NULL;
+}
+
+/*
+ * An empty directory must be made a data directory before a log file stands in it. With all settings: some are
+ * fixed when it is made.
+ */
 static int
-init_dir(Ctl *ctl, const char *kvd)
+init_dir(Ctl *ctl, const char *kvd, const Args *a)
 {
 	char control[CTL_PATH_MAX];
-	char *argv[] = { (char *) (uintptr_t) kvd, "-D", (char *) (uintptr_t) ctl->dir, "--init-only", NULL };
+	char *argv[KVD_ARGS_MAX];
 	int status;
 	pid_t child;
 
@@ -95,6 +122,7 @@ init_dir(Ctl *ctl, const char *kvd)
 		return ctl_usage(ctl, "the name of the directory is too long");
 	if (access(control, F_OK) == 0)
 		return EXIT_DONE;
+	kvd_args(argv, ctl, kvd, a, "--init-only");
 	fflush(NULL);
 	child = fork();
 	if (child == 0)
@@ -112,19 +140,11 @@ init_dir(Ctl *ctl, const char *kvd)
 static pid_t
 spawn(Ctl *ctl, const char *kvd, const Args *a, int log_fd)
 {
-	char *argv[6 + 2 * ARGS_LIST_MAX] = { (char *) (uintptr_t) kvd, "-D", (char *) (uintptr_t) ctl->dir };
-	int n = 3;
+	char *argv[KVD_ARGS_MAX];
 	pid_t child;
 	int null;
 
-	if (ctl->port != NULL) {
-		argv[n++] = "-p";
-		argv[n++] = (char *) (uintptr_t) ctl->port;
-	}
-	for (int i = 0; i < a->listed; i++) {
-		argv[n++] = "-c";
-		argv[n++] = (char *) (uintptr_t) a->list[i];
-	}
+	kvd_args(argv, ctl, kvd, a, NULL);
 	fflush(NULL);
 	child = fork();
 	if (child != 0)
@@ -260,7 +280,7 @@ start(Ctl *ctl, const Args *a, uint64_t wait_ms)
 		return ctl_fail(ctl, ST_BUSY);
 	}
 	kvd_path(ctl, kvd, sizeof kvd);
-	code = init_dir(ctl, kvd);
+	code = init_dir(ctl, kvd, a);
 	if (code != EXIT_DONE)
 		return code;
 	if ((size_t) snprintf(log, sizeof log, "%s/" LOG_NAME, ctl->dir) >= sizeof log)
