@@ -96,9 +96,24 @@ insert(uint64_t file, uint64_t offset, bool low)
 static bool
 lookup(uint64_t file, uint64_t offset)
 {
+	static unsigned calls;
+	CacheProbe p;
 	Slice out;
-	bool found = cache_lookup(file, offset, &out);
+	bool found;
 
+	switch (calls++ % 3) { /* at once, and in steps with and without the fetch */
+	case 0:
+		found = cache_lookup(file, offset, &out);
+		break;
+	case 1:
+		cache_probe_begin(&p, file, offset);
+		found = cache_probe_get(&p, &out);
+		break;
+	default:
+		cache_probe_begin(&p, file, offset);
+		cache_probe_fetch(&p, 64, CACHE_BLOCK_MAX - 64);
+		found = cache_probe_get(&p, &out);
+	}
 	if (found)
 		assert_true(is_block(out, file, offset));
 	return found;
