@@ -49,11 +49,12 @@ sub value { my ($a) = @_; return $a->{code} == 0 ? substr $a->{payload}, 16 : $a
 {
 	$c->put('brief', 'x', ttl => 100);
 	sleep 0.3;
-	my ($local, $linear) = together([ $CMD{GET}, get_payload('brief', read => 'local') ], [ $CMD{GET}, get_payload('brief') ]);
+	my @local = ($CMD{GET}, get_payload('brief', read => 'local'));
+	my $linear = (together([@local], [ $CMD{GET}, get_payload('brief') ]))[1];
 	is(value($linear), 'NOT_FOUND', 'linearizable GET behind a local one: the expired key is gone');
 	$c->put('brief', 'x', ttl => 100);
 	sleep 0.3;
-	my $mget = (together([ $CMD{GET}, get_payload('brief', read => 'local') ], [ $CMD{MGET}, mget_payload(['brief']) ]))[1];
+	my $mget = (together([@local], [ $CMD{MGET}, mget_payload(['brief']) ]))[1];
 	is(parse_mget($mget->{payload})->{entries}[0], undef, '... MGET too');
 }
 
@@ -64,7 +65,8 @@ sub value { my ($a) = @_; return $a->{code} == 0 ? substr $a->{payload}, 16 : $a
 		my @clients = map { $node->client } 1 .. 12;
 		for my $i (0 .. $#clients) {
 			for my $k (1 .. 20) {
-				$clients[$i]->send_bytes(frame(id => $k, type => $CMD{PUT}, payload => put_payload("half-$i-$k", $round)));
+				my $put = put_payload("half-$i-$k", $round);
+				$clients[$i]->send_bytes(frame(id => $k, type => $CMD{PUT}, payload => $put));
 			}
 		}
 		shutdown $_->socket, 1 for @clients;

@@ -105,8 +105,9 @@ bool superversion_reclaim(void);
 /* REQUIRES APPLY, record at `applied`. BUSY: no free memtable. Panics when the engine cannot apply. */
 KV_CHECK Status apply_record(const WalRecord *r);
 /*
- * Apply what is committed if nobody else does. True if it got the lock: then the caller has to call commit_wake(), for
- * those who went to sleep because the lock was held. *moved: something was applied (no memtable may have been free).
+ * Apply what is committed if nobody else does. True if it got the lock: then the caller has to call
+ * commit_wake(), for those who went to sleep because the lock was held. *moved: something was applied (no
+ * memtable may have been free).
  */
 bool apply_committed(bool *moved);
 /* One group of operations against the state below `version`: does it take effect? Index of the first that fails and why. */

@@ -451,7 +451,7 @@ static Slice
 story_key(const char *name, char *buf)
 {
 	buf[0] = KEYSPACE_USER;
-	return slice_of(buf, 1 + (size_t) sprintf(buf + 1, "%s", name));
+	return slice_of(buf, 1 + (size_t) snprintf(buf + 1, 63, "%s", name));
 }
 
 static void
