@@ -6,6 +6,7 @@
  *  2. A write: only if some of its bytes never reached the kernel, or the server answered that it did not do it.
  *  3. An answer with type 128 and id 0 refuses the connection, not the request: a write that had left is in doubt.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "libkv_internal.h"
@@ -184,9 +185,27 @@ try_once(kv_client *c, Call *call, uint64_t deadline_ns, bool *again)
 	return st;
 }
 
+/*
+ * Connected, or why not. A request that lost its connection (`first`, with the text `why`) has that as the cause, not
+ * that the server, gone by now, can't be reached again. However long the request may take, connecting takes the
+ * handle's timeout at most.
+ */
+static Status
+connect_for(kv_client *c, uint64_t deadline_ns, Status first, const char *why)
+{
+	uint64_t connect_ns = deadline_in(c->options.timeout_ms);
+	Status st = connect_ensure(c, connect_ns < deadline_ns ? connect_ns : deadline_ns);
+
+	if (st == ST_OK || first == ST_OK || c->cancelled)
+		return st;
+	return status_fail(first, "%s while the request was under way, and connecting again failed", why);
+}
+
 Status
 call_run(kv_client *c, Call *call)
 {
+	char why[STATUS_DETAIL_MAX] = "";
+	Status first = ST_OK; /* how the last connection was lost */
 	uint64_t deadline = deadline_in(call->timeout_ms > 0 ? call->timeout_ms : c->options.timeout_ms);
 	int pause_ms = RETRY_FIRST_MS;
 	int broken = 0;
@@ -201,12 +220,14 @@ call_run(kv_client *c, Call *call)
 		bool follow;
 		Status st;
 
-		KV_TRY(connect_ensure(c, deadline));
+		KV_TRY(connect_for(c, deadline, first, why));
 		st = try_once(c, call, deadline, &again);
 		if (st == ST_OK || !again)
 			return st;
-		if (!answer_invites_retry((uint16_t) st) && ++broken == BROKEN_MAX)
+		first = answer_invites_retry((uint16_t) st) ? ST_OK : st;
+		if (first != ST_OK && ++broken == BROKEN_MAX)
 			return st;
+		snprintf(why, sizeof why, "%s", status_detail());
 		/* A first hint to the leader is followed at once; a second one may be two servers that point at each other. */
 		follow = st == ST_NOT_LEADER && c->leader.name[0] != '\0' && pause_ms == RETRY_FIRST_MS;
 		if (!follow && !connect_pause(c, pause_ms, deadline))

@@ -63,6 +63,17 @@ close_always(Fake *f, int fd, int n)
 	close_first(f, fd, 0);
 }
 
+/* The server dies with the request: nobody listens any more. */
+static void
+die_at_request(Fake *f, int fd, int n)
+{
+	ProtoHeader h;
+
+	(void) n;
+	if (fake_hello(f, fd) && fake_request(f, fd, &h))
+		shutdown(f->listen_fd, SHUT_RDWR);
+}
+
 /* The first connection gives half an answer. */
 static void
 half_answer_first(Fake *f, int fd, int n)
@@ -444,12 +455,36 @@ test_cancel(void **state)
 	}
 }
 
+/* A server that is gone in the middle of a request: told is the lost connection, and soon. */
+static void
+test_first_cause(void **state)
+{
+	(void) state;
+	for (int i = 0; i < 2; i++) {
+		uint64_t start = clock_mono_ns();
+		kv_value v = { 0 };
+		kv_client *c;
+		Fake f;
+
+		fake_start(&f, die_at_request);
+		assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, "?timeout=300ms"), NULL), KV_OK);
+		assert_int_equal(i == 0 ? kv_checkpoint(c, 1, 600000, NULL) : kv_get(c, kv_str("k00"), NULL, &v), KV_CLOSED);
+		assert_non_null(strstr(kv_error(), "closed the connection while the request was under way"));
+		assert_true(clock_mono_ns() - start < UINT64_C(60000000000));
+		assert_int_equal(f.requests, 1);
+		kv_value_free(&v);
+		kv_close(c);
+		fake_stop(&f);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cases), cmocka_unit_test(test_refused), cmocka_unit_test(test_next_host),
 		cmocka_unit_test(test_leader), cmocka_unit_test(test_stale), cmocka_unit_test(test_cancel),
+		cmocka_unit_test(test_first_cause),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
