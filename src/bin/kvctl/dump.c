@@ -115,7 +115,7 @@ run_dump(Ctl *ctl, const Args *a)
 	buf_free(&d.text);
 	progress_end(&d.progress, d.records, d.bytes);
 	if (code != KV_OK) {
-		(void) status_prefix((Status) code, "after %" PRIu64 " records", d.records);
+		(void) status_prefix((Status) code, "after %" PRIu64 " record%s", d.records, d.records == 1 ? "" : "s");
 		return ctl_fail(ctl, code);
 	}
 	if (path != NULL && !d.progress.shown && !ctl->quiet)

@@ -155,7 +155,8 @@ load(Load *l)
 
 		if (l->unknown > 0)
 			snprintf(more, sizeof more, ", %" PRIu64 " perhaps", l->unknown);
-		(void) status_fail((Status) code, "%s; %" PRIu64 " records are stored for certain%s", why, l->stored, more);
+		(void) status_fail((Status) code, "%s; %" PRIu64 " record%s stored for certain%s", why, l->stored,
+			l->stored == 1 ? " is" : "s are", more);
 		return ctl_fail(l->ctl, code);
 	}
 	if (!l->ctl->quiet && !l->progress.shown)

@@ -41,7 +41,7 @@ progress_text(const Progress *p, uint64_t now_ns, uint64_t records, uint64_t byt
 	grouped(records, count, sizeof count);
 	size_text((double) bytes, amount, sizeof amount);
 	size_text(per_second, rate, sizeof rate);
-	n = snprintf(out, size, "%s records, %s, %s/s", count, amount, rate);
+	n = snprintf(out, size, "%s record%s, %s, %s/s", count, records == 1 ? "" : "s", amount, rate);
 	if (p->total > 0 && bytes <= p->total && per_second > 0 && (size_t) n < size) {
 		uint64_t left = (uint64_t) ((double) (p->total - bytes) / per_second + 0.5);
 

@@ -142,6 +142,8 @@ test_progress(void **state)
 	p.total = 0;
 	progress_text(&p, UINT64_C(2000000000), 999, 0, line, sizeof line);
 	assert_string_equal(line, "999 records, 0 B, 0 B/s");
+	progress_text(&p, UINT64_C(2000000000), 1, 0, line, sizeof line);
+	assert_string_equal(line, "1 record, 0 B, 0 B/s");
 	p.total = UINT64_C(3700) << 20;
 	progress_text(&p, UINT64_C(1000000000), 1000, 1 << 20, line, sizeof line);
 	assert_string_equal(line, "1,000 records, 1.0 MB, 1.0 MB/s, 0%, 61:39 left");
