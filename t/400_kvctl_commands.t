@@ -69,7 +69,9 @@ check(['put', 't', 'y', '--keep-ttl'], 0, qr/\d/);
 check(['get', 't', '--with-version'], 0, qr/\At\ty\t\d+\t3[56]\d{5}\n\z/);
 check(['put', 't', 'y'], 0, qr/\d/);
 check(['get', 't', '--with-version'], 0, qr/\At\ty\t\d+\t\n\z/);
-check(['put', 't', 'x', '--ttl', '10'], 2, '', qr/"10" is not a time; write a number and ms, s/);
+check(['put', 't', 'x', '--ttl', '10x'], 2, '', qr/"10x" is not a time; write a number and ms/);
+check(['put', 't', 'x', '--ttl', '86400000'], 0, qr/\d/);
+check(['get', 't', '--with-version', '--format', 'json'], 0, qr/"ttl_ms":86[34]\d{5}\b/);
 
 say_why('ranges');
 $node->kvctl('put', "r$_", "v$_") for 1 .. 5;
@@ -94,6 +96,11 @@ check(['config', 'set', 'log_level', 'debug'], 0, qr/^log_level\tdebug\t/);
 check(['config', 'reset', 'log_level'], 0, qr/^log_level\tlog\t/);
 check(['config', 'set', 'log_level', 'loud'], 4, '', qr/^kvctl: config: .*; see: kvctl config list$/);
 check(['config', 'reload'], 0, '');
+check(['config', 'set', 'max_connections', '77', '--format', 'table'], 0,
+	qr/\Amax_connections \d+ -> 77 \(after a restart\)\n\z/);
+check(['config', 'set', 'max_connections', '77'], 0, qr/^max_connections\t\d+\t.*\tpending\t/);
+check(['config', 'reset', 'max_connections'], 0, qr/\tyes\t/);
+check(['config', 'set', 'log_level', 'log', '--format', 'table'], 0, qr/^log_level +\| log /m);
 check(['checkpoint'], 0, qr/\A\d+\n\z/);
 
 say_why('usage: exit code 2 and what is wrong');
@@ -113,6 +120,13 @@ check([{ stdin => "put s1 'a b'\n# comment\n\nget s1\nget nope\nbogus\nput s2 x\
 check(['get', 's2'], 1, '', qr/./);
 check([{ stdin => "bogus\nput s2 \"x\\x00\\ty\"\n" }, '--keep-going'], 2, qr/\A\d+\n\z/, qr/stdin:1: /);
 check(['get', 's2'], 0, "x\0\ty");
+
+say_why('whoever reads the output may leave before its end: no complaint');
+check([{ stdin => 'x' x 1_000_000 }, 'put', 'wide', '-x'], 0, qr/\d/);
+for my $command ('scan', 'dump') {
+	my $cut = run_command('sh', '-c', '"$0" -p "$1" "$2" | head -c 1 > /dev/null', kvd_bin('kvctl'), $node->port, $command);
+	is($cut->{err}, '', "$command | head: no message");
+}
 
 say_why('no server: exit code 3 and what to do');
 my $r = run_command(kvd_bin('kvctl'), '-p', 1, 'get', 'a');

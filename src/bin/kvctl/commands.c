@@ -28,7 +28,7 @@ const Command command_table[] = {
 	  "Prints the new version. Without VALUE, -x or --file say where it comes from, byte for byte.\n"
 	  "  -x                 value from standard input\n"
 	  "  --file PATH        value from a file\n"
-	  "  --ttl TIME         the key expires after this time (10s, 5min, 7d)\n"
+	  "  --ttl TIME         the key expires after this time (500ms, 5s, 7d; a bare number is milliseconds)\n"
 	  "  --keep-ttl         the TTL that the key has stays (otherwise a put removes it)\n"
 	  CONDITION_HELP ACK_HELP, run_put, 1, 2,
 	  { VALUE("--ttl"), CONDITION_OPTIONS, VALUE("--ack"), FLAG("-x"), VALUE("--file"),
@@ -158,7 +158,8 @@ command_help_list(FILE *f)
 		fprintf(f, "  %-12s %s\n", command_table[i].name, command_table[i].summary);
 	fputs("\noptions:\n", f);
 	options_help(f);
-	fputs("\nkvctl help COMMAND shows a command's page.\n"
+	fputs("\nTIME is a number with ms, s, min, h or d (500ms, 5s); a bare number is milliseconds.\n"
+	      "kvctl help COMMAND shows a command's page.\n"
 	      "exit codes: 0 done, 1 key absent or condition false, 2 usage or local file, 3 cannot connect,\n"
 	      "            4 refused by the server, 5 outcome of a write unknown\n", f);
 }

@@ -102,6 +102,29 @@ show_config(Ctl *ctl, kv_value *text, bool value_only)
 	output_fact(&ctl->out, "value", CELL_OF_STR(value), value);
 }
 
+/*
+ * The answer to set. For a person, a setting that waits for a restart is one sentence: its row holds the value in
+ * force.
+ */
+static void
+show_set(Ctl *ctl, kv_value *text, const char *value)
+{
+	char *line = text->data, *field[5], *p = line;
+	Format f = ctl->out.format;
+
+	for (int i = 0; i < 5; i++) {
+		field[i] = p;
+		p = p != NULL ? strchr(p, '\t') : NULL;
+		p = p != NULL ? p + 1 : NULL;
+	}
+	if (p == NULL || strncmp(field[4], "pending\t", 8) != 0 || (f != FORMAT_TABLE && !(f == FORMAT_AUTO && ctl->out.tty))) {
+		show_config(ctl, text, false);
+		return;
+	}
+	fprintf(ctl->out.file, "%.*s %.*s -> %s (after a restart)\n", (int) (field[1] - line - 1), line,
+		(int) (field[2] - field[1] - 1), field[1], value);
+}
+
 int
 run_config(Ctl *ctl, const Args *a)
 {
@@ -131,7 +154,9 @@ run_config(Ctl *ctl, const Args *a)
 		code = kv_config_reload(client);
 	else
 		code = kv_config_list(client, name, &text);
-	if (code == KV_OK && action != RELOAD)
+	if (code == KV_OK && action == SET)
+		show_set(ctl, &text, a->positional[2].data);
+	else if (code == KV_OK && action != RELOAD)
 		show_config(ctl, &text, action == GET);
 	kv_value_free(&text);
 	return code == KV_OK ? EXIT_DONE : ctl_fail(ctl, code);

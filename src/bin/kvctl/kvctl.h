@@ -136,7 +136,7 @@ typedef struct Words {
  */
 KV_CHECK Status words_split(Words *w, const char *line, size_t len);
 void words_free(Words *w);
-/* "250ms" "5s" "10min" "1h" "7d"; a number needs its unit, except 0. */
+/* "250ms" "5s" "10min" "1h" "7d"; a bare number is in ms, as in settings. */
 KV_CHECK Status time_parse(const char *text, uint64_t *ms);
 KV_CHECK Status u64_parse(const char *text, uint64_t *out);
 KV_CHECK Status i64_parse(const char *text, int64_t *out);

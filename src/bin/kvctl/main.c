@@ -66,7 +66,7 @@ main(int argc, char **argv)
 
 	if (words == NULL)
 		return EXIT_USAGE;
-	signal(SIGPIPE, SIG_IGN); /* a reader that has left is found by the failing write */
+	signal(SIGPIPE, SIG_DFL); /* nobody reads on (| head): end quietly; for sockets it is never raised */
 	while (i < argc && argv[i][0] == '-' && (taken = options_take(&ctl, words, argc, &i)) > 0)
 		;
 	if (taken < 0) {

@@ -85,22 +85,18 @@ Status
 time_parse(const char *text, uint64_t *ms)
 {
 	static const struct { const char *unit; uint64_t ms; } units[] = {
-		{ "ms", 1 }, { "s", 1000 }, { "min", 60000 }, { "h", 3600000 }, { "d", 86400000 },
+		{ "", 1 }, { "ms", 1 }, { "s", 1000 }, { "min", 60000 }, { "h", 3600000 }, { "d", 86400000 },
 	};
 	char *unit = NULL;
 	double v = text[0] >= '0' && text[0] <= '9' ? strtod(text, &unit) : -1;
 
-	if (v == 0 && *unit == '\0') {
-		*ms = 0;
-		return ST_OK;
-	}
 	for (size_t i = 0; v >= 0 && i < sizeof units / sizeof units[0]; i++) {
 		if (strcmp(unit, units[i].unit) != 0 || v * (double) units[i].ms > 9007199254740992.0)
 			continue;
 		*ms = (uint64_t) (v * (double) units[i].ms + 0.5);
 		return ST_OK;
 	}
-	return status_fail(ST_USAGE, "\"%s\" is not a time; write a number and ms, s, min, h or d, such as 250ms",
+	return status_fail(ST_USAGE, "\"%s\" is not a time; write a number and ms (if left out), s, min, h or d, such as 5s",
 		text);
 }
 

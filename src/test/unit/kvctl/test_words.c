@@ -65,7 +65,7 @@ test_split_many(void **state)
 static void
 test_numbers(void **state)
 {
-	static const char *const bad_times[] = { "", "5", "x", "5 s", "-1s", "5sec", "s", "1e99d" };
+	static const char *const bad_times[] = { "", "x", "5 s", "-1s", "5sec", "s", "1e99d" };
 	static const char *const bad_u64[] = { "", "-1", "1x", " 1", "18446744073709551616" };
 	uint64_t ms, u;
 	int64_t i;
@@ -76,6 +76,9 @@ test_numbers(void **state)
 	assert_true(time_parse("1.5s", &ms) == ST_OK && ms == 1500);
 	assert_true(time_parse("7d", &ms) == ST_OK && ms == 7 * 86400000);
 	assert_true(time_parse("0", &ms) == ST_OK && ms == 0);
+	assert_true(time_parse("5", &ms) == ST_OK && ms == 5);
+	assert_true(time_parse("9007199254740992", &ms) == ST_OK && ms == UINT64_C(9007199254740992));
+	assert_int_equal(time_parse("9007199254740994", &ms), ST_USAGE);
 	for (size_t k = 0; k < sizeof bad_times / sizeof bad_times[0]; k++)
 		if (time_parse(bad_times[k], &ms) == ST_OK)
 			fail_msg("accepted %s", bad_times[k]);
@@ -150,7 +153,7 @@ test_args(void **state)
 	assert_string_equal(ctl.host, "x");
 	assert_int_equal(ctl.out.format, FORMAT_JSON);
 	assert_false(parse(&ctl, "get a --format yaml", &a));
-	assert_false(parse(&ctl, "get a --timeout 5", &a));
+	assert_false(parse(&ctl, "get a --timeout 5x", &a));
 	split("x");
 }
 
