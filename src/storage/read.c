@@ -161,7 +161,8 @@ kvstore_judge(const Op *op, Lsn below, Status *status, uint64_t *version)
 	*version = v.version;
 }
 
-_Static_assert(KVSTORE_BATCH_MAX <= LSM_BATCH_MAX && KVSTORE_BATCH_MAX <= MEMTABLE_BATCH_MAX, "one batch each");
+_Static_assert(KVSTORE_BATCH_MAX <= LSM_BATCH_MAX && KVSTORE_BATCH_MAX <= MEMTABLE_BATCH_MAX,
+			   "one batch each");
 
 /* Keys that no memtable has: from the tables. Gives how many of keys[0..n) are answered now. */
 static int

@@ -92,10 +92,11 @@ void kvstore_end_read(void);
  * (or, for values over a cache block, the next kvstore_get()). */
 KV_CHECK Status kvstore_get(Snapshot *s, Slice key, Entry *out);
 /*
- * kvstore_get() of keys[0..n), n <= KVSTORE_BATCH_MAX (asserted), at once, much faster than one after the other:
- * st[i], and out[i] where it is OK. Gives how many keys, from the first, were answered: all, unless large values
- * would take too much memory (lsm_get_many()); at least one if n > 0. What is beyond is scratch: ask again for it.
- * The detail of a failure is that of some key: for a certain one's, kvstore_get() it. Slices live until
+ * kvstore_get() of keys[0..n), n <= KVSTORE_BATCH_MAX (asserted), at once, faster than one after the other:
+ * st[i], and out[i] where it is OK. Gives how many keys, from the first, were answered: all, unless large
+ * values would take too much memory (lsm_get_many()); at least one if n > 0. What is beyond is scratch: ask
+ * again for it. The detail of a failure is that of some key: for a certain one's, kvstore_get() it (there is no
+ * detail to NOT_FOUND). Slices live until
  * kvstore_end_read() or (values over a cache block) the next kvstore_get_many().
  */
 #define KVSTORE_BATCH_MAX 64

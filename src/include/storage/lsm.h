@@ -62,8 +62,8 @@ KV_CHECK Status lsm_open(Version **out);
  */
 KV_CHECK Status lsm_get(const Version *v, Slice key, uint64_t snapshot, Entry *out);
 /*
- * The same for keys[0..n), n <= LSM_BATCH_MAX (asserted), at once: st[i], and out[i] where it is OK. Gives how
- * many keys, from the first, were answered: all, unless large values outside the cache would pass
+ * The same for keys[0..n), n <= LSM_BATCH_MAX (asserted), at once: st[i], and out[i] where it is OK. Gives
+ * how many keys, from the first, were answered: all, unless large values outside the cache would pass
  * LSM_BATCH_BYTES; at least one if n > 0. What is beyond them in out and st is scratch. The detail of a
  * failure is that of some key: for a certain one's, lsm_get() it. Slices stay valid until the pin ends, the
  * next lsm_get_many() or lsm_batch_end().

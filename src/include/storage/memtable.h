@@ -51,8 +51,8 @@ bool memtable_get(const Memtable *m, Slice key, uint64_t snapshot, Entry *out);
 void memtable_prefetch(const Memtable *m, Slice key);
 #define MEMTABLE_BATCH_MAX 64
 /*
- * memtable_get() of those of keys[0..n), n <= MEMTABLE_BATCH_MAX (asserted), whose found[i] is false; sets it.
- * Their cache misses overlap.
+ * memtable_get() of those of keys[0..n), n <= MEMTABLE_BATCH_MAX (asserted), whose found[i] is false; sets
+ * it. Their cache misses overlap.
  */
 void memtable_get_many(const Memtable *m, const Slice *keys, int n, uint64_t snapshot, Entry *out,
                        bool *found);

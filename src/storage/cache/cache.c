@@ -25,7 +25,8 @@
  * gone. Reclaim needs every pin >= r. If p < r, f does not change before the reader unpins. If p >= r, the
  * pin was taken after r was drawn, so its fence puts the load of w after the removal: that word could not be
  * seen. So header and content are of one life, unchanging, and comparing the header with (file, offset)
- * decides. Tags only save comparisons; equal ones may mislead nobody.
+ * decides. Tags only save comparisons; equal ones may mislead nobody. A probe's frame was named by a word that
+ * was loaded under the same pin, so the same holds for it however much later its header is compared.
  * Why it may miss: shifting back moves words against the reader's direction, so it can pass one, or
  * meet one twice. A miss is only a read from the file; the insert that follows looks again under the lock and
  * takes what it finds. The walk ends after one round of the index at the latest.

@@ -9,9 +9,9 @@
  *   FILTER_WORD -> FILTER -> (root) ITEM -> BLOCK_WORD -> BLOCK -> (index) ITEM -> ... (data) DONE
  *
  * In X_WORD the cache's index word of a block is on its way, in X the parts of the block that will be looked
- * at; in ITEM the item of an index block that names its child. The root, which every lookup in its table looks
- * at, is near already: nothing waits for it. Blocks the cache does not take are read, without another stop, into the lookup's own buffer, one at a
- * time.
+ * at; in ITEM the item of an index block that names its child. After a filter the root is not waited for: every
+ * lookup in its table looks at it, so it is near. Blocks the cache does not take are read, without another
+ * stop, into the lookup's own buffer, one at a time.
  */
 #include "sstable_internal.h"
 
