@@ -35,6 +35,8 @@ static const struct {
 	[PROTO_CHECKPOINT] = { CLASS_OTHER, cmd_checkpoint },
 };
 
+/* Longest first request that is waited for: a stranger gets no large buffer. HELLO with its name is shorter. */
+#define HELLO_LENGTH_MAX 1024
 /* Where doc/protocol.md puts the sizes inside a write of one operation. */
 #define AT_OP_KEY (PROTO_WRITE_PREFIX + 4)
 #define AT_OP_VALUE (PROTO_WRITE_PREFIX + 8)
@@ -263,6 +265,10 @@ next_frame(Session *s, Request *r, bool *got)
 		(void) status_fail(ST_BATCH_TOO_LARGE, "a frame has at most %d bytes of payload, this one %u",
 						   KV_FRAME_MAX, r->header.length);
 		return refuse_frame(s, &r->header, ST_BATCH_TOO_LARGE, true);
+	}
+	if (!s->hello_done && r->header.length > HELLO_LENGTH_MAX) {
+		(void) status_fail(ST_BAD_REQUEST, "the first request must be HELLO");
+		return refuse_frame(s, &r->header, ST_BAD_REQUEST, true);
 	}
 	if (have - PROTO_HEADER_SIZE < r->header.length)
 		return frame_incomplete(s, &r->header, p + PROTO_HEADER_SIZE, have - PROTO_HEADER_SIZE);

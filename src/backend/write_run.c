@@ -274,7 +274,10 @@ answer_conditional(Session *s, const Pending *p, uint64_t version)
 		proto_finish(&s->out, at, p->id, p->command | PROTO_ANSWER, ST_OK);
 		return ST_OK;
 	}
-	if (st == ST_NOT_FOUND) {
+	if (st != ST_NOT_FOUND) {
+		/* It is applied, but what became of it cannot be read. */
+		st = status_prefix(ST_OUTCOME_UNKNOWN, "cannot read the outcome");
+	} else {
 		st = find_reason(&s->run, p, version, &detail);
 		(void) status_fail(st, "%s", reason_text(st));
 	}

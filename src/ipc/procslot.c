@@ -185,6 +185,20 @@ critical_leave(void)
 	atomic_store_explicit(&my_slot->critical, depth - 1, memory_order_release);
 }
 
+void
+critical_sync_begin(void)
+{
+	if (my_slot != NULL)
+		atomic_store_explicit(&my_slot->syncing, 1, memory_order_relaxed);
+}
+
+void
+critical_sync_end(void)
+{
+	if (my_slot != NULL)
+		atomic_store_explicit(&my_slot->syncing, 0, memory_order_relaxed);
+}
+
 uint32_t
 procslot_prepare_sleep(void)
 {

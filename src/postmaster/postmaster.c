@@ -30,11 +30,12 @@
 #define TICK_MS 1000     /* looking for stuck processes; more often if stuck_timeout is short */
 #define BUSY_TICK_MS 20  /* while children are being ended */
 #define POLL_FDS 128     /* signal pipe, report pipe, listeners, refused clients */
+#define STUCK_SYNC_FACTOR 10 /* a sync may take this many times stuck_timeout */
 #define STUCK_LOOKS 3    /* a clock that jumped over a suspend makes everybody look stuck once */
 
 typedef struct Child {
 	pid_t pid;               /* 0: none */
-	uint64_t critical_since; /* as seen by the last look for stuck processes */
+	uint64_t stuck_since;    /* as seen by the last look for stuck processes */
 	int looks;               /* in a row that saw the same */
 } Child;
 
@@ -223,6 +224,25 @@ reap_children(void)
 }
 
 /*
+ * Since when a process has been where it must not stay: inside a critical section (rule G2), or with a pin that keeps
+ * memory from everybody (rule A6). 0: it is not. A sync is the disk's business and is waited for longer: killing who
+ * waits does not end it.
+ */
+static uint64_t
+stuck_since(const ProcSlot *s, const char **where, uint64_t *limit_ns)
+{
+	*limit_ns = (uint64_t) config.stuck_timeout * 1000000;
+	if (atomic_load(&s->critical) > 0) {
+		if (atomic_load(&s->syncing))
+			*limit_ns *= STUCK_SYNC_FACTOR;
+		*where = "inside a critical section";
+		return atomic_load(&s->critical_since_ns);
+	}
+	*where = "holding a pin";
+	return atomic_load(&s->pin_epoch) != PROC_NO_PIN ? atomic_load(&s->pin_since_ns) : 0;
+}
+
+/*
  * A process that stays inside one critical section (stopped, or looping) holds up all others (rule G2). Only its own
  * slot can accuse it, and the pid is ours.
  */
@@ -233,18 +253,18 @@ kill_stuck(void)
 
 	for (int i = 0; i < nslots; i++) {
 		Child *c = &children[i];
-		ProcSlot *s = procslot_get(i);
-		uint64_t since;
+		const char *where;
+		uint64_t since, limit_ns;
 
 		if (c->pid == 0)
 			continue;
-		since = atomic_load(&s->critical) > 0 ? atomic_load(&s->critical_since_ns) : 0;
-		c->looks = since != 0 && since == c->critical_since ? c->looks + 1 : 0;
-		c->critical_since = since;
-		if (c->looks < STUCK_LOOKS || now < since || now - since < (uint64_t) config.stuck_timeout * 1000000)
+		since = stuck_since(procslot_get(i), &where, &limit_ns);
+		c->looks = since != 0 && since == c->stuck_since ? c->looks + 1 : 0;
+		c->stuck_since = since;
+		if (c->looks < STUCK_LOOKS || now < since || now - since < limit_ns)
 			continue;
-		elog(LOG_LEVEL_WARNING, "%s process %ld has been inside a critical section for %" PRIu64 " ms, ending it "
-		     "(stuck_timeout)", launch_name(kind_of(i)), (long) c->pid, (now - since) / 1000000);
+		elog(LOG_LEVEL_WARNING, "%s process %ld has been %s for %" PRIu64 " ms, ending it (stuck_timeout)",
+			launch_name(kind_of(i)), (long) c->pid, where, (now - since) / 1000000);
 		c->looks = 0;
 		child_signal(c->pid, SIGKILL);
 	}

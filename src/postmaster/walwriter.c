@@ -7,9 +7,12 @@
 #include "common/elog.h"
 #include "ipc/childsig.h"
 #include "port/child.h"
+#include "port/clock.h"
 #include "postmaster_internal.h"
 #include "storage/kvstore.h"
 #include "storage/wal.h"
+
+#define FINISH_MS 5000 /* how long a stop tries to write the log's end */
 
 static Status
 step(uint64_t *nap_us)
@@ -27,7 +30,10 @@ finish(void)
 {
 	bool did;
 
-	while (wal_durable() < wal_inserted())
+	uint64_t until_ns = clock_mono_ns() + FINISH_MS * UINT64_C(1000000);
+
+	/* On a full disk there may be no way to write the rest: nothing of it was acknowledged as durable. */
+	while (wal_durable() < wal_inserted() && clock_mono_ns() < until_ns)
 		if (!wal_flush() && wal_durable() < wal_inserted())
 			child_poll(NULL, NULL, 0, 1);
 	if (wal_update_mark(&did) != ST_OK)

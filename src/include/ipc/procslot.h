@@ -41,6 +41,7 @@ typedef struct ProcSlot {
 	_Atomic uint32_t wake;                    /* anyone adds 1 to wake the owner, who parks on it */
 	_Atomic uint32_t sleeping;                /* owner: 1 while it is parked or about to; others may skip unpark at 0 */
 	_Atomic uint64_t critical_since_ns;       /* monotonic; set when critical leaves 0 */
+	_Atomic uint32_t syncing;                 /* 1: waiting for the disk, where being killed helps nobody */
 	/* -- line 2: pins (rule A5). Stale reads only make others keep things longer. */
 	_Alignas(64) _Atomic uint64_t pin_epoch;  /* PROC_NO_PIN or an epoch (ipc/epoch.h) */
 	_Atomic uint64_t pin_version;             /* PROC_NO_PIN or the snapshot: versions < it may be read */
@@ -78,6 +79,9 @@ int procslot_high_water(void);
  */
 void critical_enter(void);
 void critical_leave(void);
+/* Around a sync inside a critical section: it may take as long as a bad disk does (stuck_timeout is longer then). */
+void critical_sync_begin(void);
+void critical_sync_end(void);
 
 /*
  * Sleep until somebody calls procslot_wake() on my slot, at most timeout_us (<= 1 s: rule P2, every sleep

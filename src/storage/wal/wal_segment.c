@@ -102,15 +102,19 @@ wal_segment_write(Lsn at, Slice data)
 Status
 wal_segment_sync(Lsn from, Lsn to)
 {
+	Status st = ST_OK;
 	int fd;
 
 	if (from >= to)
 		return ST_OK;
 	for (uint64_t k = wal_segment_of(from); k <= wal_segment_of(to - 1); k++) {
 		KV_TRY(wal_segment_fd(k, &fd));
-		KV_TRY(fs_datasync(fd));
+		critical_sync_begin();
+		st = fs_datasync(fd);
+		critical_sync_end();
+		KV_TRY(st);
 	}
-	return ST_OK;
+	return st;
 }
 
 /* ---- making */
