@@ -19,7 +19,8 @@ use Kvd::Test;
 use constant SEGMENT => 1 << 20;
 
 seed();
-my $node = Kvd::Test->new('main')->init(wal_segment_size => '1MB', block_cache_size => '1MB', metadata_size => '1MB')->start;
+my $node = Kvd::Test->new('main')->init(wal_segment_size => '1MB', block_cache_size => '1MB',
+	metadata_size => '1MB')->start;
 $node->stop('fast');
 my $wal = $node->dir . '/wal';
 my $early_mark = slurp("$wal/mark");
@@ -119,7 +120,8 @@ for my $at ($below .. $end) {
 		my $r = try_start();
 		my $n = $r->{refused} ? -2 : prefix_of_writes($r);
 		$seen{$n}++;
-		push @bad, "$what at $at: " . ($n == -2 ? "refused: $r->{said}" : 'not a prefix: ' . join ',', map { defined $_ ? $_ : '-' } @{ $r->{found} }) if $n < 0;
+		push @bad, "$what at $at: " . ($n == -2 ? "refused: $r->{said}" : 'not a prefix: ' . join ',',
+			map { defined $_ ? $_ : '-' } @{ $r->{found} }) if $n < 0;
 	}
 }
 is_deeply(\@bad, [], sprintf 'above the mark, every byte cut and flipped: a prefix of the writes (%.0f s)', time - $t);
@@ -139,19 +141,21 @@ $t = time;
 @bad = ();
 my $kvd = kvd_bin('kvd');
 for my $at (0 .. $end - 1) {
-	for my $what (qw(cut flipped)) {
+	# A cut below the mark is told by where the log ends; every eighth byte meets all parts of a record.
+	for my $what ($at % 8 == 0 ? qw(cut flipped) : 'flipped') {
 		my $damaged = $what eq 'cut' ? cut($at) : flipped($at);
 		next if $damaged eq $log;
 		restore($damaged, $mark);
 		my $r = run_command($kvd, '-D', $node->dir, '--check');
 		push @bad, "$what at $at: --check ended with $r->{code}" if $r->{code} == 0;
-		push @bad, "$what at $at: --check says nothing of the log: $r->{out}$r->{err}" if "$r->{out}$r->{err}" !~ /log|wal/i;
-		next if $at % 8 != 0;
+		push @bad, "$what at $at: --check says nothing of the log: $r->{out}$r->{err}"
+			if "$r->{out}$r->{err}" !~ /log|wal/i;
+		next if $at % 16 != 0;
 		$r = try_start();
 		push @bad, "$what at $at: it started" if !$r->{refused};
 		push @bad, "$what at $at: the log was changed" if slurp($file) ne $damaged;
 	}
 }
-is_deeply(\@bad, [], sprintf 'below the mark, every byte cut and flipped: refused (%.0f s)', time - $t);
+is_deeply(\@bad, [], sprintf 'below the mark, every byte flipped and every eighth cut: refused (%.0f s)', time - $t);
 
 done_testing;
