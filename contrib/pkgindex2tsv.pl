@@ -39,7 +39,8 @@ sub made_up
 	my ($i) = @_;
 	my @stems = qw(libssl libc python3 golang-github fonts texlive node ruby librust r-cran linux-image);
 	my $name = "$stems[rand @stems]-" . join('', map { chr(97 + rand 26) } 1 .. 2 + rand 8) . $i;
-	my $text = join "\n ", map { join ' ', map { ('data', "caf\xc3\xa9", 'tab\\t', 'server', "\xe2\x86\x92", 'library')[ rand 6 ] } 1 .. 3 + rand 12 } 1 .. 1 + rand 12;
+	my @words = ('data', "caf\xc3\xa9", 'tab\\t', 'server', "\xe2\x86\x92", 'library');
+	my $text = join "\n ", map { join ' ', map { $words[ rand @words ] } 1 .. 3 + rand 12 } 1 .. 1 + rand 12;
 	return "Package: $name\nVersion: $i." . int(rand 100) . "-1\nArchitecture: amd64\nDescription: $text\n";
 }
 

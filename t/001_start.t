@@ -92,12 +92,14 @@ cmp_ok(abs($pid_file[2] / 1000 - time), '<', 60, 'postmaster.pid: start time');
 is($pid_file[3], $node->dir, 'postmaster.pid: directory');
 is($pid_file[4], 'ready', 'postmaster.pid: state');
 is($pid_file[5], '127.0.0.1', 'postmaster.pid: addresses');
-like($node->log, qr/^kvd \S+ is ready, listening on 127\.0\.0\.1:$pid_file[1], data in \Q@{[$node->dir]}\E$/m, 'ready line');
+like($node->log, qr/^kvd \S+ is ready, listening on 127\.0\.0\.1:$pid_file[1], data in \Q@{[$node->dir]}\E$/m,
+	'ready line');
 like($node->log, qr/^try: kvctl -p $pid_file[1] put hello world$/m, 'line to try');
 my $c = $node->client;
 is($c->put('hello', 'world')->{status}, 'OK', 'it takes a write');
 is($c->get('hello')->{value}, 'world', 'and gives it back');
-is_deeply([ sort keys %{ $node->children } ], [qw(backend compactor consensus replay walwriter)], 'the children show their titles');
+is_deeply([ sort keys %{ $node->children } ], [qw(backend compactor consensus replay walwriter)],
+	'the children show their titles');
 
 # 6. A second postmaster on the same directory is refused, also one for another port, and harms nothing.
 my $second = run_command($kvd, '-D', $node->dir, '-p', '0');
@@ -191,7 +193,8 @@ $node->start;
 $c = $node->client;
 $node->append_conf(max_value_size => 1000, max_connections => 78);
 $node->signal('HUP');
-poll_until(sub { $c->config('list', 'max_value_size')->{rows}[0][1] eq '1000B' || $c->config('list', 'max_value_size')->{rows}[0][1] eq '1000' },
+poll_until(sub { $c->config('list', 'max_value_size')->{rows}[0][1] eq '1000B'
+	|| $c->config('list', 'max_value_size')->{rows}[0][1] eq '1000' },
 	10, 'the reload');
 is($c->put('k', 'x' x 1000)->{status}, 'OK', 'max_value_size reloaded: 1000 bytes fit');
 is($c->put('k', 'x' x 1001)->{status}, 'VALUE_TOO_LARGE', '... 1001 do not');

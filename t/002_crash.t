@@ -90,8 +90,8 @@ sub keep_bench_running
 		$bench_pid = undef;
 	}
 	my $port = ($node->pid_file)[1];
-	$bench_pid = Kvd::Test::start_command({ err => test_dir() . '/kvbench.log' }, kvd_bin('kvbench'), '-p', $port, qw(-c 2 -P 4 -d 4000
-		-r 20000 -T 1000 --rate 4000 --read-percent 30 mixed)) if !$bench_pid && $port;
+	$bench_pid = Kvd::Test::start_command({ err => test_dir() . '/kvbench.log' }, kvd_bin('kvbench'), '-p', $port,
+		qw(-c 2 -P 4 -d 4000 -r 20000 -T 1000 --rate 4000 --read-percent 30 mixed)) if !$bench_pid && $port;
 	return;
 }
 
@@ -101,7 +101,8 @@ sub start_again
 	# Children of the killed postmaster are on their way out: until then a start is refused.
 	poll_until(sub {
 		$node->start(no_wait => 1);
-		return eval { $node->wait_ready; 1 } ? 1 : do { die $@ if $node->log !~ /earlier server still uses[^\n]*\n\z/; 0 };
+		return eval { $node->wait_ready; 1 } ? 1
+			: do { die $@ if $node->log !~ /earlier server still uses[^\n]*\n\z/; 0 };
 	}, 20, 'the start after a killed postmaster');
 	return time - $t;
 }
@@ -119,7 +120,8 @@ for my $i (1 .. KILLS) {
 	$killed{$kind}++;
 	if ($kind eq 'postmaster') {
 		my @orphans = @{ $node->{orphans} };
-		poll_until(sub { !grep { -e "/proc/$_" && slurp("/proc/$_/stat") !~ /\) Z / } @orphans }, 5, 'the children of a killed postmaster to go');
+		poll_until(sub { !grep { -e "/proc/$_" && slurp("/proc/$_/stat") !~ /\) Z / } @orphans }, 5,
+			'the children of a killed postmaster to go');
 		start_again();
 	} elsif ($kind eq 'backend') {
 		# Inside a critical section a restart, else containment; both are right.
@@ -138,7 +140,8 @@ for my $i (1 .. KILLS) {
 	}
 	last if @bad;
 }
-is_deeply(\@bad, [], "$acked acknowledged writes, " . join(', ', map { "$killed{$_} x $_" } sort keys %killed) . ': all there');
+is_deeply(\@bad, [], "$acked acknowledged writes, " . join(', ', map { "$killed{$_} x $_" } sort keys %killed)
+	. ': all there');
 is_deeply(\@bench_wrong, [], 'kvbench read no wrong value meanwhile');
 note "$contained of " . ($killed{backend} || 0) . ' killed backends cost only their connection';
 note sprintf 'slowest return: %s', join ', ', map { sprintf '%s %.2f s', $_, $slowest{$_} } sort keys %slowest;

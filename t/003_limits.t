@@ -21,7 +21,12 @@ my $node = Kvd::Test->new('main')->init->start;
 # Answers of 16 MiB take a second each to check in Perl; TCP is trusted for those.
 my $c = $node->client(trust_crc => 1, timeout => 60);
 
-sub bytes { my ($n, $seed) = @_; return substr(pack('V', $seed) . 'k' x 8 . pack('N', $n) . join('', map { chr($_ * 7 & 255) } 0 .. 255) x (1 + $n / 256), 0, $n) }
+sub bytes
+{
+	my ($n, $seed) = @_;
+	my $block = join '', map { chr($_ * 7 & 255) } 0 .. 255;
+	return substr pack('V', $seed) . 'k' x 8 . pack('N', $n) . $block x (1 + $n / 256), 0, $n;
+}
 
 # 1. Keys: 0 refused, 1 to 65,536 stored, more refused; in each command that takes a key.
 my %stored;
@@ -40,15 +45,16 @@ for my $n (65537, 65538, 100_000, 1_000_000) {
 	is($c->delete($key)->{status}, 'KEY_TOO_LARGE', "DELETE: key of $n bytes refused");
 	is($c->incr($key, 1)->{status}, 'KEY_TOO_LARGE', "INCR: key of $n bytes refused");
 	is($c->mget([ 'a', $key ])->{status}, 'KEY_TOO_LARGE', "MGET: key of $n bytes refused");
-	is($c->batch([ op(kind => 'put', key => 'in-refused-batch', value => 1), op(kind => 'delete', key => $key) ])->{status},
+	is($c->batch([ op(kind => 'put', key => 'in-refused-batch', value => 1),
+		op(kind => 'delete', key => $key) ])->{status},
 		'KEY_TOO_LARGE', "BATCH: key of $n bytes refused");
 }
 is($c->get('in-refused-batch')->{status}, 'NOT_FOUND', '... with the whole batch');
 
 # 2. Values: 0 to 16 MiB.
 my %values;
-for my $n (0, 1, 7, 8, 9, 100, 1000, 4000, 4030 .. 4110, 8191, 8192, 8193, 16383, 16384, 16385, 65535, 65536, 65537, 262144,
-	1048575, 1048576, 1048577) {
+for my $n (0, 1, 7, 8, 9, 100, 1000, 4000, 4030 .. 4110, 8191, 8192, 8193, 16383, 16384, 16385, 65535, 65536, 65537,
+	262144, 1048575, 1048576, 1048577) {
 	$values{"v$n"} = bytes($n, $n);
 	my $r = $c->put("v$n", $values{"v$n"});
 	is($r->{status}, 'OK', "value of $n bytes is stored") if $r->{code} != 0 || $n < 4030 || $n > 4110;
@@ -62,7 +68,8 @@ is($c->put('L' x $KEY_MAX, $values{"v$VALUE_MAX"})->{status}, 'OK', 'the largest
 $stored{ 'L' x $KEY_MAX } = $values{"v$VALUE_MAX"};
 for my $n ($VALUE_MAX + 1, $VALUE_MAX + 100_000) {
 	is($c->put('too large', 'x' x $n)->{status}, 'VALUE_TOO_LARGE', "value of $n bytes refused");
-	is($c->batch([ op(kind => 'put', key => 'too large', value => 'x' x $n) ])->{status}, 'VALUE_TOO_LARGE', '... in a BATCH');
+	is($c->batch([ op(kind => 'put', key => 'too large', value => 'x' x $n) ])->{status}, 'VALUE_TOO_LARGE',
+		'... in a BATCH');
 }
 is($c->get('too large')->{status}, 'NOT_FOUND', '... and not stored');
 
@@ -97,7 +104,8 @@ check_all('restart');
 		cmp_ok(scalar @{ $r->{entries} }, '>=', 1, '... at least one each time') or last;
 		push @got, map { defined $_ ? $_->{value} : undef } @{ $r->{entries} };
 	}
-	is(scalar(grep { defined $values{ $ask[$_] } ? $got[$_] ne $values{ $ask[$_] } : defined $got[$_] } 0 .. $#ask), 0, '... and all come');
+	is(scalar(grep { defined $values{ $ask[$_] } ? $got[$_] ne $values{ $ask[$_] } : defined $got[$_] } 0 .. $#ask),
+		0, '... and all come');
 	cmp_ok($rounds, '>=', 3, "... in $rounds rounds");
 }
 
@@ -110,14 +118,16 @@ for my $n ($OPS_MAX - 1, $OPS_MAX) {
 	$r = $c->mget([ map { sprintf 'o%05x', $_ } 1 .. $n ]);
 	is(scalar(grep { defined $_ && $_->{value} eq $n } @{ $r->{entries} }), $n, "MGET of $n keys");
 }
-is($c->batch([ (op(kind => 'put', key => 'o', value => '')) x ($OPS_MAX + 1) ])->{status}, 'BATCH_TOO_LARGE', 'BATCH of one operation too many');
+is($c->batch([ (op(kind => 'put', key => 'o', value => '')) x ($OPS_MAX + 1) ])->{status}, 'BATCH_TOO_LARGE',
+	'BATCH of one operation too many');
 is($c->mget([ ('o') x ($OPS_MAX + 1) ])->{status}, 'BATCH_TOO_LARGE', 'MGET of one key too many');
 
 # 6. Batches by bytes: one that fills a record fits, the next does not; frame_max ends the connection.
 {
 	my $room = $FRAME_MAX - 16; # write prefix and count
 	my $second = $room - (16 + 2 + $VALUE_MAX) - (16 + 2);
-	my @ops = (op(kind => 'put', key => 'r1', value => $values{"v$VALUE_MAX"}), op(kind => 'put', key => 'r2', value => 'x' x $second));
+	my @ops = (op(kind => 'put', key => 'r1', value => $values{"v$VALUE_MAX"}),
+		op(kind => 'put', key => 'r2', value => 'x' x $second));
 	my $payload = batch_payload(\@ops);
 	is(length $payload, $FRAME_MAX, 'a batch as large as a frame may be');
 	my $r = $c->call($CMD{BATCH}, $payload);

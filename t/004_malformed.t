@@ -33,8 +33,8 @@ sub small { return (0, 0, 1, 2, 7, 8, 15, 16, 17, 31, 40, 64, 100, 300)[ rand 14
 # Numbers near which length checks go wrong.
 sub odd_number
 {
-	return (0, 1, 2, 255, 256, 65535, 65536, 65537, 16777215, 16777216, 16777217, 17039360, 17039361, 0x7fffffff, 0x80000000,
-		0xfffffff0, 0xffffffff)[ rand 17 ];
+	return (0, 1, 2, 255, 256, 65535, 65536, 65537, 16777215, 16777216, 16777217, 17039360, 17039361, 0x7fffffff,
+		0x80000000, 0xfffffff0, 0xffffffff)[ rand 17 ];
 }
 
 my @right = (
@@ -48,7 +48,8 @@ my @right = (
 	[ $CMD{DELETE_RANGE}, delete_range_payload(start => 'm-', end => 'm-z', step => 10) ],
 	[ $CMD{SCAN}, scan_payload(start => 'm-', end => 'm-z', limit => 10) ],
 	[ $CMD{COUNT}, count_payload(start => 'm-', end => 'm-z', limit => 10) ],
-	[ $CMD{BATCH}, batch_payload([ op(kind => 'put', key => 'm-1', value => 'x', ttl => 1), op(kind => 'incr', key => 'm-n', value => 1) ]) ],
+	[ $CMD{BATCH}, batch_payload([ op(kind => 'put', key => 'm-1', value => 'x', ttl => 1),
+		op(kind => 'incr', key => 'm-n', value => 1) ]) ],
 	[ $CMD{INCR}, write_prefix() . op(kind => 'incr', key => 'm-n', value => 1) ],
 	[ $CMD{STATS}, 'node' ],
 	[ $CMD{CONFIG}, pack('Cx3', 0) . 'max_connections' ],
@@ -82,8 +83,13 @@ sub changed_request
 		my $at = int rand(1 + length $payload);
 		if ($kind == 0) { $payload = substr $payload, 0, $at }
 		elsif ($kind == 1) { $payload .= noise(1 + rand 20) }
-		elsif ($kind == 2 && length $payload) { substr($payload, $at < length $payload ? $at : 0, 1) = chr int rand 256 }
-		elsif ($kind == 3 && length $payload >= 4) { substr($payload, 4 * int($at / 4) <= length($payload) - 4 ? 4 * int($at / 4) : 0, 4) = pack 'V', odd_number() }
+		elsif ($kind == 2 && length $payload) {
+			substr($payload, $at < length $payload ? $at : 0, 1) = chr int rand 256;
+		}
+		elsif ($kind == 3 && length $payload >= 4) {
+			my $word = 4 * int($at / 4);
+			substr($payload, $word <= length($payload) - 4 ? $word : 0, 4) = pack 'V', odd_number();
+		}
 		elsif ($kind == 4) { substr($payload, $at, 0) = noise(1 + rand 8) }
 		else { $type = int rand 20 if rand() < 0.3 }
 	}
@@ -171,7 +177,8 @@ is_deeply($after, $before, 'the processes of the server are the same');
 is($witness->stats('node.restarts')->{'node.restarts'}, 0, 'no restart');
 my @bad = grep { /signal|PANIC|panic|assert|exit code/i } split /\n/, $node->log;
 is_deeply(\@bad, [], 'nobody crashed');
-my $gone = poll_until(sub { @{ $node->children->{backend} || [] } <= 1 }, 20, 'the backends of closed connections to go');
+my $gone = poll_until(sub { @{ $node->children->{backend} || [] } <= 1 }, 20,
+	'the backends of closed connections to go');
 ok($gone, 'backends of closed connections are gone');
 
 # What each kind of harm is answered with.
@@ -181,16 +188,22 @@ sub answer_to
 	my $x = $node->client(%o, timeout => 10);
 	$x->send_bytes($bytes);
 	my $first = $x->receive;
-	my $then = $first ? eval { $x->send_bytes(frame(id => 9, type => $CMD{PING}, payload => 'x')); $x->receive } : undef;
+	my $then = $first ? eval { $x->send_bytes(frame(id => 9, type => $CMD{PING}, payload => 'x')); $x->receive }
+		: undef;
 	return ($first ? "$first->{status} id $first->{id}" : 'closed') . ', then ' . ($then ? 'open' : 'closed');
 }
-is(answer_to(frame(id => 5, type => $CMD{PING}, payload => 'x', crc => 1)), 'BAD_REQUEST id 5, then closed', 'a wrong CRC');
-is(answer_to(frame(id => 5, type => $CMD{PING}, payload => 'x'), hello => 0), 'BAD_REQUEST id 5, then closed', 'no HELLO first');
+is(answer_to(frame(id => 5, type => $CMD{PING}, payload => 'x', crc => 1)), 'BAD_REQUEST id 5, then closed',
+	'a wrong CRC');
+is(answer_to(frame(id => 5, type => $CMD{PING}, payload => 'x'), hello => 0), 'BAD_REQUEST id 5, then closed',
+	'no HELLO first');
 is(answer_to(frame(id => 5, type => 200, payload => 'x')), 'UNKNOWN_COMMAND id 5, then open', 'an unknown command');
 is(answer_to(frame(id => 5, type => $CMD{GET}, payload => 'x')), 'BAD_REQUEST id 5, then open', 'a short payload');
-is(answer_to(frame(id => 5, type => $CMD{HELLO}, payload => hello_payload(version => 0)), hello => 0), 'BAD_VERSION id 5, then closed', 'a version too low');
-is(answer_to(frame(id => 5, type => $CMD{HELLO}, payload => 'KVDX' . substr(hello_payload(), 4)), hello => 0), 'BAD_REQUEST id 5, then closed', 'a wrong magic');
-is(answer_to("GET / HTTP/1.1\r\nHost: example\r\n\r\n", hello => 0) =~ /then closed/ ? 1 : 0, 1, 'somebody who takes this for a web server');
+is(answer_to(frame(id => 5, type => $CMD{HELLO}, payload => hello_payload(version => 0)), hello => 0),
+	'BAD_VERSION id 5, then closed', 'a version too low');
+is(answer_to(frame(id => 5, type => $CMD{HELLO}, payload => 'KVDX' . substr(hello_payload(), 4)), hello => 0),
+	'BAD_REQUEST id 5, then closed', 'a wrong magic');
+is(answer_to("GET / HTTP/1.1\r\nHost: example\r\n\r\n", hello => 0) =~ /then closed/ ? 1 : 0, 1,
+	'somebody who takes this for a web server');
 
 # A client that stops in the middle of a request is left after client_timeout, others do not wait for it.
 is($witness->config('set', 'client_timeout=300ms')->{status}, 'OK', 'client_timeout=300ms');

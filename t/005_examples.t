@@ -22,7 +22,8 @@ while ($document =~ /^```hex +([^\n]+)\n(.*?)^```$/msg) {
 	my ($title, $block) = ($1, $2);
 	my ($sent, $pattern, $shown) = ('', '', '');
 	for my $line (split /\n/, $block) {
-		my ($side, $bytes) = $line =~ /\A([<>]) ((?:[0-9a-f]{2}|\?\?\*?| )+?) *(?:#.*)?\z/ or die "$title: not a line of an example: $line\n";
+		my ($side, $bytes) = $line =~ /\A([<>]) ((?:[0-9a-f]{2}|\?\?\*?| )+?) *(?:#.*)?\z/
+			or die "$title: not a line of an example: $line\n";
 		for my $byte (split ' ', $bytes) {
 			if ($side eq '>') {
 				$sent .= chr hex $byte;
@@ -42,7 +43,8 @@ my %shown;
 for my $example (@examples) {
 	my ($title, $sent, $pattern, $shown) = @$example;
 	my $h = header($sent);
-	ok(length $sent == 16 + $h->{length} && frame_ok($h, substr $sent, 16), "$title: length and CRC of the request are right");
+	ok(length $sent == 16 + $h->{length} && frame_ok($h, substr $sent, 16),
+		"$title: length and CRC of the request are right");
 	$shown{ $h->{type} }++;
 	$c->send_bytes($sent);
 	$c->fill(16) or die "$title: connection lost\n";
@@ -61,7 +63,8 @@ my %listed = $document =~ /^\| (\d+) \| ([A-Z_]+) \| (?:yes|) ?\|$/mg;
 is_deeply({ reverse %listed }, \%CMD, 'the table of commands');
 my %codes = $document =~ /^\| (\d+) \| ([A-Z_]+) \| [^\n]+ \|$/mg;
 delete @codes{ grep { exists $listed{$_} && $listed{$_} eq $codes{$_} } keys %codes };
-is_deeply([ grep { !exists $CODE{ $codes{$_} } || $CODE{ $codes{$_} } != $_ } sort keys %codes ], [], 'the table of status codes');
+is_deeply([ grep { !exists $CODE{ $codes{$_} } || $CODE{ $codes{$_} } != $_ } sort keys %codes ], [],
+	'the table of status codes');
 is($node->stop, 0, 'stop');
 
 done_testing;

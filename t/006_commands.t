@@ -22,7 +22,8 @@ my ($a, $b);
 
 # 1. HELLO tells the limits.
 is($c->{version}, 1, 'HELLO: version of the connection');
-is_deeply([ @$c{qw(key_max value_max frame_max batch_ops_max role)} ], [ 65536, 16777216, 17039360, 65536, 1 ], 'HELLO: limits and role');
+is_deeply([ @$c{qw(key_max value_max frame_max batch_ops_max role)} ], [ 65536, 16777216, 17039360, 65536, 1 ],
+	'HELLO: limits and role');
 cmp_ok($c->{term}, '>', 0, 'HELLO: term');
 is($node->client(version => 9)->{version}, 1, 'HELLO: a client of a higher version is served with ours');
 
@@ -57,7 +58,8 @@ is($c->put('cond', 'd', if => 'value', expect => 'c')->{status}, 'OK', 'value: t
 is($c->put('cond', 'e', if => 'value', expect => 'c')->{status}, 'CONDITION_FAILED', 'value: an old one');
 is($c->put('nobody', 'e', if => 'version', expect => 1)->{detail}, 0, 'version: absent key, detail 0');
 is($c->get('cond')->{value}, 'd', 'what failed changed nothing');
-is($c->put('cond', 'x', if => 'absent', ack => $_)->{status}, 'BAD_REQUEST', "a condition with ack=$_ is refused") for qw(local none);
+is($c->put('cond', 'x', if => 'absent', ack => $_)->{status}, 'BAD_REQUEST', "a condition with ack=$_ is refused")
+	for qw(local none);
 
 # 5. DELETE with and without condition.
 is($c->delete('nobody')->{status}, 'OK', 'DELETE of an absent key is done');
@@ -126,9 +128,11 @@ is($a->{status}, 'CONDITION_FAILED', 'BATCH with a failing condition');
 is($a->{detail}, 2, '... detail is its place');
 is($c->get('b1')->{value}, '1', '... nothing before it happened');
 is($c->get('b9')->{status}, 'NOT_FOUND', '... nothing behind it');
-$a = $c->batch([ op(kind => 'put', key => 'b1', value => 'x'), op(kind => 'delete', key => 'nobody', if => 'present') ]);
+$a = $c->batch([ op(kind => 'put', key => 'b1', value => 'x'),
+	op(kind => 'delete', key => 'nobody', if => 'present') ]);
 is("$a->{status} $a->{detail}", 'NOT_FOUND 1', 'BATCH: condition present fails with NOT_FOUND');
-$a = $c->batch([ op(kind => 'put', key => 'new', value => 'x'), op(kind => 'put', key => 'new', value => 'y', if => 'absent') ]);
+$a = $c->batch([ op(kind => 'put', key => 'new', value => 'x'),
+	op(kind => 'put', key => 'new', value => 'y', if => 'absent') ]);
 is($a->{status}, 'OK', 'conditions judge the state before the batch');
 is($c->get('new')->{value}, 'y', 'the later operation wins');
 $c->put('bn', 'no number');
@@ -194,7 +198,8 @@ sub check_reads
 	is($c->count(%all)->{count}, 2000, "$where: COUNT");
 	my ($total, $after, $snapshot, $steps) = (0, undef, 0, 0);
 	while (1) {
-		my $n = $c->count(%all, limit => 300, snapshot => $snapshot, defined $after ? (start => $after, after => 1) : ());
+		my $n = $c->count(%all, limit => 300, snapshot => $snapshot,
+			defined $after ? (start => $after, after => 1) : ());
 		$total += $n->{count};
 		$steps++;
 		last if !$n->{more};
@@ -203,7 +208,8 @@ sub check_reads
 	is("$total $steps", '2000 7', "$where: COUNT in steps");
 	my $m = $c->mget([ $keys[3], 'nobody', $keys[0], $keys[3] ]);
 	is(join(',', map { defined $_ ? $_->{value} : '-' } @{ $m->{entries} }),
-		join(',', $want{ $keys[3] }, '-', $want{ $keys[0] }, $want{ $keys[3] }), "$where: MGET in the order asked, also twice");
+		join(',', $want{ $keys[3] }, '-', $want{ $keys[0] }, $want{ $keys[3] }),
+		"$where: MGET in the order asked, also twice");
 	return;
 }
 check_reads('memory');
@@ -213,10 +219,12 @@ my $page = $c->scan(start => 'scan', end => prefix_end('scan'), limit => 10);
 $c->put($keys[15], 'new');
 $c->delete($keys[16]);
 $c->put("$keys[17]+", 'inserted');
-my $next = $c->scan(start => $page->{entries}[-1]{key}, after => 1, end => prefix_end('scan'), limit => 10, snapshot => $page->{snapshot});
+my $next = $c->scan(start => $page->{entries}[-1]{key}, after => 1, end => prefix_end('scan'), limit => 10,
+	snapshot => $page->{snapshot});
 is(pairs($next->{entries}), wanted(@keys[ 10 .. 19 ]), 'the second page is of the first one\'s moment');
 $next = $c->scan(start => $keys[15], limit => 3, end => prefix_end('scan'));
-is(pairs($next->{entries}), "$keys[15]=new\n$keys[17]=$want{$keys[17]}\n$keys[17]+=inserted", 'a new scan sees the changes');
+is(pairs($next->{entries}), "$keys[15]=new\n$keys[17]=$want{$keys[17]}\n$keys[17]+=inserted",
+	'a new scan sees the changes');
 $c->put($keys[$_], $want{ $keys[$_] }) for 15, 16;
 $c->delete("$keys[17]+");
 
@@ -250,9 +258,11 @@ is($c->get('cond')->{value}, 'again', 'what is outside stays');
 
 # 15. at_least: a read waits for a state that includes a version; one that can't come runs into its deadline.
 $a = $c->put('own', 'write');
-is($node->client->get('own', at_least => $a->{version}, read => 'local')->{value}, 'write', 'at_least of a version that exists');
+is($node->client->get('own', at_least => $a->{version}, read => 'local')->{value}, 'write',
+	'at_least of a version that exists');
 my $t = time;
-is($c->get('own', at_least => $a->{version} + 2**40, deadline => 200)->{status}, 'TIMEOUT', 'at_least of the far future: TIMEOUT');
+is($c->get('own', at_least => $a->{version} + 2**40, deadline => 200)->{status}, 'TIMEOUT',
+	'at_least of the far future: TIMEOUT');
 cmp_ok(time - $t, '<', 5, '... at its deadline');
 is($c->get('own', read => 'local')->{value}, 'write', 'a local read');
 
@@ -293,8 +303,10 @@ for my $s (@sent) {
 	my ($what, $i, $id) = @$s;
 	my $answer = $c->receive;
 	push @bad, "id $answer->{id} for $id" if $answer->{id} != $id;
-	push @bad, "$what $i: $answer->{status}" if $answer->{status} ne { PUT => 'OK', GET => 'OK', BAD => 'BAD_REQUEST', WHAT => 'UNKNOWN_COMMAND' }->{$what};
-	push @bad, "GET $i saw " . substr($answer->{payload}, 16) if $what eq 'GET' && substr($answer->{payload}, 16) ne "v$i";
+	push @bad, "$what $i: $answer->{status}"
+		if $answer->{status} ne { PUT => 'OK', GET => 'OK', BAD => 'BAD_REQUEST', WHAT => 'UNKNOWN_COMMAND' }->{$what};
+	push @bad, "GET $i saw " . substr($answer->{payload}, 16)
+		if $what eq 'GET' && substr($answer->{payload}, 16) ne "v$i";
 }
 is_deeply(\@bad, [], 'pipelined: ' . @sent . ' answers in order, each read sees the write before it');
 

@@ -2,9 +2,9 @@
 #
 # 300_package_index.t - the main job: a Debian package index is loaded, read, survives kill -9, and comes out the same.
 #
-# Why so: 60,000 real stanzas (a generated index where apt has none) go through every layer as a user's data would: kvctl
-# load, the pipeline of libkv, the log, memtables, tables, scans, dump. The postmaster is killed right after the load
-# returned, so that nothing was tidied up; what dump prints then must be, byte for byte, what was loaded.
+# Why so: 60,000 real stanzas (a generated index where apt has none) go through every layer as a user's data would:
+# kvctl load, the pipeline of libkv, the log, memtables, tables, scans, dump. The postmaster is killed right after the
+# load returned, so that nothing was tidied up; what dump prints then must be, byte for byte, what was loaded.
 #
 use strict;
 use warnings;
@@ -24,7 +24,8 @@ if (grep { -x "$_/apt-cache" } split /:/, $ENV{PATH} || '') {
 	$real = $r->{code} == 0 && -s "$dir/avail" > 1_000_000;
 }
 my $make = $real ? "'$converter' '$dir/avail'" : "'$converter' --generate 60000";
-is(run_command({ timeout => 120 }, 'sh', '-c', "perl $make > '$dir/packages.tsv'")->{code}, 0, 'the index becomes lines');
+is(run_command({ timeout => 120 }, 'sh', '-c', "perl $make > '$dir/packages.tsv'")->{code}, 0,
+	'the index becomes lines');
 my $input = slurp("$dir/packages.tsv");
 my $lines = $input =~ tr/\n//;
 note sprintf '%s index: %d packages, %.1f MB', $real ? 'real' : 'generated', $lines, length($input) / 1e6;
@@ -53,7 +54,8 @@ note sprintf 'loaded in %.2f s, %.1f MB/s', $took, length($input) / 1e6 / $took;
 
 # 2. Read.
 my ($name, $stanza) = $some =~ /\A([^\t]+)\t(.*)\n\z/s;
-$stanza =~ s/\\(x..|.)/my $e = $1; $e eq 'n' ? "\n" : $e eq 't' ? "\t" : $e eq 'r' ? "\r" : $e =~ m{^x(..)} ? chr hex $1 : $e/ge;
+my %escape = (n => "\n", t => "\t", r => "\r");
+$stanza =~ s/\\(x..|.)/my $e = $1; exists $escape{$e} ? $escape{$e} : $e =~ m{^x(..)} ? chr hex $1 : $e/ge;
 $r = $node->kvctl('--format', 'raw', 'get', $name);
 is($r->{code}, 0, "kvctl get $name");
 is($r->{out}, $stanza, '... gives the stanza');
@@ -69,7 +71,8 @@ like($r->{out}, qr/^$lines$/m, 'kvctl count');
 # 3. kill -9 of the postmaster, start, dump.
 my @orphans = map { @$_ } values %{ $node->children };
 $node->kill9('postmaster');
-poll_until(sub { !grep { -e "/proc/$_" && eval { slurp("/proc/$_/stat") } !~ /\) Z / } @orphans }, 10, 'the children to go');
+poll_until(sub { !grep { -e "/proc/$_" && eval { slurp("/proc/$_/stat") } !~ /\) Z / } @orphans }, 10,
+	'the children to go');
 $t = time;
 $node->start;
 note sprintf 'ready %.2f s after the start', time - $t;
@@ -79,7 +82,8 @@ ok(slurp("$dir/dump.tsv") eq $input, 'the dump is the input, sorted')
 	or diag((run_command('cmp', "$dir/packages.tsv", "$dir/dump.tsv"))->{out});
 
 # 4. And from tables alone.
-is($node->client(timeout => 120)->checkpoint(compact => 1, deadline => 100_000)->{status}, 'OK', 'checkpoint and compaction');
+is($node->client(timeout => 120)->checkpoint(compact => 1, deadline => 100_000)->{status}, 'OK',
+	'checkpoint and compaction');
 $node->restart('fast');
 $r = $node->kvctl({ timeout => 120 }, 'dump', "$dir/dump2.tsv");
 is($r->{code}, 0, 'kvctl dump again') or diag $r->{err};

@@ -32,7 +32,13 @@ sub hold
 	if ($pid == 0) {
 		Kvd::Test::die_with_parent($parent);
 		close $_ for $ready_r, $go_w;
-		my @held = eval { map { my $c = $node->client(timeout => 60); $c->put("held-$$-$_", 'x') if $_ % 10 == 0; $c } 1 .. $n };
+		my @held = eval {
+			map {
+				my $c = $node->client(timeout => 60);
+				$c->put("held-$$-$_", 'x') if $_ % 10 == 0;
+				$c
+			} 1 .. $n;
+		};
 		syswrite $ready_w, @held == $n ? "ok\n" : "failed: $@\n";
 		sysread $go_r, my $word, 5;
 		my $alive = grep { my $c = $_; eval { $c->ping('still')->{payload} eq 'still' } } @held;
@@ -62,7 +68,8 @@ SKIP: {
 	}
 	note sprintf 'private memory of a backend: %.0f KiB, at most %d KiB', $sum / @backends, $most;
 	skip 'sanitizers need memory of their own', 2 if ($ENV{KVD_BIN} || '') =~ /address|thread/;
-	cmp_ok($sum / @backends, '<', PRIVATE_KIB_MAX, 'an idle backend keeps less than ' . PRIVATE_KIB_MAX . ' KiB for itself');
+	cmp_ok($sum / @backends, '<', PRIVATE_KIB_MAX,
+		'an idle backend keeps less than ' . PRIVATE_KIB_MAX . ' KiB for itself');
 	cmp_ok($most, '<', 2 * PRIVATE_KIB_MAX, '... and none much more');
 }
 

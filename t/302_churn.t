@@ -19,10 +19,14 @@ use Kvd::Test;
 use constant { KEYS => 20_000, VALUE => 2000, SECONDS => 12 };
 
 seed();
-my $node = Kvd::Test->new('main')->init(memtable_size => '32MB', table_size => '2MB', l0_trigger => 2, block_cache_size => '4MB',
-	snapshot_retention => '1min')->start;
+my $node = Kvd::Test->new('main')->init(memtable_size => '32MB', table_size => '2MB', l0_trigger => 2,
+	block_cache_size => '4MB', snapshot_retention => '1min')->start;
 
-sub bench { my (@args) = @_; return (kvd_bin('kvbench'), '-p', $node->port, '-r', KEYS, '-d', VALUE, '--json', '--verify-crc', @args) }
+sub bench
+{
+	my (@args) = @_;
+	return (kvd_bin('kvbench'), '-p', $node->port, '-r', KEYS, '-d', VALUE, '--json', '--verify-crc', @args);
+}
 
 my $r = run_command(bench(qw(-c 4 -P 8 fillrandom)));
 is($r->{code}, 0, 'every key is stored') or diag $r->{err};
@@ -49,7 +53,8 @@ my $until = time + SECONDS;
 while (time < $until) {
 	my ($start, $text, $after) = ('key:000000004000', '', 0);
 	while (1) {
-		my $page = $c->scan(start => $start, after => $after, end => 'key:000000004300', snapshot => $snapshot, page => 100_000);
+		my $page = $c->scan(start => $start, after => $after, end => 'key:000000004300', snapshot => $snapshot,
+			page => 100_000);
 		if ($page->{code} != 0) {
 			fail("a page of the snapshot: $page->{status} $page->{text}");
 			last;

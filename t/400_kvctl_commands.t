@@ -124,7 +124,8 @@ check(['get', 's2'], 0, "x\0\ty");
 say_why('whoever reads the output may leave before its end: no complaint');
 check([{ stdin => 'x' x 1_000_000 }, 'put', 'wide', '-x'], 0, qr/\d/);
 for my $command ('scan', 'dump') {
-	my $cut = run_command('sh', '-c', '"$0" -p "$1" "$2" | head -c 1 > /dev/null', kvd_bin('kvctl'), $node->port, $command);
+	my $cut = run_command('sh', '-c', '"$0" -p "$1" "$2" | head -c 1 > /dev/null', kvd_bin('kvctl'), $node->port,
+		$command);
 	is($cut->{err}, '', "$command | head: no message");
 }
 

@@ -181,7 +181,8 @@ sub delete
 sub incr
 {
 	my ($self, $key, $step, %o) = @_;
-	my $a = with_version($self->call($CMD{INCR}, write_prefix(%o) . op(%o, kind => 'incr', key => $key, value => $step)));
+	my $a = with_version($self->call($CMD{INCR},
+		write_prefix(%o) . op(%o, kind => 'incr', key => $key, value => $step)));
 	$a->{value} = unpack 'q<', substr $a->{payload}, 8 if $a->{code} == 0;
 	return $a;
 }

@@ -21,8 +21,8 @@ use warnings;
 use Exporter 'import';
 
 our (%CMD, %CODE, %CODE_NAME);
-our @EXPORT_OK = qw(%CMD %CODE %CODE_NAME crc32c frame header frame_ok error_payload hello_payload write_prefix read_prefix
-	op put_payload get_payload mget_payload scan_payload count_payload delete_range_payload batch_payload
+our @EXPORT_OK = qw(%CMD %CODE %CODE_NAME crc32c frame header frame_ok error_payload hello_payload write_prefix
+	read_prefix op put_payload get_payload mget_payload scan_payload count_payload delete_range_payload batch_payload
 	parse_scan parse_mget prefix_end);
 our %EXPORT_TAGS = (all => \@EXPORT_OK);
 
@@ -205,7 +205,8 @@ sub parse_scan
 	for (1 .. $count) {
 		my ($k, $v, $version, $ttl) = unpack 'VVQ<Q<', substr $p, $at, 24;
 		push @entries,
-			{ key => substr($p, $at + 24, $k), value => substr($p, $at + 24 + $k, $v), version => $version, ttl => $ttl };
+			{ key => substr($p, $at + 24, $k), value => substr($p, $at + 24 + $k, $v),
+				version => $version, ttl => $ttl };
 		$at += 24 + $k + $v;
 	}
 	die "answer to SCAN has " . (length($p) - $at) . " bytes too many\n" if $at != length $p;

@@ -33,8 +33,8 @@ with the test, also when it is killed; what a killed run left is removed by the 
 
 C<init> makes the directory with C<kvd --init-only> and small buffers (a test must start in a moment: C<%SMALL>);
 settings given here come on top. C<append_conf(name =E<gt> value, ...)> adds lines to F<kvd.conf>. C<start> waits until
-the node is ready and dies with its log if it ends instead; C<start(fails =E<gt> 1)> is for a start that shall be refused
-and returns { code, out }. Further arguments go to kvd: C<start(args =E<gt> [...])>.
+the node is ready and dies with its log if it ends instead; C<start(fails =E<gt> 1)> is for a start that shall be
+refused and returns { code, out }. Further arguments go to kvd: C<start(args =E<gt> [...])>.
 C<stop> takes C<smart>, C<fast> (default) or C<immediate> and returns the exit code of kvd.
 
 =item port, pid, state, dir, log
@@ -284,7 +284,8 @@ sub init
 {
 	my ($self, %settings) = @_;
 	my %all = (%SMALL, %settings);
-	my $r = run_command(kvd_bin('kvd'), '-D', $self->{dir}, (map { ('-c', "$_=$all{$_}") } sort keys %all), '--init-only');
+	my $r = run_command(kvd_bin('kvd'), '-D', $self->{dir}, (map { ('-c', "$_=$all{$_}") } sort keys %all),
+		'--init-only');
 	die "kvd --init-only: $r->{out}$r->{err}" if $r->{code} != 0;
 	$self->append_conf(map { ($_ => $all{$_}) } sort keys %all);
 	return $self;
@@ -443,7 +444,8 @@ sub children
 	my ($self) = @_;
 	my $all = processes();
 	my %kinds;
-	push @{ $kinds{ $all->{$_}[1] } }, $_ for grep { defined $self->{pid} && $all->{$_}[0] == $self->{pid} } sort keys %$all;
+	push @{ $kinds{ $all->{$_}[1] } }, $_
+		for grep { defined $self->{pid} && $all->{$_}[0] == $self->{pid} } sort keys %$all;
 	return \%kinds;
 }
 

@@ -45,7 +45,8 @@ sub start
 		Kvd::Test::die_with_parent($parent);
 		CORE::close $_ for $to_child, $from_child;
 		srand $seed;
-		my $self = bless { node => $node, no => $no, in => $from_parent, out => $to_parent, n => 0, acked => 0, lost => 0,
+		my $self = bless { node => $node, no => $no, in => $from_parent, out => $to_parent, n => 0, acked => 0,
+			lost => 0,
 			count_least => 0, count_most => 0, states => {}, pending => {}, bad => [] }, $class;
 		$self->{out}->autoflush(1);
 		my $ok = eval { $self->loop; 1 };
@@ -159,7 +160,8 @@ sub write_one
 	if ($dice < 0.25) {
 		my $i = int rand PAIRS;
 		my @keys = map { $self->key("pair$i.$_") } 0, 1;
-		return $self->settle(\@keys, $value, $ack eq 'local', sub { $_[0]->batch([ map { op(kind => 'put', key => $_, value => $value) } @keys ], ack => $ack) });
+		return $self->settle(\@keys, $value, $ack eq 'local',
+			sub { $_[0]->batch([ map { op(kind => 'put', key => $_, value => $value) } @keys ], ack => $ack) });
 	}
 	my $key = $self->key(int rand KEYS);
 	return $self->settle([$key], undef, $ack eq 'local', sub { $_[0]->delete($key, ack => $ack) }) if $dice < 0.35;

@@ -25,7 +25,8 @@ my $r = run_command($kvbench, '--help');
 is($r->{code}, 0, '--help');
 like($r->{out}, qr/^  \Q$_\E /m, "--help lists $_")
 	for qw(fillseq fillrandom overwrite readrandom readmissing readseq seekrandom mixed a b c d e f);
-for my $case ([], ['nosuch'], [ '-c', '0', 'c' ], [ '-P', 'x', 'c' ], [ '-d', '16777217', 'c' ], [ '--dist', 'odd', 'c' ], [ '--rate', '0', 'c' ],
+for my $case ([], ['nosuch'], [ '-c', '0', 'c' ], [ '-P', 'x', 'c' ], [ '-d', '16777217', 'c' ],
+	[ '--dist', 'odd', 'c' ], [ '--rate', '0', 'c' ],
 	[ '-k', '3', '-r', '1000', 'c' ], [ '--ack', 'maybe', 'c' ]) {
 	is(run_command($kvbench, '-p', 1, @$case)->{code}, 2, "usage error: @$case");
 }
@@ -42,7 +43,8 @@ sub bench
 	return { code => $b->{code}, err => $b->{err}, map { %{ decode_json($_) } } (split /\n/, $b->{out})[0] || '{}' };
 }
 
-for my $options ([qw(-c 1 -P 1)], [qw(-c 1 -P 7)], [qw(-c 3 -P 16)], [qw(-c 3 -P 5 --poll)], [qw(-c 2 -P 3 --rate 20000)]) {
+for my $options ([qw(-c 1 -P 1)], [qw(-c 1 -P 7)], [qw(-c 3 -P 16)], [qw(-c 3 -P 5 --poll)],
+	[qw(-c 2 -P 3 --rate 20000)]) {
 	my $b = bench(@$options, '-n', 5000, 'fillrandom');
 	is("$b->{code} $b->{operations} $b->{wrong}", '0 5000 0', "@$options: fillrandom") or diag $b->{err};
 	for my $w (qw(readrandom overwrite mixed a b c f)) {
@@ -68,13 +70,15 @@ ok(abs($b->{operations} - 200) <= 4, "--rate 200 for a second did $b->{operation
 for my $q (qw(p50 p95 p99 p99.9 p99.99 max)) {
 	cmp_ok($b->{latency_us}{all}{$q}, '>', 0, "it tells $q");
 }
-is_deeply([ map { bench(qw(-c 1 -n 300 --seed 5 a))->{latency_us}{read}{count} } 1, 2 ], [ (bench(qw(-c 1 -n 300 --seed 5 a))->{latency_us}{read}{count}) x 2 ],
+is_deeply([ map { bench(qw(-c 1 -n 300 --seed 5 a))->{latency_us}{read}{count} } 1, 2 ],
+	[ (bench(qw(-c 1 -n 300 --seed 5 a))->{latency_us}{read}{count}) x 2 ],
 	'the same seed makes the same choices');
 $c->config('set', 'max_value_size=50');
 poll_until(sub { $c->config('list', 'max_value_size')->{rows}[0][1] =~ /\A50/ }, 10, 'the setting');
 is(bench(qw(-d 100 -n 10 overwrite))->{code}, 2, 'values that the server does not take are a usage error');
 $c->config('reset', 'max_value_size');
-$c->put('key:000000000007', 'not what kvbench wrote, but as long as that, and so it can only be told by what is in it..........');
+$c->put('key:000000000007',
+	'not what kvbench wrote, but as long as that, and so it can only be told by what is in it..........');
 $b = bench(qw(-c 1 -n 20000 readrandom));
 is($b->{code}, 1, 'a foreign value under its key: exit code 1');
 cmp_ok($b->{wrong}, '>', 0, '... counted');
@@ -117,17 +121,26 @@ sub lied_to
 	return $x;
 }
 
-sub ok_get { my ($h, $value) = @_; return frame(id => $h->{id}, type => $h->{type} + 128, payload => pack('Q<Q<', 1, 0) . $value) }
+sub ok_get
+{
+	my ($h, $value) = @_;
+	return frame(id => $h->{id}, type => $h->{type} + 128, payload => pack('Q<Q<', 1, 0) . $value);
+}
 
 is(lied_to(sub { ok_get($_[0], 'x' x 100) }, 'readrandom')->{code}, 1, 'wrong values');
 is(lied_to(sub { ok_get($_[0], '') }, 'readmissing')->{code}, 1, 'keys that cannot be there');
-$r = lied_to(sub { frame(id => $_[0]{id}, type => $_[0]{type} + 128, status => 43, payload => pack('Q<', 0) . 'too much to do') }, 'overwrite');
+$r = lied_to(sub { frame(id => $_[0]{id}, type => $_[0]{type} + 128, status => 43,
+	payload => pack('Q<', 0) . 'too much to do') }, 'overwrite');
 is($r->{code}, 4, 'errors');
 like($r->{out}, qr/error BUSY +20/, '... counted by code');
 like($r->{err}, qr/too much to do/, '... with the first one\'s text');
-is(lied_to(sub { frame(id => $_[0]{id} + 1, type => $_[0]{type} + 128, payload => pack 'Q<', 1) }, 'overwrite')->{code}, 3, 'answers out of order');
-is(lied_to(sub { $_[1] < 5 ? frame(id => $_[0]{id}, type => $_[0]{type} + 128, payload => pack 'Q<', 1) : undef }, 'overwrite')->{code}, 3, 'a connection that ends');
-is(lied_to(sub { frame(id => $_[0]{id}, type => $_[0]{type} + 128, payload => pack('Q<', 1), crc => 1) }, '--verify-crc', 'overwrite')->{code}, 3, 'wrong CRCs');
-is(lied_to(sub { frame(id => 0, type => 128, status => 24, payload => pack('Q<', 0) . 'going down') }, 'overwrite')->{code}, 3, 'a server that goes away');
+is(lied_to(sub { frame(id => $_[0]{id} + 1, type => $_[0]{type} + 128, payload => pack 'Q<', 1) },
+	'overwrite')->{code}, 3, 'answers out of order');
+is(lied_to(sub { $_[1] < 5 ? frame(id => $_[0]{id}, type => $_[0]{type} + 128, payload => pack 'Q<', 1) : undef },
+	'overwrite')->{code}, 3, 'a connection that ends');
+is(lied_to(sub { frame(id => $_[0]{id}, type => $_[0]{type} + 128, payload => pack('Q<', 1), crc => 1) },
+	'--verify-crc', 'overwrite')->{code}, 3, 'wrong CRCs');
+is(lied_to(sub { frame(id => 0, type => 128, status => 24, payload => pack('Q<', 0) . 'going down') },
+	'overwrite')->{code}, 3, 'a server that goes away');
 
 done_testing;
