@@ -165,8 +165,9 @@ warn_segment_size(const Control *control)
 	config_item(config_find("wal_segment_size"), &item);
 	if (item.source == SOURCE_DEFAULT || config.wal_segment_size == (int64_t) control->wal_segment_size)
 		return;
-	elog(LOG_LEVEL_WARNING, "wal_segment_size = %s (%s) is ignored: this data directory was made with %luMB, which can't "
-	     "be changed", item.value, config_source_name(item.source), (unsigned long) (control->wal_segment_size / MB));
+	elog(LOG_LEVEL_WARNING, "wal_segment_size = %s (%s) is ignored: this data directory was made with %luMB, which "
+	     "can't be changed", item.value, config_source_name(item.source),
+	     (unsigned long) (control->wal_segment_size / MB));
 }
 
 static void

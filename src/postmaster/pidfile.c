@@ -25,8 +25,8 @@ pidfile_write(const char *dir, uint64_t started_ms, int port, const char *state)
 	char text[PIDFILE_MAX];
 	Status st, closed;
 	int fd;
-	int n = snprintf(text, sizeof text, "%ld\n%d\n%" PRIu64 "\n%s\n%s\n%s\n", (long) child_self(), port, started_ms, dir,
-	                 state, config.listen_addresses);
+	int n = snprintf(text, sizeof text, "%ld\n%d\n%" PRIu64 "\n%s\n%s\n%s\n", (long) child_self(), port, started_ms,
+	                 dir, state, config.listen_addresses);
 
 	if (n < 0 || (size_t) n >= sizeof text)
 		return status_fail(ST_INTERNAL, "the name of the data directory is too long");

@@ -15,13 +15,13 @@
 
 #define MEMTABLES_MAX 16 /* bound of the setting memtable_count */
 /*
- * Superversions alive at once: one for each freeze, flush or compaction while the oldest pin lasts. Pins last a request,
- * so a handful is usual; when all are in use the next change waits for a pin to go.
+ * Superversions alive at once: one for each freeze, flush or compaction while the oldest pin lasts. Pins last a
+ * request, so a handful is usual; when all are in use the next change waits for a pin to go.
  */
 #define SUPERVERSIONS 64
 /* Samples of (time, applied) for the history floor: one each 1/64 of snapshot_retention. */
 #define HISTORY_SAMPLES 128
-/* The log may be this many memtables ahead of the tables before a flush is asked for although the memtable is not full. */
+/* The log may be this many memtables ahead of the tables before a memtable is flushed that is not full. */
 #define LOG_AHEAD_MEMTABLES 4
 
 typedef enum MemState { MEM_FREE, MEM_ACTIVE, MEM_FROZEN, MEM_RETIRED } MemState;
@@ -78,7 +78,9 @@ typedef struct KvShared {
 	MemSlot mem[MEMTABLES_MAX];
 	Superversion pool[SUPERVERSIONS];
 	int nslots;
-	/* want[slot]: position the process waits for (WANT_LOCAL: durable is enough), 0 = none. Writer: the slot's owner. */
+	/*
+	 * want[slot]: position the process waits for (WANT_LOCAL: durable is enough), 0 = none. Writer: the slot's owner.
+	 */
 	_Atomic uint64_t want[];
 } KvShared;
 
@@ -110,7 +112,9 @@ KV_CHECK Status apply_record(const WalRecord *r);
  * memtable may have been free).
  */
 bool apply_committed(bool *moved);
-/* One group of operations against the state below `version`: does it take effect? Index of the first that fails and why. */
+/*
+ * One group of operations against the state below `version`: does it take effect? Index of the first that fails, why.
+ */
 typedef struct OpVerdict {
 	Status status;       /* OK, NOT_FOUND, CONDITION_FAILED, NOT_INTEGER, OUT_OF_RANGE; others: cannot tell */
 	uint64_t version;    /* of the key when judged; 0 absent */

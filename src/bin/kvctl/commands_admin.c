@@ -110,14 +110,14 @@ static void
 show_set(Ctl *ctl, kv_value *text, const char *value)
 {
 	char *line = text->data, *field[5], *p = line;
-	Format f = ctl->out.format;
+	bool person = ctl->out.format == FORMAT_TABLE || (ctl->out.format == FORMAT_AUTO && ctl->out.tty);
 
 	for (int i = 0; i < 5; i++) {
 		field[i] = p;
 		p = p != NULL ? strchr(p, '\t') : NULL;
 		p = p != NULL ? p + 1 : NULL;
 	}
-	if (p == NULL || strncmp(field[4], "pending\t", 8) != 0 || (f != FORMAT_TABLE && !(f == FORMAT_AUTO && ctl->out.tty))) {
+	if (!person || p == NULL || strncmp(field[4], "pending\t", 8) != 0) {
 		show_config(ctl, text, false);
 		return;
 	}

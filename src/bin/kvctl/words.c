@@ -96,8 +96,8 @@ time_parse(const char *text, uint64_t *ms)
 		*ms = (uint64_t) (v * (double) units[i].ms + 0.5);
 		return ST_OK;
 	}
-	return status_fail(ST_USAGE, "\"%s\" is not a time; write a number and ms (if left out), s, min, h or d, such as 5s",
-		text);
+	return status_fail(ST_USAGE,
+		"\"%s\" is not a time; write a number and ms (if left out), s, min, h or d, such as 5s", text);
 }
 
 Status

@@ -39,8 +39,8 @@ typedef enum ConfigSource {
 
 /*
  * X(type, name, default, min, max, choices, context, "help")
- * BOOL, INT, SIZE and SIZE_POW2 (bytes), TIME_MS: int64_t config.name; STRING and ENUM: default is text; ENUM's value is the
- * index in "a,b,c"; STRING: max is the longest length. Bounds that depend on protocol constants are
+ * BOOL, INT, SIZE and SIZE_POW2 (bytes), TIME_MS: int64_t config.name; STRING and ENUM: default is text; ENUM's
+ * value is the index in "a,b,c"; STRING: max is the longest length. Bounds that depend on protocol constants are
  * checked at start by the rooms that own them.
  */
 #define CONFIG_LIST(X) \

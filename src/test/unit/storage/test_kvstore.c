@@ -66,18 +66,21 @@ typedef struct ModelValue {
 
 static ModelValue model[KEYS];
 
+#define KEY_SIZE 64      /* of the buffers that keys and values are made in */
+#define VALUE_SIZE 10000
+
 static Slice
-key_of(int k, char *buf)
+key_of(int k, char buf[KEY_SIZE])
 {
 	buf[0] = KEYSPACE_USER;
-	return slice_of(buf, 1 + (size_t) sprintf(buf + 1, "key-%05d%s", k * 7919 % 100000,
-											  k % 3 ? "" : "-long-tail-of-a-key"));
+	return slice_of(buf, 1 + (size_t) snprintf(buf + 1, KEY_SIZE - 1, "key-%05d%s", k * 7919 % 100000,
+											   k % 3 ? "" : "-long-tail-of-a-key"));
 }
 
 static Slice
-value_of(const ModelValue *v, char *buf)
+value_of(const ModelValue *v, char buf[VALUE_SIZE])
 {
-	int n = sprintf(buf, "%lld", (long long) v->number);
+	int n = snprintf(buf, VALUE_SIZE, "%lld", (long long) v->number);
 
 	if (v->pad > 0) {
 		buf[n++] = ' ';
@@ -268,7 +271,7 @@ op_of(const Step *s, int i, char *key, char *value, char *expected)
 static uint64_t
 run_step(const Step *s)
 {
-	static char key[64], value[10000], expected[10000];
+	static char key[KEY_SIZE], value[VALUE_SIZE], expected[VALUE_SIZE];
 	Buf body = { 0 };
 	uint64_t version = 0;
 	int n = s->kind == 5 ? 3 : 1;
@@ -294,7 +297,7 @@ run_step(const Step *s)
 static void
 check_key(int k)
 {
-	char key[64], value[10000];
+	char key[KEY_SIZE], value[VALUE_SIZE];
 	Snapshot snap;
 	Entry e;
 	Status st;
@@ -313,7 +316,7 @@ check_key(int k)
 static void
 check_many(int from, int n)
 {
-	static char keys[KVSTORE_BATCH_MAX][64], value[10000];
+	static char keys[KVSTORE_BATCH_MAX][KEY_SIZE], value[VALUE_SIZE];
 	Slice key[KVSTORE_BATCH_MAX];
 	Entry e[KVSTORE_BATCH_MAX];
 	Status st[KVSTORE_BATCH_MAX];
@@ -457,7 +460,7 @@ story_key(const char *name, char *buf)
 static void
 put(const char *name, Slice value, OpCondition condition, uint64_t ttl_ms)
 {
-	char key[64];
+	char key[KEY_SIZE];
 	Buf body = { 0 };
 	uint64_t version;
 	Op op = { .kind = OP_PUT, .condition = condition, .key = story_key(name, key), .value = value };
@@ -481,7 +484,7 @@ run_compactor(void)
 static void
 check_brief(const char *name, const char *value)
 {
-	char key[64];
+	char key[KEY_SIZE];
 	Snapshot snap;
 	Entry e;
 

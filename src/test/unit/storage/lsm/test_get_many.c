@@ -41,8 +41,8 @@ flush(int n, uint64_t first, size_t len)
 		bool dead = len == 0 && prng_below(&rng, 5) == 0;
 
 		memset(value, (int) (next_version & 0xff), vlen);
-		e[i] = (Entry){ key_of(len ? first + (uint64_t) i : prng_below(&rng, KEYS), kb[i]), slice_of(value, dead ? 0 : vlen),
-		                next_version++, 0, dead ? ENTRY_DELETE : ENTRY_PUT };
+		e[i] = (Entry){ key_of(len ? first + (uint64_t) i : prng_below(&rng, KEYS), kb[i]),
+		                slice_of(value, dead ? 0 : vlen), next_version++, 0, dead ? ENTRY_DELETE : ENTRY_PUT };
 	}
 	qsort(e, (size_t) n, sizeof *e, by_order);
 	state = (LsmState){ next_version, 1, 1 };

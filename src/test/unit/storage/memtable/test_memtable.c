@@ -278,7 +278,7 @@ test_add_many(void **state)
 
 			for (int i = 0; i < n; i++) {
 				uint64_t k = run ? 1000 + ascending++ : prng_below(&g, 700);
-				int len = sprintf(keys[i], "key-%06u", (unsigned) k);
+				int len = snprintf(keys[i], sizeof keys[i], "key-%06u", (unsigned) k);
 
 				e[i] = put(slice_of(keys[i], (size_t) len), version++, slice_of(keys[i], 4));
 				e[i].expire_ms = k % 5 == 0 ? k + 1 : 0;
