@@ -301,8 +301,7 @@ cmd_checkpoint(Session *s, const Request *r)
 	}
 	ms = get_u32(r->payload);
 	flags = get_u32(r->payload + 4);
-	if (ms == 0 || ms > INT32_MAX)
-		ms = PROTO_DEADLINE_MS;
+	ms = (uint32_t) deadline_of(ms);
 	st = kvstore_checkpoint((int) ms);
 	if (st == ST_OK && (flags & PROTO_CHECKPOINT_COMPACT))
 		st = kvstore_compact((int) ms);

@@ -116,6 +116,8 @@ cmd_delete_range(Session *s, const Request *r)
 		st = collect_step(s, &step, &body, &count, &next);
 	if (st == ST_OK && count > 0)
 		st = kvstore_write(generation, &body, count, step.ack, step.timeout_ms, true, &version);
+	if (st == ST_OK && step.ack != ACK_QUORUM)
+		s->own_version = version;
 	if (st == ST_OK)
 		st = answer_step(s, r, step.ack == ACK_QUORUM ? version : 0, count, &next);
 	else

@@ -56,7 +56,7 @@ decode_read_prefix(Reader *r, ReadPrefix *p)
 		return status_fail(ST_BAD_REQUEST, "bad read prefix: freshness is 0 or 1, the next three bytes 0");
 	p->freshness = b[0];
 	ms = get_u32(b + 4);
-	p->timeout_ms = ms == 0 || ms > INT32_MAX ? PROTO_DEADLINE_MS : (int) ms;
+	p->timeout_ms = deadline_of(ms);
 	p->at_least = get_u64(b + 8);
 	return ST_OK;
 }

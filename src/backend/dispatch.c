@@ -71,15 +71,17 @@ end_read(Session *s)
 	return ST_OK;
 }
 
-/* Wait for what the prefix asks: be the leader, have applied at_least. */
+/* Wait for what the prefix asks: be the leader, have applied at_least and this connection's own writes. */
 static Status
-check_freshness(const ReadPrefix *p)
+check_freshness(const Session *s, const ReadPrefix *p)
 {
+	Lsn at_least = p->at_least > s->own_version ? p->at_least : s->own_version;
+
 	if (p->freshness == 0 && !wal_generation_open(wal_generation()))
 		return status_fail(ST_NOT_LEADER, "%s", "");
-	if (p->at_least == 0 || kvstore_applied() > p->at_least)
+	if (at_least == 0 || kvstore_applied() > at_least)
 		return ST_OK;
-	return kvstore_wait_applied(p->at_least, p->timeout_ms);
+	return kvstore_wait_applied(at_least, p->timeout_ms);
 }
 
 static Status
@@ -88,7 +90,7 @@ start_read(Session *s, const ReadPrefix *p, Lsn at)
 	uint64_t now = 0;
 
 	KV_TRY(end_read(s));
-	KV_TRY(check_freshness(p));
+	KV_TRY(check_freshness(s, p));
 	if (p->freshness == 0) {
 		if (s->now == 0)
 			s->now = logclock_now();
@@ -109,7 +111,7 @@ Status
 begin_plain_read(Session *s, const ReadPrefix *p)
 {
 	if (s->reading && s->shared_read && s->read_freshness == p->freshness && p->at_least < s->snapshot.at &&
-		(p->freshness != 0 || wal_generation_open(wal_generation())))
+		s->own_version < s->snapshot.at && (p->freshness != 0 || wal_generation_open(wal_generation())))
 		return ST_OK;
 	return start_read(s, p, 0);
 }

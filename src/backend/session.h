@@ -52,6 +52,7 @@ typedef struct Session {
 	bool shared_read;     /* its snapshot is of now: following reads may use it */
 	uint8_t read_freshness;
 	Snapshot snapshot;
+	Lsn own_version;      /* of the last write with a weak ack: later reads of this connection see it (rule A7) */
 	uint64_t now;         /* log clock when this batch arrived; 0 not asked for yet */
 	Buf key;              /* scratch for internal keys that can't be made in place */
 } Session;
@@ -103,6 +104,15 @@ KV_CHECK Status cmd_checkpoint(Session *s, const Request *r);
 
 /* Size of a request that may be refused before all of it has come: OK, or the code to refuse it with. */
 KV_CHECK Status early_size_check(const ProtoHeader *h, const uint8_t *payload, size_t have);
+
+/* The deadline a client asks for, ms: 0 means the default, too long ones are cut. */
+static inline int
+deadline_of(uint32_t ms)
+{
+	if (ms == 0)
+		return PROTO_DEADLINE_MS;
+	return ms > PROTO_DEADLINE_MAX_MS ? PROTO_DEADLINE_MAX_MS : (int) ms;
+}
 
 /* A prefix of 16 bytes before reads. */
 struct ReadPrefix {

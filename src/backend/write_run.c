@@ -26,7 +26,7 @@ decode_write_prefix(Reader *r, Ack *ack, int *timeout_ms)
 		return status_fail(ST_BAD_REQUEST, "bad write prefix: ack is 0, 1 or 2, the next three bytes 0");
 	*ack = (Ack) p[0];
 	ms = get_u32(p + 4);
-	*timeout_ms = ms == 0 || ms > INT32_MAX ? PROTO_DEADLINE_MS : (int) ms;
+	*timeout_ms = deadline_of(ms);
 	return ST_OK;
 }
 
@@ -394,6 +394,8 @@ write_run_commit(Session *s, bool last)
 	}
 	st = kvstore_write(generation, &s->run.body, s->run.ops, s->run.ack, s->run.timeout_ms,
 					   s->run.deletes_only, &version);
+	if (st == ST_OK && s->run.ack != ACK_QUORUM)
+		s->own_version = version;
 	st = answer_run(s, st, version);
 	kvstore_release();
 	run_reset(&s->run);

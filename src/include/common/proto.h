@@ -14,6 +14,8 @@
 #define PROTO_NAME_MAX 64      /* client's name in HELLO */
 #define PROTO_PING_MAX 4096
 #define PROTO_DEADLINE_MS 30000
+/* Longer deadlines are cut to this: who waits keeps a connection's process, also when the client has gone. */
+#define PROTO_DEADLINE_MAX_MS 600000
 #define PROTO_TTL_MAX (UINT64_C(1) << 53)
 #define PROTO_DELETE_STEP 1000
 #define PROTO_COUNT_STEP 1000000
