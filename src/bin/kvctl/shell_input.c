@@ -7,7 +7,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <sys/select.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <wchar.h>
@@ -31,6 +34,24 @@ give_prompt(EditLine *e)
 	return prompt_text;
 }
 
+/* While a line is read SIGINT is blocked, except in wait_for_input(): this is the mask there. */
+static sigset_t waiting_mask;
+
+/* Until there is something to read; false: Ctrl-C came, now or since the line was begun. */
+static bool
+wait_for_input(void)
+{
+	while (!ctl_interrupted) {
+		fd_set in;
+
+		FD_ZERO(&in);
+		FD_SET(STDIN_FILENO, &in);
+		if (pselect(STDIN_FILENO + 1, &in, NULL, NULL, NULL, &waiting_mask) >= 0 || errno != EINTR)
+			return true;
+	}
+	return false;
+}
+
 /* One character. Ctrl-C ends the line: libedit's own reader would go on waiting. */
 static int
 read_char(EditLine *e, wchar_t *out)
@@ -41,11 +62,9 @@ read_char(EditLine *e, wchar_t *out)
 
 	(void) e;
 	for (;;) {
-		ssize_t n = read(STDIN_FILENO, bytes + have, 1);
+		ssize_t n = wait_for_input() ? read(STDIN_FILENO, bytes + have, 1) : -1;
 		size_t used;
 
-		if (n < 0 && errno == EINTR && !ctl_interrupted)
-			continue;
 		if (n <= 0)
 			return (int) n;
 		have++;
@@ -151,11 +170,16 @@ static void
 edited_line(const char *prompt, char **line)
 {
 	HistEvent event;
+	sigset_t interrupt;
 	const char *text;
 	int n = 0;
 
 	snprintf(prompt_text, sizeof prompt_text, "%s", prompt);
+	sigemptyset(&interrupt);
+	sigaddset(&interrupt, SIGINT);
+	sigprocmask(SIG_BLOCK, &interrupt, &waiting_mask);
 	text = el_gets(editor, &n);
+	sigprocmask(SIG_SETMASK, &waiting_mask, NULL);
 	if (text == NULL || n <= 0) {
 		putchar('\n');
 		*line = ctl_interrupted ? strdup("") : NULL;
