@@ -19,7 +19,7 @@ use Kvd::Test;
 use Kvd::Proto qw(:all);
 use Kvd::Writer;
 
-use constant { KILLS => $ENV{KVD_KILLS} || 100, WRITERS => 4 };
+use constant { KILLS => $ENV{KVD_KILLS} || 600, WRITERS => 4 };
 
 seed();
 my $node = Kvd::Test->new('main')->init(memtable_size => '32MB', l0_trigger => 2)->start;
