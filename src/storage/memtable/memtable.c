@@ -24,171 +24,16 @@
  * that stands on a replaced node A sees in A.chain what was there when A was replaced; a later change further
  * down happened after that, and a reader that must see that change also sees the replacement of A.
  */
-#include "storage/memtable.h"
-
-#include <stdatomic.h>
-#include <stdlib.h>
-
-#include "common/hash.h"
 #include "common/kv_assert.h"
+#include "memtable_internal.h"
 
-/* 4^16 nodes of the least size fill the largest arena several times. */
-#define HEIGHT_MAX 16
-#define BRANCH_BITS 2 /* one node in 4 reaches the next level */
-#define UNIT 16
 /* One bucket for the least node there can be: a chain is about one node long even then. */
 #define BYTES_PER_BUCKET 48
 /* An ascending run is looked for this many levels up (4^levels nodes ahead) before searching from the top. */
 #define HINT_LEVELS 4
 /* Newer versions a point read steps over before it searches. */
 #define WALK_MAX 8
-
-typedef uint32_t Link;
-
-typedef struct Node {
-	uint64_t prefix;         /* first 8 key bytes, big-endian, zero-padded: most comparisons end here */
-	uint64_t version;
-	uint32_t value_len;
-	uint32_t key_len : 17;
-	uint32_t height : 5;
-	uint32_t kind : 1;
-	uint32_t expires : 1;    /* 8 bytes of expire_ms follow the tower */
-	_Atomic Link chain;      /* next node of the hash chain; writer: APPLY holder */
-	_Atomic Link next[];     /* [height]; writer: APPLY holder; a stale read misses newer versions only */
-} Node;
-
-_Static_assert(offsetof(Node, next) == 28, "node header");
-_Static_assert(INTERNAL_KEY_MAX < 1 << 17, "key_len bits");
-_Static_assert(offsetof(Node, next) + HEIGHT_MAX * sizeof(Link) + 8 + UNIT - 1 <= MEMTABLE_ENTRY_OVERHEAD,
-               "memtable_cost() <= key + value + MEMTABLE_ENTRY_OVERHEAD");
-
-struct Memtable {
-	/* Set by memtable_init(), constant afterwards. */
-	uint64_t bytes;
-	uint64_t seed;
-	uint64_t buckets_at;     /* offset in bytes */
-	uint32_t nbuckets;
-	uint32_t pad;
-	/* Written by the APPLY holder. Read by anyone for figures and decisions that a late value only delays. */
-	_Atomic uint64_t used;
-	_Atomic uint64_t count;
-	_Atomic uint32_t height; /* levels in use; readers: a stale value only makes the search start lower */
-	/* APPLY holder only. */
-	uint32_t hint_valid;
-	uint64_t random;
-	Link hint[HEIGHT_MAX];   /* last node at or before the last insertion, for each level */
-	/* Links as in nodes. The head is a node without key, before all others; its offset is 0. */
-	_Atomic Link head[HEIGHT_MAX];
-};
-
-/* The searched key, with what comparisons need prepared. */
-typedef struct Target {
-	Slice key;
-	uint64_t version;
-	uint64_t prefix;
-} Target;
-
-static inline uint64_t
-key_prefix(Slice key)
-{
-	uint8_t b[8] = { 0 };
-
-	if (key.len >= 8)
-		memcpy(b, key.data, 8);
-	else if (key.len > 0)
-		memcpy(b, key.data, key.len);
-	return (uint64_t) b[0] << 56 | (uint64_t) b[1] << 48 | (uint64_t) b[2] << 40 | (uint64_t) b[3] << 32 |
-	       (uint64_t) b[4] << 24 | (uint64_t) b[5] << 16 | (uint64_t) b[6] << 8 | (uint64_t) b[7];
-}
-
-static inline Target
-target_of(Slice key, uint64_t version)
-{
-	return (Target){ key, version, key_prefix(key) };
-}
-
-static inline Node *
-node_at(const Memtable *m, Link link)
-{
-	return (Node *) ((uintptr_t) m + (uint64_t) link * UNIT);
-}
-
-static inline _Atomic Link *
-tower(const Memtable *m, Link link)
-{
-	return link == 0 ? (_Atomic Link *) (uintptr_t) m->head : node_at(m, link)->next;
-}
-
-static inline Link
-next_of(const Memtable *m, Link link, int level)
-{
-	return atomic_load_explicit(&tower(m, link)[level], memory_order_acquire);
-}
-
-static inline const uint8_t *
-node_payload(const Node *n)
-{
-	return (const uint8_t *) n + offsetof(Node, next) + n->height * sizeof(Link);
-}
-
-static inline Slice
-node_key(const Node *n)
-{
-	return slice_of(node_payload(n) + (n->expires ? 8 : 0), n->key_len);
-}
-
-static inline _Atomic Link *
-bucket_of(const Memtable *m, Slice key)
-{
-	uint64_t h = hash64(key.data, key.len, m->seed) >> 32;
-
-	return (_Atomic Link *) ((uintptr_t) m + m->buckets_at) + (h * m->nbuckets >> 32);
-}
-
-/* Bytes of a node, a multiple of UNIT. */
-static size_t
-node_size(size_t key_len, size_t value_len, unsigned height, bool expires)
-{
-	size_t n = offsetof(Node, next) + height * sizeof(Link) + (expires ? 8 : 0) + key_len + value_len;
-
-	return (n + UNIT - 1) & ~(size_t) (UNIT - 1);
-}
-
-/*
- * Order of a node's key against a target's. With equal prefixes the shorter one of two keys of which one has
- * at most 8 bytes is a prefix of the other (padding zeros match real ones), so length decides.
- */
-static inline int
-key_order(const Node *n, const Target *t)
-{
-	size_t len;
-	int c;
-
-	if (n->prefix != t->prefix)
-		return n->prefix < t->prefix ? -1 : 1;
-	len = n->key_len < t->key.len ? n->key_len : t->key.len;
-	if (len > 8) {
-		c = memcmp(node_key(n).data + 8, t->key.data + 8, len - 8);
-		if (c != 0)
-			return c;
-	}
-	return (n->key_len > t->key.len) - (n->key_len < t->key.len);
-}
-
-/* Is the node strictly before the target in entry order? */
-static inline bool
-node_before(const Node *n, const Target *t)
-{
-	int c = key_order(n, t);
-
-	return c < 0 || (c == 0 && n->version > t->version);
-}
-
-static inline bool
-node_has_key(const Node *n, const Target *t)
-{
-	return n->prefix == t->prefix && key_order(n, t) == 0;
-}
+#define BRANCH_BITS 2 /* one node in 4 reaches the next level */
 
 /*
  * Last node strictly before t (0: none), starting at `from` (strictly before t) on `level`. path, when not
@@ -222,8 +67,8 @@ search(const Memtable *m, const Target *t, Link from, int level, Link *path)
 	return at;
 }
 
-static Link
-search_top(const Memtable *m, const Target *t, Link *path)
+Link
+memtable_search(const Memtable *m, const Target *t, Link *path)
 {
 	return search(m, t, 0, (int) atomic_load_explicit(&m->height, memory_order_relaxed) - 1, path);
 }
@@ -309,7 +154,7 @@ find_place(Memtable *m, const Target *t, Link *path)
 			}
 		}
 	}
-	search_top(m, t, path);
+	memtable_search(m, t, path);
 }
 
 /* Make n the index's node of its key (invariant 2). */
@@ -532,8 +377,8 @@ memtable_add_many(Memtable *m, const Entry *e, int n)
 	return ST_OK;
 }
 
-static void
-node_entry(const Node *n, Entry *out)
+void
+memtable_node_entry(const Node *n, Entry *out)
 {
 	const uint8_t *p = node_payload(n);
 
@@ -564,11 +409,11 @@ bucket_get(const Memtable *m, const _Atomic Link *bucket, Slice key, uint64_t sn
 		if (snapshot == 0)
 			return false;
 		t.version = snapshot - 1;
-		link = steps < WALK_MAX ? next_of(m, link, 0) : next_of(m, search_top(m, &t, NULL), 0);
+		link = steps < WALK_MAX ? next_of(m, link, 0) : next_of(m, memtable_search(m, &t, NULL), 0);
 		if (link == 0 || !node_has_key(node_at(m, link), &t))
 			return false;
 	}
-	node_entry(node_at(m, link), out);
+	memtable_node_entry(node_at(m, link), out);
 	return true;
 }
 
@@ -615,112 +460,4 @@ memtable_get_many(const Memtable *m, const Slice *keys, int n, uint64_t snapshot
 	for (int i = 0; i < n; i++)
 		if (!found[i])
 			found[i] = bucket_get(m, bucket[i], keys[i], snapshot, &out[i]);
-}
-
-/* ---- iterator */
-typedef struct MemtableIter {
-	Iter base;
-	const Memtable *m;
-	Link at;
-} MemtableIter;
-
-static void
-iter_set(MemtableIter *it, Link link)
-{
-	it->at = link;
-	it->base.valid = link != 0;
-	if (link != 0)
-		node_entry(node_at(it->m, link), &it->base.entry);
-}
-
-static void
-memtable_iter_seek_first(Iter *base)
-{
-	MemtableIter *it = (MemtableIter *) base;
-
-	iter_set(it, next_of(it->m, 0, 0));
-}
-
-static void
-memtable_iter_seek_last(Iter *base)
-{
-	MemtableIter *it = (MemtableIter *) base;
-	Link at = 0;
-
-	int height = (int) atomic_load_explicit(&it->m->height, memory_order_relaxed);
-
-	for (int level = height - 1; level >= 0; level--) {
-		for (Link next; (next = next_of(it->m, at, level)) != 0;)
-			at = next;
-	}
-	iter_set(it, at);
-}
-
-static void
-memtable_iter_seek(Iter *base, Slice key, uint64_t version)
-{
-	MemtableIter *it = (MemtableIter *) base;
-	Target t = target_of(key, version);
-
-	iter_set(it, next_of(it->m, search_top(it->m, &t, NULL), 0));
-}
-
-static void
-memtable_iter_seek_before(Iter *base, Slice key, uint64_t version)
-{
-	MemtableIter *it = (MemtableIter *) base;
-	Target t = target_of(key, version);
-
-	iter_set(it, search_top(it->m, &t, NULL));
-}
-
-static void
-memtable_iter_next(Iter *base)
-{
-	MemtableIter *it = (MemtableIter *) base;
-
-	KV_ASSERT(base->valid);
-	iter_set(it, next_of(it->m, it->at, 0));
-}
-
-/* No back links: they would cost memory in every node for the rarer direction. */
-static void
-memtable_iter_prev(Iter *base)
-{
-	MemtableIter *it = (MemtableIter *) base;
-	Target t;
-
-	KV_ASSERT(base->valid);
-	t = target_of(base->entry.key, base->entry.version);
-	iter_set(it, search_top(it->m, &t, NULL));
-}
-
-static void
-memtable_iter_close(Iter *base)
-{
-	free(base);
-}
-
-static const IterOps memtable_iter_ops = {
-	.seek_first = memtable_iter_seek_first,
-	.seek_last = memtable_iter_seek_last,
-	.seek = memtable_iter_seek,
-	.seek_before = memtable_iter_seek_before,
-	.next = memtable_iter_next,
-	.prev = memtable_iter_prev,
-	.close = memtable_iter_close,
-};
-
-Iter *
-memtable_iter(const Memtable *m)
-{
-	MemtableIter *it = calloc(1, sizeof *it);
-
-	if (it == NULL) {
-		(void) status_fail(ST_OUT_OF_MEMORY, "no memory for an iterator");
-		return NULL;
-	}
-	it->base.ops = &memtable_iter_ops;
-	it->m = m;
-	return &it->base;
 }
