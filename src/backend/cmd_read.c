@@ -62,10 +62,26 @@ decode_read_prefix(Reader *r, ReadPrefix *p)
 }
 
 Status
+answer_value(Session *s, const Request *r, const Entry *e)
+{
+	size_t at = s->out.len;
+	uint8_t *p;
+
+	KV_TRY(buf_reserve(&s->out, PROTO_HEADER_SIZE + GET_HEAD + e->value.len));
+	p = s->out.data + at + PROTO_HEADER_SIZE;
+	put_u64(p, e->version);
+	put_u64(p + 8, ttl_left(s, e->expire_ms));
+	if (e->value.len > 0)
+		memcpy(p + GET_HEAD, e->value.data, e->value.len);
+	s->out.len += PROTO_HEADER_SIZE + GET_HEAD + e->value.len;
+	answer_end(s, r, at);
+	return ST_OK;
+}
+
+Status
 cmd_get(Session *s, const Request *r)
 {
 	Slice key;
-	size_t at;
 	Entry e;
 	Status st = begin_read(s, r, 0);
 
@@ -79,14 +95,7 @@ cmd_get(Session *s, const Request *r)
 		(void) status_fail(ST_NOT_FOUND, "no such key");
 	if (st != ST_OK)
 		return answer_error(s, r, st, 0);
-	KV_TRY(buf_reserve(&s->out, PROTO_HEADER_SIZE + GET_HEAD + e.value.len));
-	KV_TRY(answer_begin(s, &at));
-	put_u64(s->out.data + s->out.len, e.version);
-	put_u64(s->out.data + s->out.len + 8, ttl_left(s, e.expire_ms));
-	s->out.len += GET_HEAD;
-	KV_TRY(buf_append_slice(&s->out, e.value));
-	answer_end(s, r, at);
-	return ST_OK;
+	return answer_value(s, r, &e);
 }
 
 /* Append one key's part of an MGET answer. */

@@ -7,8 +7,6 @@
 #include "common/kv_assert.h"
 #include "session.h"
 
-#define GET_HEAD 16 /* version, ttl */
-
 typedef struct GetRun {
 	int n;
 	Request request[KVSTORE_BATCH_MAX];
@@ -62,23 +60,6 @@ gather(const Session *s, const Request *r, GetRun *run)
 		add(run, &next);
 		run->end += PROTO_HEADER_SIZE + next.header.length;
 	}
-}
-
-static Status
-answer_value(Session *s, const Request *r, const Entry *e)
-{
-	size_t at = s->out.len;
-	uint8_t *p;
-
-	KV_TRY(buf_reserve(&s->out, PROTO_HEADER_SIZE + GET_HEAD + e->value.len));
-	p = s->out.data + at + PROTO_HEADER_SIZE;
-	put_u64(p, e->version);
-	put_u64(p + 8, ttl_left(s, e->expire_ms));
-	if (e->value.len > 0)
-		memcpy(p + GET_HEAD, e->value.data, e->value.len);
-	s->out.len += PROTO_HEADER_SIZE + GET_HEAD + e->value.len;
-	answer_end(s, r, at);
-	return ST_OK;
 }
 
 /* Look up run->key[from..) and answer as many as were found out; *done tells how many from the run's start. */

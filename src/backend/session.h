@@ -94,6 +94,8 @@ typedef Status (*CommandFn)(Session *s, const Request *r);
 KV_CHECK Status cmd_hello(Session *s, const Request *r);
 KV_CHECK Status cmd_ping(Session *s, const Request *r);
 KV_CHECK Status cmd_get(Session *s, const Request *r);
+/* The answer to a GET that found e. */
+KV_CHECK Status answer_value(Session *s, const Request *r, const Entry *e);
 KV_CHECK Status cmd_mget(Session *s, const Request *r);
 KV_CHECK Status cmd_scan(Session *s, const Request *r);
 KV_CHECK Status cmd_count(Session *s, const Request *r);
