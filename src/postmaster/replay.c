@@ -45,7 +45,8 @@ replay_main(void)
 	must(kvstore_open(), "opening the tables");
 	atomic_store(&node->manifest_open, 1);
 	child_report(REPORT_MANIFEST_OPEN);
-	must(kvstore_replay(), "replaying the log");
+	must(kvstore_recover(false), "reading the log");
+	must(kvstore_replay(true), "replaying the log");
 	kvstore_recovered(&found);
 	if (found.torn_bytes > 0)
 		elog(LOG_LEVEL_LOG, "cut %" PRIu64 " bytes of an unfinished record off the log's end", found.torn_bytes);

@@ -45,7 +45,7 @@ open_term(const WalRecovery *found, uint64_t self, uint64_t *term)
 {
 	Vote vote;
 	uint64_t last_time = kvstore_applied_time();
-	Lsn end;
+	Lsn start, end;
 
 	KV_TRY(votefile_read(self, &vote));
 	*term = (vote.term > found->last_term ? vote.term : found->last_term) + 1;
@@ -55,7 +55,7 @@ open_term(const WalRecovery *found, uint64_t self, uint64_t *term)
 
 	wal_set_alone_limit(UINT64_MAX);
 	logclock_begin_term(found->last_time > last_time ? found->last_time : last_time);
-	KV_TRY(wal_begin_term(*term, logclock_now(), &end));
+	KV_TRY(wal_begin_term(*term, logclock_now(), &start, &end));
 	return settle(end);
 }
 

@@ -137,12 +137,19 @@ replay_log(Lsn from, Lsn until)
 }
 
 Status
-kvstore_replay(void)
+kvstore_recover(bool cut_damage)
+{
+	(void) cut_damage;
+	return wal_recover(kvstore_applied(), atomic_load(&kvs->flushed_term), &kvs->recovered);
+}
+
+Status
+kvstore_replay(bool alone)
 {
 	Lsn from = kvstore_applied();
 	WalRecovery *r = &kvs->recovered;
 
-	KV_TRY(wal_recover(from, atomic_load(&kvs->flushed_term), r));
+	(void) alone;
 	/* A cluster of one: what is durable here is agreed (rule A9). */
 	wal_set_alone_limit(UINT64_MAX);
 	wal_set_commit(r->end);

@@ -68,6 +68,18 @@ typedef enum ConfigSource {
 	X(ENUM, log_level, "log", 0, 0, "debug,info,log,warning,error", RELOAD, "Least level that is logged.") \
 	X(ENUM, log_format, "text", 0, 0, "text,json", RELOAD, "Form of log lines.") \
 	X(STRING, log_file, "", 0, 255, "", RESTART, "Log file, relative to the data directory; empty means standard error.") \
+	X(STRING, node_name, "node1", 1, 63, "", RESTART, "Name of this node in its cluster.") \
+	X(INT, peer_port, 0, 0, 65535, "", RESTART, "TCP port for the other nodes of a cluster; 0: this node has none.") \
+	X(STRING, peer_listen_addresses, "127.0.0.1", 0, 255, "", RESTART, "Addresses to listen on for other nodes, separated by commas; * means all.") \
+	X(STRING, advertise_address, "", 0, 127, "", RESTART, "host or host:port that clients are sent to; empty: the first of listen_addresses, and port.") \
+	X(STRING, peer_advertise_address, "", 0, 127, "", RESTART, "host or host:port where other nodes reach this one; empty: the first of peer_listen_addresses, and peer_port.") \
+	X(STRING, cluster_members, "", 0, 255, "", RESTART, "name@host:peer_port of every first member, separated by commas: a blank node forms the cluster with them.") \
+	X(TIME_MS, election_timeout, 1000, 50, 60000, "", RESTART, "Without a leader for this long, followers elect another; of the node that founds a cluster.") \
+	X(BOOL, lease_reads, 1, 0, 1, "", RELOAD, "A leader answers reads without asking the others while its lease lasts.") \
+	X(ENUM, follower_requests, "redirect", 0, 0, "redirect,forward", RELOAD, "What a follower does with requests for the leader: name the leader, or pass them on.") \
+	X(SIZE, replication_window, 32 * MB, 18 * MB, 1024 * MB, "", RELOAD, "Log sent to a follower and not yet acknowledged, at most; must hold the largest record.") \
+	X(SIZE, wal_keep_max, 1024 * MB, 0, 1024 * 1024 * MB, "", RELOAD, "Log kept at most for a follower that is behind; one further behind gets tables instead.") \
+	X(TIME_MS, hash_check_interval, 3600000, 0, 2592000000, "", RELOAD, "How often the replicas compare their contents; 0 never.") \
 	X(BOOL, sched_batch, 1, 0, 1, "", RESTART, "Run backends with throughput scheduling where the system has it.") \
 	X(TIME_MS, stuck_timeout, 10000, 100, 600000, "", RELOAD, "A process that stays inside a critical section for longer is ended and the node restarts.")
 

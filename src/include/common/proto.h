@@ -37,7 +37,12 @@
 	X(INCR, 11, "incr") \
 	X(STATS, 12, "stats") \
 	X(CONFIG, 13, "config") \
-	X(CHECKPOINT, 14, "checkpoint")
+	X(CHECKPOINT, 14, "checkpoint") \
+	X(SESSION, 15, "session") \
+	X(CLUSTER, 16, "cluster") \
+	X(LOG_READ, 17, "log_read") \
+	X(SNAPSHOT_OPEN, 18, "snapshot_open") \
+	X(SNAPSHOT_READ, 19, "snapshot_read")
 
 typedef enum ProtoCommand {
 #define PROTO_ENUM(name, number, word) PROTO_##name = number,

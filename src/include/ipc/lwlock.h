@@ -17,6 +17,7 @@
 #define LWLOCK_LIST(X) \
 	X(APPLY, 1, "applying committed records to the memtable") \
 	X(SUPERVERSION, 1, "changing the current superversion") \
+	X(WAL_APPEND, 1, "appending what another node wrote: consensus worker or fetcher") \
 	X(WAL_FLUSH, 1, "flush ownership: writing and syncing the log") \
 	X(WAL_SEGMENT, 1, "making, recycling and retiring log files") \
 	X(HEAP, 1, "the shared heap's free lists") \

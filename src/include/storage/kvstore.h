@@ -30,10 +30,50 @@ KV_CHECK Status kvstore_create(const Control *control);
 /* ---- start: replay process */
 /* Read the manifest; make the first memtable. After this the compaction worker may run. */
 KV_CHECK Status kvstore_open(void);
-/* Recover the log and apply what may be applied: all of it, the node being a cluster of one (rule A9). */
-KV_CHECK Status kvstore_replay(void);
-/* Of the last replay, for the consensus worker: term of the last record, end, newest CONFIG record's LSN. */
+/*
+ * Find the log's end (wal_recover()); cut_damage: rule L5, as wal_recover_damaged(). CORRUPT with damaged_at in
+ * kvstore_recovered(): may be called again with cut_damage.
+ */
+KV_CHECK Status kvstore_recover(bool cut_damage);
+/*
+ * Apply what is certain: all of it for a cluster of one, else up to max(what tables hold, commit hint) (rule A9); the
+ * rest is applied when a leader says that it is committed.
+ */
+KV_CHECK Status kvstore_replay(bool alone);
+/* Of the last kvstore_recover(). */
 void kvstore_recovered(WalRecovery *out);
+/*
+ * One record of the log's files, below wal_written(); body in *scratch. For CONFIG records at start. Not for the consensus
+ * worker once it runs (rule A3).
+ */
+KV_CHECK Status kvstore_log_record(Lsn at, Buf *scratch, WalRecord *out);
+/*
+ * The newest applied CONFIG record: its body and where it stood ([*start, *end)). NOT_FOUND: none ever. It is kept
+ * under a key of the system keyspace, so that flush and snapshot carry it (rule A9).
+ */
+KV_CHECK Status kvstore_config(Buf *body, Lsn *start, Lsn *end);
+
+/* ---- a cluster: consensus worker */
+/* commit has moved (wal_set_commit()): wake those who apply. Takes no lock, reads no file. */
+void kvstore_commit_moved(void);
+/* Keep the log from here on for followers; UINT64_MAX: nobody needs any. Bounded by the setting wal_keep_max. */
+void kvstore_keep_log(Lsn from);
+/* Any process: keep it from here on while this process serves it (its slot's own hold); 0: no more. */
+void kvstore_hold_log(Lsn from);
+/*
+ * Content hash (rule C7). The newest HASH record applied: its LSN, and the log time then; versions below its end are kept
+ * until kvstore_hash_done(lsn). False: none, or it is done.
+ */
+bool kvstore_hash_wanted(Lsn *lsn, uint64_t *log_time);
+/*
+ * Hash and number of all live entries (both keyspaces) as of the HASH record at lsn: equal on all replicas. Long: calls
+ * `between` (may be NULL) every now and then; not OK from it ends the walk. SNAPSHOT_GONE.
+ */
+KV_CHECK Status kvstore_content_hash(Lsn lsn, uint64_t log_time, Status (*between)(void *arg), void *arg, uint64_t *hash,
+                                     uint64_t *entries);
+void kvstore_hash_done(Lsn lsn);
+/* Insert a HASH record (leader). NOT_LEADER, BUSY. */
+KV_CHECK Status kvstore_insert_hash(uint32_t generation, Lsn *lsn);
 
 /* ---- writing: backends */
 typedef enum Ack { ACK_QUORUM = 0, ACK_LOCAL = 1, ACK_NONE = 2 } Ack; /* on the wire: never renumber */

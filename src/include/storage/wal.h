@@ -23,6 +23,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "common/bytes.h"
 #include "common/limits.h"
@@ -35,7 +36,8 @@ typedef enum WalKind {
 	WAL_TERM = 2,    /* body: WalTermBody; the only place where the term changes (L1) */
 	WAL_CONFIG = 3,  /* body: the cluster's configuration, opaque here */
 	WAL_TIME = 4,    /* no body: moves log time on */
-	WAL_KIND_MAX = 4
+	WAL_HASH = 5,    /* no body: replicas compare their contents as of here (rule C7) */
+	WAL_KIND_MAX = 5
 } WalKind;
 
 /* Little-endian on disk, in the ring and on the wire; wal_format.c encodes, static asserts check. */
@@ -84,6 +86,8 @@ typedef struct WalRecovery {
 	uint64_t last_term;  /* 0: empty log */
 	uint64_t last_time;  /* running maximum of log_time over the records scanned */
 	Lsn last_config;     /* LSN of the newest CONFIG record at or above `from`; 0 none */
+	Lsn previous_config; /* of the one before it; 0 none */
+	Lsn damaged_at;      /* with CORRUPT: the log below the durable mark is damaged from here on; 0: something else is */
 	uint64_t torn_bytes; /* cut off above the durable mark; for the log line */
 } WalRecovery;
 /*
@@ -94,6 +98,16 @@ typedef struct WalRecovery {
  * Gate stays closed.
  */
 KV_CHECK Status wal_recover(Lsn from, uint64_t from_term, WalRecovery *out);
+/*
+ * As wal_recover(), but damage below the durable mark is cut like a torn tail and the mark lowered. Only for a node
+ * whose replicas have what is cut, after `recovering` was persisted (rule L5).
+ */
+KV_CHECK Status wal_recover_damaged(Lsn from, uint64_t from_term, WalRecovery *out);
+/*
+ * Before wal_recover(), after tables up to `from` came from another node (rule C5): keep the log if a record of
+ * from_term ends at `from`, else forget all of it; it then starts at `from`. *kept tells. Can be cut off anywhere and done again.
+ */
+KV_CHECK Status wal_restart_at(Lsn from, uint64_t from_term, bool *kept);
 
 /* ---- positions */
 Lsn wal_inserted(void);
@@ -122,11 +136,11 @@ int wal_term_history(WalTerm *out, int max);
 uint32_t wal_generation(void);
 static inline bool wal_generation_open(uint32_t g) { return (g & 1) != 0; }
 /*
- * Closed -> a new term: put its TERM record (naming the previous term) at the end of the log, flush it.
- * REQUIRES closed gate, term > last term, and a term that was never used before (vote file): a tail that
+ * Closed -> a new term: put its TERM record (naming the previous term) at the end of the log; somebody else's
+ * flush makes it durable: the caller never waits for the disk. REQUIRES closed gate, term > last term, and a term that was never used before (vote file): a tail that
  * was cut may have had it, and its records would be taken for this term's (L1). NO_SPACE: nothing was put.
  */
-KV_CHECK Status wal_begin_term(uint64_t term, uint64_t log_time, Lsn *end);
+KV_CHECK Status wal_begin_term(uint64_t term, uint64_t log_time, Lsn *start, Lsn *end);
 /* Term of the newest TERM record: the one that inserts carry while the gate is open. */
 uint64_t wal_term(void);
 void wal_open_gate(void);   /* inserts carry the newest term from now on */
@@ -140,6 +154,16 @@ bool wal_close_gate(int limit_ms, int *stuck_slot);
  * ownership itself. REQUIRES closed gate, to >= commit, a record boundary.
  */
 KV_CHECK Status wal_truncate(Lsn to);
+/*
+ * Consensus worker, which must not wait for the disk: ask the WAL writer to do it (and wake it). The caller is woken
+ * when wal_truncate_pending() has become false. Nothing is appended meanwhile.
+ */
+void wal_request_truncate(Lsn to);
+bool wal_truncate_pending(void);
+/* WAL writer: do what was asked. *did: something was. */
+KV_CHECK Status wal_serve_truncate(bool *did);
+/* Is this node alone without end (rule G7)? */
+bool wal_alone(void);
 
 /* ---- inserting (backends and whoever proposes) */
 /*
@@ -150,6 +174,33 @@ KV_CHECK Status wal_truncate(Lsn to);
  */
 KV_CHECK Status wal_insert(uint32_t generation, WalKind kind, uint32_t count, uint64_t log_time,
                            const Slice *parts, int nparts, Lsn *start, Lsn *end);
+
+/* ---- appending what another node wrote (a follower) */
+/*
+ * Is there a whole, sound record at the start of `bytes`, which stand at `at` in the log behind a record of
+ * previous_term (0 at the log's start)? OK: *out, whose body points into bytes. NOT_FOUND: the bytes end before the record
+ * does (its header, if that is here, was checked). CORRUPT: they are no log.
+ */
+KV_CHECK Status wal_record_at(Slice bytes, Lsn at, uint64_t previous_term, WalRecord *out);
+/* Is there room in the ring for this much more? */
+bool wal_append_room(size_t bytes);
+/*
+ * Put whole, checked records at the end of the log. REQUIRES closed gate, at == wal_inserted(), wal_append_room(),
+ * and that nobody else appends (consensus worker or its fetcher: replication/fetch.h). Raises the term history at
+ * TERM records. Wakes nobody; the WAL writer flushes when it is woken.
+ */
+void wal_append(Lsn at, Slice records);
+
+/* ---- sending: bytes of the ring */
+/* Lowest position whose bytes are in the ring now. May rise at any moment. */
+Lsn wal_ring_floor(void);
+/*
+ * Pieces of the ring that hold [from, to), to <= wal_inserted(); 0: not in the ring. After having copied or sent them, and
+ * before they count: wal_ring_floor() <= from must still hold (rule C3).
+ */
+int wal_ring_pieces(Lsn from, Lsn to, struct iovec iov[2]);
+/* Lowest position that is in the files. */
+Lsn wal_files_floor(void);
 
 /* ---- flushing */
 /*

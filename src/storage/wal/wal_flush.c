@@ -200,7 +200,7 @@ flush_and_make_room(uint64_t more)
 
 /* REQUIRES WAL_FLUSH, gate closed, nobody inserting. */
 static Status
-begin_term_locked(uint64_t term, uint64_t log_time, Lsn *end)
+begin_term_locked(uint64_t term, uint64_t log_time, Lsn *start, Lsn *end)
 {
 	uint64_t previous = wal_term();
 	WalHeader h = { .length = WAL_TERM_RECORD_SIZE, .term = term, .log_time = log_time, .kind = WAL_TERM };
@@ -208,17 +208,16 @@ begin_term_locked(uint64_t term, uint64_t log_time, Lsn *end)
 	uint8_t body[8];
 	Slice part = slice_of(body, sizeof body);
 	Status s;
-	Lsn start;
 
 	KV_ASSERT(!wal_generation_open(generation) && wal_inserting_slot() < 0);
 	KV_ASSERT(term > previous);
 	KV_TRY(flush_and_make_room(WAL_TERM_RECORD_SIZE));
 	put_u64(body, previous);
 	critical_enter();
-	s = wal_put(my_slot_no, generation, &h, crc32c(wal_sh->crc_seed, body, sizeof body), &part, 1, &start,
+	s = wal_put(my_slot_no, generation, &h, crc32c(wal_sh->crc_seed, body, sizeof body), &part, 1, start,
 				end);
 	if (s == ST_OK)
-		wal_terms_add(term, start);
+		wal_terms_add(term, *start);
 	critical_leave();
 	KV_TRY(s);
 	while (wal_durable() < *end)
@@ -227,12 +226,12 @@ begin_term_locked(uint64_t term, uint64_t log_time, Lsn *end)
 }
 
 Status
-wal_begin_term(uint64_t term, uint64_t log_time, Lsn *end)
+wal_begin_term(uint64_t term, uint64_t log_time, Lsn *start, Lsn *end)
 {
 	Status s;
 
 	lwlock_acquire(LWLOCK_WAL_FLUSH, 0);
-	s = begin_term_locked(term, log_time, end);
+	s = begin_term_locked(term, log_time, start, end);
 	lwlock_release(LWLOCK_WAL_FLUSH, 0);
 	return s;
 }

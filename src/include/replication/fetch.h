@@ -1,0 +1,68 @@
+/*
+ * fetch.h - a follower that is far behind fetches by itself: committed log from the leader's files, or tables.
+ *
+ * The consensus worker orders, the fetcher process (one auxiliary child) does it, as a client of the leader's
+ * client port: LOG_READ, SNAPSHOT_OPEN and SNAPSHOT_READ (doc/protocol.md). Only committed log is fetched, which
+ * never changes, so a change of leader does no harm. Shared memory; who writes what: fetch.c.
+ *
+ * Appending to a follower's log is done by one process at a time: the fetcher while an order stands, else the consensus
+ * worker. The order's number, checked under the lock APPEND, decides.
+ */
+#ifndef REPLICATION_FETCH_H
+#define REPLICATION_FETCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+#include "replication/membership.h"
+#include "replication/raft.h"
+
+size_t fetch_shmem_size(void);
+void fetch_shmem_init(void *mem);
+
+/* ---- consensus worker */
+typedef struct FetchOrder {
+	char address[MEMBERSHIP_ADDRESS_MAX + 1]; /* client address of the node to fetch from */
+	Lsn from;          /* our log ends here, equal to the leader's below */
+	Lsn until;         /* what the leader had committed; it may have more by then */
+	bool snapshot;     /* tables first: the log at `from` is gone there */
+} FetchOrder;
+/* Replaces an order that stands. */
+void fetch_order(const FetchOrder *o);
+/* After it returns nothing of an order is appended any more. Cheap when there is none. */
+void fetch_stop(void);
+/* Is there an order that has not ended? */
+bool fetch_active(void);
+/*
+ * A piece has been appended: pos .. end, its TERM records, its CONFIG record's body and place if it holds one. The fetcher
+ * waits until fetch_taken(). False: none.
+ */
+typedef struct FetchPiece {
+	Lsn pos, end;
+	uint32_t nterms;
+	RaftTerm terms[RAFT_APPEND_TERMS];
+	bool has_config;
+	Lsn config_start, config_end;
+	Membership config;
+} FetchPiece;
+bool fetch_piece(FetchPiece *out);
+void fetch_taken(void);
+
+/* ---- fetcher process */
+KV_CHECK Status fetch_step(uint64_t *nap_us);
+
+/* ---- start: replay process, before kvstore_open() */
+/* Tables that were fetched whole take the place of what is here (rule C5). *did. Can be cut off anywhere and done again. */
+KV_CHECK Status fetch_install(bool *did);
+
+/* ---- views */
+typedef struct FetchProgress {
+	bool active, snapshot;
+	uint64_t bytes_done, bytes_total; /* total 0: not known yet */
+	char trouble[96];
+} FetchProgress;
+void fetch_progress(FetchProgress *out);
+
+#endif
