@@ -119,9 +119,9 @@ logclock_now(void)
 }
 
 void
-logclock_begin_term(uint64_t last_ms)
+logclock_begin_term(uint64_t last_ms, uint64_t wall_ms)
 {
-	LogLine l = logline_term(last_ms, clock_wall_ms(), clock_mono_ns());
+	LogLine l = logline_term(last_ms, wall_ms, clock_mono_ns());
 
 	publish(&l);
 }

@@ -21,6 +21,7 @@
 #include "ipc/logclock.h"
 #include "ipc/nodestate.h"
 #include "ipc/procslot.h"
+#include "port/clock.h"
 #include "replication/membership.h"
 #include "replication/votefile.h"
 #include "storage/kvstore.h"
@@ -54,7 +55,7 @@ open_term(const WalRecovery *found, uint64_t self, uint64_t *term)
 	KV_TRY(votefile_write(&vote));
 
 	wal_set_alone_limit(UINT64_MAX);
-	logclock_begin_term(found->last_time > last_time ? found->last_time : last_time);
+	logclock_begin_term(found->last_time > last_time ? found->last_time : last_time, clock_wall_ms());
 	KV_TRY(wal_begin_term(*term, logclock_now(), &start, &end));
 	return settle(end);
 }

@@ -40,8 +40,11 @@ size_t logclock_shmem_size(void);
 void logclock_shmem_init(void *mem);
 /* Log time now, ms. REQUIRES that a term was begun since the node started (0 before). Any process. */
 uint64_t logclock_now(void);
-/* Consensus worker only: step at TERM; look at the wall clock again. */
-void logclock_begin_term(uint64_t last_ms);
+/*
+ * Consensus worker only: step at TERM, to at most wall_ms (of the voters' clocks: rule T2) and not before last_ms; look at
+ * the wall clock again.
+ */
+void logclock_begin_term(uint64_t last_ms, uint64_t wall_ms);
 void logclock_tick(void);
 
 #endif

@@ -98,7 +98,8 @@ typedef enum RaftEventKind {
 	RAFT_EV_APPEND,        /* an APPEND and its bytes: whole records, checked, terms chained (L1). The host has room
 	                          for them: what raft accepts, it puts into the log before the next event */
 	RAFT_EV_TERM_BEGUN,    /* answer to out.begin_term: its TERM record is at [pos, end) */
-	RAFT_EV_APPENDED,      /* leader: the log has grown to `end` by records of the own term */
+	RAFT_EV_APPENDED,      /* leader: the log has grown to `end` by records of the own term. Also right after a step
+	                          that gave out close_gate, in whatever role by now: what came in before the gate closed */
 	RAFT_EV_CONFIG_APPENDED, /* leader: answer to out.append_config: `config`, with start and end */
 	RAFT_EV_CONFIG_FAILED, /* leader: it could not be appended (no space): forget it */
 	RAFT_EV_DURABLE,       /* local durable position is `end` (may also have fallen: truncation) */

@@ -192,7 +192,7 @@ all_processes_see_it(void **state)
 	assert_int_equal(logclock_now(), 0);
 	logclock_tick(); /* before a term: nothing to go on from */
 	assert_int_equal(logclock_now(), 0);
-	logclock_begin_term(wall_ms + 1000);
+	logclock_begin_term(wall_ms + 1000, clock_wall_ms());
 	a = logclock_now();
 	assert_true(a >= wall_ms + 1000);
 	pid = fork();
