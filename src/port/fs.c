@@ -175,6 +175,21 @@ posix_rename(const char *from, const char *to)
 }
 
 static Status
+posix_link(const char *from, const char *to)
+{
+	if (link(from, to) != 0)
+		return status_fail_errno(errno == ENOENT ? ST_NOT_FOUND : ST_IO_ERROR, "cannot link \"%s\" as \"%s\"", from,
+			to);
+	return ST_OK;
+}
+
+static Status
+posix_rmdir(const char *path)
+{
+	return rmdir(path) != 0 ? fail_path("remove directory", path) : ST_OK;
+}
+
+static Status
 posix_unlink(const char *path)
 {
 	return unlink(path) != 0 ? fail_path("remove", path) : ST_OK;
@@ -286,7 +301,9 @@ const FsOps fs_posix = {
 	.sync = posix_sync,
 	.sync_dir = posix_sync_dir,
 	.rename = posix_rename,
+	.link = posix_link,
 	.unlink = posix_unlink,
+	.rmdir = posix_rmdir,
 	.mkdir = posix_mkdir,
 	.list = posix_list,
 	.size = posix_size,

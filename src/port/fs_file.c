@@ -1,5 +1,5 @@
 /*
- * fs_file.c - whole small files, read and replaced through the table of fs.h.
+ * fs_file.c - whole small files, read and replaced, and whole directories removed, through the table of fs.h.
  *
  * Runs in every process; no locks. fs_replace_file's order is its promise: the new content is on disk before
  * the name points to it, and the name is on disk before the call returns.
@@ -98,4 +98,52 @@ fs_replace_file(const char *path, const void *data, size_t len)
 	KV_TRY(write_synced(tmp, data, len));
 	KV_TRY(fs_rename(tmp, path));
 	return fs_sync_dir(dir);
+}
+
+/* Names of a directory, NUL-terminated, one after another. */
+typedef struct Names {
+	char *data;
+	size_t len, cap;
+} Names;
+
+static Status
+note_name(void *arg, const char *name)
+{
+	Names *n = arg;
+	size_t len = strlen(name) + 1;
+
+	if (n->len + len > n->cap) {
+		size_t cap = 2 * n->cap + len;
+		char *more = realloc(n->data, cap);
+
+		if (more == NULL)
+			return status_fail(ST_OUT_OF_MEMORY, "out of memory listing a directory");
+		n->data = more;
+		n->cap = cap;
+	}
+	memcpy(n->data + n->len, name, len);
+	n->len += len;
+	return ST_OK;
+}
+
+Status
+fs_remove_dir(const char *path)
+{
+	Names names = { 0 };
+	Status s = fs_list(path, note_name, &names); /* names first: a directory is not changed while it is listed */
+
+	if (s == ST_NOT_FOUND)
+		return ST_OK;
+	for (size_t at = 0; s == ST_OK && at < names.len; at += strlen(names.data + at) + 1) {
+		char file[FS_PATH_MAX];
+
+		snprintf(file, sizeof file, "%s/%s", path, names.data + at);
+		s = fs_unlink(file);
+		if (s == ST_NOT_FOUND)
+			s = ST_OK;
+	}
+	free(names.data);
+	if (s == ST_OK)
+		s = fs_rmdir(path);
+	return s == ST_NOT_FOUND ? ST_OK : s;
 }

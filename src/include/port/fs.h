@@ -38,7 +38,9 @@ typedef struct FsOps {
 	Status (*sync)(int fd);
 	Status (*sync_dir)(const char *path);
 	Status (*rename)(const char *from, const char *to);
+	Status (*link)(const char *from, const char *to);
 	Status (*unlink)(const char *path);
+	Status (*rmdir)(const char *path);
 	Status (*mkdir)(const char *path);
 	Status (*list)(const char *path, FsListFn fn, void *arg);
 	Status (*size)(int fd, uint64_t *bytes);
@@ -101,10 +103,22 @@ fs_rename(const char *from, const char *to)
 {
 	return fs->rename(from, to);
 }
+/* A second name for a file (hard link); `to` must not exist. */
+KV_CHECK static inline Status
+fs_link(const char *from, const char *to)
+{
+	return fs->link(from, to);
+}
 KV_CHECK static inline Status
 fs_unlink(const char *path)
 {
 	return fs->unlink(path);
+}
+/* An empty directory. */
+KV_CHECK static inline Status
+fs_rmdir(const char *path)
+{
+	return fs->rmdir(path);
 }
 /* An existing directory is no error. */
 KV_CHECK static inline Status
@@ -147,6 +161,8 @@ fs_drop_cache(int fd, uint64_t off, uint64_t len)
 
 /* Whole small file into *out (malloc'ed, NUL-terminated past *len; caller frees). Refuses files over max. */
 KV_CHECK Status fs_read_file(const char *path, size_t max, char **out, size_t *len);
+/* Remove a directory and the files in it (no directories below it). One that is not there is no failure. */
+KV_CHECK Status fs_remove_dir(const char *path);
 /* Write path.tmp, sync it, rename it over path, sync the directory: old content or new, never a mix. */
 KV_CHECK Status fs_replace_file(const char *path, const void *data, size_t len);
 

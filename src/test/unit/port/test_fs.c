@@ -77,6 +77,32 @@ exists(const char *path)
 }
 
 static void
+links_and_directories(void **state)
+{
+	(void) state;
+	assert_int_equal(fs_close(open_new("a")), ST_OK);
+	assert_int_equal(fs_link("a", "b"), ST_OK);
+	assert_int_equal(fs_link("a", "b"), ST_IO_ERROR);
+	assert_int_equal(fs_link("missing", "c"), ST_NOT_FOUND);
+	assert_int_equal(fs_unlink("a"), ST_OK);
+	assert_true(exists("b"));
+	assert_int_equal(fs_remove_dir("d"), ST_OK); /* none there */
+	assert_int_equal(fs_rmdir("d"), ST_NOT_FOUND);
+	assert_int_equal(fs_mkdir("d"), ST_OK);
+	assert_int_equal(fs_link("b", "d/b"), ST_OK);
+	assert_int_equal(fs_close(open_new("d/c")), ST_OK);
+	assert_int_equal(fs_rmdir("d"), ST_IO_ERROR);
+	assert_int_equal(fs_remove_dir("d"), ST_OK);
+	assert_false(exists("d"));
+	assert_true(exists("b"));
+	assert_int_equal(fs_mkdir("d"), ST_OK);
+	assert_int_equal(fs_mkdir("d/e"), ST_OK);
+	assert_int_equal(fs_remove_dir("d"), ST_IO_ERROR); /* made for flat ones only */
+	assert_int_equal(fs_rmdir("d/e"), ST_OK);
+	assert_int_equal(fs_rmdir("d"), ST_OK);
+}
+
+static void
 ways_to_open(void **state)
 {
 	int fd;
@@ -433,6 +459,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(links_and_directories),
 		TEST(ways_to_open),
 		TEST(reading_stops_at_the_end),
 		TEST(writing_at_an_offset_leaves_zeroes_before),
