@@ -17,6 +17,7 @@
 #define MEMBERSHIP_ADDRESS_MAX 127 /* bytes of "host:port" */
 #define MEMBERSHIP_NODES_MAX 16    /* more replicas only cost; leaves room for learners */
 #define MEMBERSHIP_FILE "kvd.members"
+#define MEMBERSHIP_ELECTION_MS 1000 /* what format 1, which does not name it, stands for */
 
 typedef struct Member {
 	char name[MEMBERSHIP_NAME_MAX + 1];
@@ -36,6 +37,9 @@ typedef struct Membership {
 KV_CHECK Status membership_encode(const Membership *m, Buf *out);
 /* CORRUPT, or BAD_VERSION for a newer format. */
 KV_CHECK Status membership_decode(Slice body, Membership *out);
+/* Letters, digits, dots, dashes, underscores; 1 to MEMBERSHIP_NAME_MAX: it stands in addresses and file names of people. */
+bool membership_name_ok(const char *name, size_t len);
+/* NULL: not in it. */
 const Member *membership_find(const Membership *m, uint64_t incarnation);
 const Member *membership_named(const Membership *m, const char *name);
 int membership_voters(const Membership *m);
