@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "common/config.h"
 #include "common/elog.h"
 #include "ipc/logclock.h"
 #include "ipc/nodestate.h"
@@ -63,7 +64,7 @@ open_term(const WalRecovery *found, uint64_t self, uint64_t *term)
 static Status
 name_configuration(uint64_t self)
 {
-	Membership m = { .n = 1 };
+	Membership m = { .n = 1, .election_ms = (uint32_t) config.election_timeout, .node[0].voter = true };
 	Buf body = { 0 };
 	Slice part;
 	Lsn start, end;
