@@ -19,6 +19,7 @@
 #include "port/fs.h"
 #include "port/proc.h"
 #include "postmaster_internal.h"
+#include "replication/replstate.h"
 #include "storage/kvstore.h"
 
 static void *mapping;
@@ -106,6 +107,19 @@ backend_make(void *mem)
 }
 
 static size_t
+replstate_size(void)
+{
+	return replstate_shmem_size(shmem_slots());
+}
+
+static Status
+replstate_make(void *mem)
+{
+	replstate_shmem_init(mem, shmem_slots());
+	return ST_OK;
+}
+
+static size_t
 kvstore_size(void)
 {
 	return kvstore_shmem_size(shmem_slots());
@@ -129,6 +143,7 @@ static const struct {
 	{ logclock_shmem_size, logclock_make },
 	{ delegate_size, delegate_make },
 	{ backend_size, backend_make },
+	{ replstate_size, replstate_make },
 	{ kvstore_size, kvstore_make },
 };
 #define PIECES (sizeof pieces / sizeof *pieces)

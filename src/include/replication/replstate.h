@@ -15,10 +15,14 @@
 #include "replication/membership.h"
 #include "storage/wal.h"
 
-size_t replstate_shmem_size(void);
-void replstate_shmem_init(void *mem);
+/* Postmaster, before fork. slots: procslot_count(). */
+size_t replstate_shmem_size(int slots);
+void replstate_shmem_init(void *mem, int slots);
 
-/* ---- the view: writer consensus worker, under a sequence counter; readers anybody, without a lock */
+/*
+ * ---- the view: writer consensus worker; readers anybody, without a lock. Two copies under a sequence number: a
+ * writer that stands still in the middle holds nobody up.
+ */
 typedef enum ReplPeerState { REPL_SELF, REPL_DOWN, REPL_PROBE, REPL_STREAM, REPL_CATCHUP, REPL_INSTALL } ReplPeerState;
 
 typedef struct ReplPeer {
@@ -59,6 +63,8 @@ void replstate_publish(const ReplView *v);
 void replstate_view(ReplView *out);
 /* Client address of the leader, "" if there is none or it is not known. */
 void replstate_leader_address(char out[MEMBERSHIP_ADDRESS_MAX + 1]);
+/* Of a view: the member with this id, NULL if there is none. */
+const ReplPeer *replview_peer(const ReplView *v, uint64_t id);
 
 /* ---- freshness (rules R2, R4, G5) */
 /* Consensus worker. until_ns: monotonic; 0 none, UINT64_MAX without end (alone). serve_from: what is applied must reach it. */
@@ -69,10 +75,22 @@ void replstate_set_lease(uint64_t until_ns, Lsn serve_from);
  * waits for it to be applied. NOT_LEADER with the leader's client address as text, TIMEOUT.
  */
 KV_CHECK Status replstate_read_barrier(int timeout_ms);
+/*
+ * Backend, before a write: may this node be the leader? False when the gate is closed or the lease ended more than an
+ * election timeout ago (rule G5). Two loads for a node alone.
+ */
+bool replstate_may_lead(void);
+/* NOT_LEADER with the leader's client address as text, "" if it is not known or this node's own. */
+Status replstate_not_leader(void);
 /* Consensus worker: are there readers that came since the last round began? Takes their ticket. */
 bool replstate_reads_wanted(uint64_t *ticket);
 /* Readers up to this ticket may read once `index` is applied; wakes them. index 0: not the leader any more. */
 void replstate_reads_confirmed(uint64_t ticket, Lsn index);
+/* Since the start: linearizable reads by lease and by asking the others, rounds that answered the latter. */
+typedef struct ReplReads {
+	uint64_t by_lease, by_round, rounds;
+} ReplReads;
+void replstate_reads(ReplReads *out);
 
 /* ---- requests to the consensus worker, one at a time */
 typedef enum ReplAction {
