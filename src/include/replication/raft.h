@@ -46,7 +46,7 @@ typedef struct RaftTiming {
 	uint64_t election_us;  /* smallest election timeout; drawn from [1, 2) of it. Lease: 9/10 of it */
 	uint64_t heartbeat_us; /* at most election_us / 4 */
 	uint64_t commit_delay_us; /* an idle leader tells a new commit position at most this late */
-	uint64_t window;       /* bytes sent to a follower and not yet acknowledged, at most */
+	uint64_t window;       /* bytes sent to a follower and not yet acknowledged; at least the largest record */
 } RaftTiming;
 
 /* ---- messages ------------------------------------------------------------ */
@@ -61,7 +61,7 @@ typedef enum RaftKind {
 	RAFT_APPEND_REPLY,     /* stamp_us as received; pos: acknowledged, durable and matched (flags RECOVERING: it
 	                          does not count); end: of my log. With flags REFUSED: pos is the refused position, terms:
 	                          my history below min(pos, end), newest first */
-	RAFT_TIMEOUT_NOW,      /* campaign at once (thesis 3.10) */
+	RAFT_TIMEOUT_NOW,      /* campaign at once (thesis 3.10); stamp_us: not if a later one was seen */
 	RAFT_CATCH_UP,         /* what follows your log is not in my ring: fetch it yourself. pos: where our logs part
 	                          (0 with SNAPSHOT), pos_term: my term after pos, commit; flags: SNAPSHOT when
 	                          the log at pos is gone and tables have to be fetched; stamp_us */
@@ -97,19 +97,23 @@ typedef enum RaftEventKind {
 	RAFT_EV_MESSAGE,       /* any message but an APPEND with bytes */
 	RAFT_EV_APPEND,        /* an APPEND and its bytes: whole records, checked, terms chained (L1). The host has room
 	                          for them: what raft accepts, it puts into the log before the next event */
-	RAFT_EV_TERM_BEGUN,    /* answer to out.begin_term: its TERM record is at [pos, end) */
+	RAFT_EV_TERM_BEGUN,    /* answer to out.begin_term, before any other event: its TERM record is at [pos, end) */
 	RAFT_EV_APPENDED,      /* leader: the log has grown to `end` by records of the own term. Also right after a step
 	                          that gave out close_gate, in whatever role by now: what came in before the gate closed */
-	RAFT_EV_CONFIG_APPENDED, /* leader: answer to out.append_config: `config`, with start and end */
+	RAFT_EV_CONFIG_APPENDED, /* leader: answer to out.append_config, before any other event: `config`, start, end */
 	RAFT_EV_CONFIG_FAILED, /* leader: it could not be appended (no space): forget it */
 	RAFT_EV_DURABLE,       /* local durable position is `end` (may also have fallen: truncation) */
 	RAFT_EV_TRUNCATED,     /* answer to out.truncate */
 	RAFT_EV_FETCHED,       /* follower: what was fetched from the leader's committed log is in ours: append.pos ..
-	                          append.end, terms, config */
-	RAFT_EV_PEER_UP,       /* id: a new connection to it (its log may be shorter than it was, L5) */
+	                          append.end, terms, config; head.commit as the leader told it. None comes after out.stop_fetch
+	                          or another fetch */
+	RAFT_EV_FETCH_ENDED,   /* follower: the fetch is over, done or failed: the leader's next CATCH_UP may start another */
+	RAFT_EV_PEER_UP,       /* id: a new connection to it (its log may be shorter than it was, L5). What was sent over
+	                          earlier ones is not delivered any more */
 	RAFT_EV_PEER_DOWN,     /* id */
 	RAFT_EV_PROPOSE,       /* leader: make `config` the configuration; answer in out.proposal */
-	RAFT_EV_TRANSFER,      /* leader: hand over to id (0: whoever is furthest); answer in out.proposal */
+	RAFT_EV_TRANSFER,      /* leader: hand over to id (0: whoever is furthest; self: to nobody, step down, G6);
+	                          answer in out.proposal */
 	RAFT_EV_READ,          /* leader: confirm leadership for reads that arrived until now */
 	RAFT_EV_LOG_START      /* leader: positions from `pos` on can be streamed (ring), from `end` on fetched (files) */
 } RaftEventKind;
@@ -194,6 +198,13 @@ typedef struct RaftPeer {
 	uint64_t heard_us;     /* when the newest message came */
 	uint64_t sent_us;      /* when an APPEND was last made */
 	uint64_t told_commit;
+	uint64_t end;          /* of its log, as it said last */
+	uint64_t answer_us;    /* when its newest answer came that counts (CheckQuorum) */
+	uint64_t bytes_us;     /* STREAM: when bytes were last sent */
+	uint64_t up_us;        /* PEER_UP: positions in answers to what was sent before are of an older log */
+	uint64_t since_us;     /* in this mode since: refusals of what was sent before are old news */
+	uint64_t tell_us;      /* the new commit position is told at the latest then; 0 nothing to tell */
+	bool poke;             /* gets an APPEND or CATCH_UP at the end of this step */
 	uint64_t round_end, round_us; /* learner: thesis 4.2.1 */
 	bool caught_up;
 	bool granted, answered; /* candidate: its vote */
@@ -231,10 +242,16 @@ typedef struct Raft {
 	uint64_t deadline_us;  /* follower: campaign; candidate: again */
 	uint64_t quorum_us;    /* leader: checks that a majority answers (CheckQuorum) */
 	uint64_t transfer_to, transfer_until_us;
+	uint64_t timeout_us;   /* stamp of the newest TIMEOUT_NOW of this term; 0 none */
 	uint64_t read_us;      /* leader: newest read waiting; 0 none */
+	uint64_t read_round_us; /* stamp of the round sent for reads that is not confirmed yet; 0 none */
+	uint64_t stamp_us;     /* follower: newest stamp of the leader */
+	uint64_t told_ack;     /* follower: newest position acknowledged to the leader */
+	uint64_t retry_us;     /* leader: no promotion by itself before */
 	uint64_t recover_to;   /* L5: commit of a leader that has committed in its own term; 0 not heard yet */
 	uint64_t stream_start, log_start;
-	bool fetching;
+	bool fetching, fetch_snapshot;
+	uint64_t fetch_id;
 	bool config_pending;   /* leader: append_config was given out */
 	bool force;            /* campaign of TIMEOUT_NOW */
 	int npeers;
