@@ -300,6 +300,7 @@ a_round_serves_those_who_came_before_it(void **state)
 	replstate_reads_confirmed(first, 1000);
 	assert_int_equal(end_of(a), ST_OK);
 	assert_int_equal(waitpid(b, NULL, WNOHANG), 0); /* R4: not by that round */
+	procslot_wake(FIRST + 1); /* it looks again */
 	child_poll(NULL, NULL, 0, 50);
 	assert_int_equal(waitpid(b, NULL, WNOHANG), 0);
 	replstate_reads_confirmed(first, 1000); /* again: nothing new */
