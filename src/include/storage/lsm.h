@@ -117,6 +117,45 @@ void lsm_retire(Version *v);
 KV_CHECK Status lsm_collect(void);
 void lsm_stats(LsmStats *out);
 
+/* ---- tables that go to another node, or have come from one (rule C5) */
+typedef struct LsmSum {
+	LsmState state;
+	uint64_t tables, table_bytes, list_bytes;
+} LsmSum;
+/*
+ * Under a pin, any process: a directory (which is there, and empty) with a second name for each file of v,
+ * <number as 16 hex digits>.kvt, and LSM_LIST, a manifest of them. Nothing is synced: it is to last no longer than
+ * the server runs. The files stay, whatever becomes of v.
+ */
+#define LSM_LIST "LIST"
+KV_CHECK Status lsm_export(const Version *v, const char *dir, LsmSum *out);
+/* Read and check a list that came from another node. CORRUPT, FOREIGN. */
+typedef struct LsmList LsmList;
+KV_CHECK Status lsm_list_read(const char *path, LsmList **out);
+void lsm_list_free(LsmList *l);
+const LsmSum *lsm_list_sum(const LsmList *l);
+/* i < tables; numbers are those of the node that made the list. */
+const TableInfo *lsm_list_table(const LsmList *l, uint64_t i);
+/*
+ * Here a fetched table is called by its global name until it is installed: <dir>/<file id>.kvt. Check all of it
+ * (table_verify()) against the list. For a process that reads no other tables meanwhile.
+ */
+KV_CHECK Status lsm_list_verify(const LsmList *l, uint64_t i, const char *dir,
+                                void (*progress)(void *arg, uint64_t bytes), void *arg);
+void lsm_fetched_path(const char *dir, uint64_t file_id, char *out, size_t size);
+/*
+ * The tables of a list, from dir, take the place of all there are: one switch of CURRENT. Replay process, before
+ * lsm_open(). First a plan, which names what is new and which the caller keeps; then lsm_install(), which can be cut
+ * off anywhere and done again with the same plan.
+ */
+typedef struct LsmPlan {
+	uint64_t manifest, first_table;
+} LsmPlan;
+KV_CHECK Status lsm_install_plan(LsmPlan *out);
+KV_CHECK Status lsm_install(const LsmPlan *plan, const LsmList *l, const char *dir);
+/* What the manifest in effect says, without opening anything. */
+KV_CHECK Status lsm_state_now(LsmState *out);
+
 /* ---- offline */
 /*
  * kvd --check: every table reachable from the manifest, level order, checksums. Prints findings via `report`.

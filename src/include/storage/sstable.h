@@ -126,5 +126,8 @@ void table_files_sweep(bool (*alive)(void *arg, uint64_t number), void *arg);
 void table_files_close_all(void);
 #define TABLE_FILES_MAX 256 /* descriptors one process keeps open; least recently used goes */
 void table_path(uint64_t number, char *out, size_t size);
+/* Where this process looks for table files ("tables" unless said); closes those it has open. dir is not copied. */
+#define TABLE_DIR "tables"
+void table_files_dir(const char *dir);
 
 #endif

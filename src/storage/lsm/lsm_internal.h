@@ -9,8 +9,9 @@
 #include "common/bytes.h"
 #include "storage/lsm.h"
 
-#define LSM_TABLES_DIR "tables"
+#define LSM_TABLES_DIR TABLE_DIR
 #define LSM_CURRENT "CURRENT"
+#define LSM_LIST_NUMBER 0 /* of the manifest that is a list for another node */
 /* 10 bits a key: about 1 % of the reads of an absent key go to the table. */
 #define LSM_FILTER_BITS 10
 
@@ -108,6 +109,8 @@ void manifest_path(uint64_t number, char *out, size_t size);
 /* crc32c of a record at `offset`: covers manifest number, offset, length and body. */
 uint32_t manifest_crc(uint64_t number, uint64_t offset, Slice body);
 uint32_t manifest_header_crc(const uint8_t header[MANIFEST_HEADER]);
+/* Write all of v to a new file, not synced. *m (fd -1 if there is none) gets it, also after a failure: close it. */
+KV_CHECK Status manifest_write(Manifest *m, const char *path, uint64_t number, const Version *v, uint64_t next_number);
 /* Write MANIFEST-<number> with all of v, sync it and name it in CURRENT; *m (fd -1) gets it. */
 KV_CHECK Status manifest_create(Manifest *m, uint64_t number, const Version *v, uint64_t next_number);
 /* Append an edit, synced. After a failed sync every later call fails. */
@@ -130,6 +133,8 @@ typedef struct ManifestImage {
 KV_CHECK Status manifest_current(uint64_t *number);
 /* What CURRENT names. CORRUPT and FOREIGN name file and offset. */
 KV_CHECK Status manifest_read(ManifestImage *out);
+/* The same of another file, which must have this number. */
+KV_CHECK Status manifest_read_file(const char *path, uint64_t number, ManifestImage *out);
 void manifest_image_free(ManifestImage *img);
 
 /* ---- picking: lsm_pick.c, pure */

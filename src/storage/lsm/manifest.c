@@ -177,26 +177,35 @@ name_current(uint64_t number)
 }
 
 Status
-manifest_create(Manifest *m, uint64_t number, const Version *v, uint64_t next_number)
+manifest_write(Manifest *m, const char *path, uint64_t number, const Version *v, uint64_t next_number)
 {
-	char path[FS_PATH_MAX];
 	Buf b = { 0 };
 	Status st;
 
 	*m = (Manifest){ .fd = -1, .number = number, .length = MANIFEST_HEADER };
-	manifest_path(number, path, sizeof path);
 	KV_TRY(fs_open(path, FS_CREATE_NEW, &m->fd));
 	st = write_list(m, &b, v, next_number);
 	buf_free(&b);
 	m->base = m->length;
 	if (st == ST_OK)
 		st = write_header(m);
+	return st;
+}
+
+Status
+manifest_create(Manifest *m, uint64_t number, const Version *v, uint64_t next_number)
+{
+	char path[FS_PATH_MAX];
+	Status st;
+
+	manifest_path(number, path, sizeof path);
+	st = manifest_write(m, path, number, v, next_number);
 	if (st == ST_OK)
 		st = fs_sync(m->fd);
 	/* CURRENT and the manifest are in one directory, which this syncs. */
 	if (st == ST_OK)
 		st = name_current(number);
-	if (st != ST_OK) {
+	if (st != ST_OK && m->fd >= 0) {
 		/* The first failure is what is told. CURRENT may name the file by now, so it stays. */
 		if (fs_close(m->fd) != ST_OK)
 			m->broken = true;

@@ -72,7 +72,7 @@ read_whole(Loader *l)
 	Status st = fs_open(l->path, FS_READ, &fd);
 
 	if (st == ST_NOT_FOUND)
-		return status_fail(ST_CORRUPT, "%s, named by %s, is missing: restore it", l->path, LSM_CURRENT);
+		return status_fail(ST_CORRUPT, "%s, a list of tables, is missing: restore it", l->path);
 	KV_TRY(st);
 	st = fs_size(fd, &bytes);
 	if (st == ST_OK && (l->img->file = malloc((size_t) bytes + 1)) == NULL)
@@ -265,8 +265,6 @@ load(Loader *l)
 {
 	uint64_t base = 0;
 
-	KV_TRY(manifest_current(&l->img->number));
-	manifest_path(l->img->number, l->path, sizeof l->path);
 	KV_TRY(read_whole(l));
 	KV_TRY(read_header(l, &base));
 	KV_TRY(read_records(l, base));
@@ -278,10 +276,23 @@ load(Loader *l)
 Status
 manifest_read(ManifestImage *out)
 {
+	char path[FS_PATH_MAX];
+	uint64_t number;
+
+	*out = (ManifestImage){ 0 };
+	KV_TRY(manifest_current(&number));
+	manifest_path(number, path, sizeof path);
+	return manifest_read_file(path, number, out);
+}
+
+Status
+manifest_read_file(const char *path, uint64_t number, ManifestImage *out)
+{
 	Loader l = { .img = out };
 	Status st;
 
-	*out = (ManifestImage){ 0 };
+	*out = (ManifestImage){ .number = number };
+	snprintf(l.path, sizeof l.path, "%s", path);
 	st = load(&l);
 	buf_free(&l.ops);
 	if (st != ST_OK)

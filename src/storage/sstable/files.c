@@ -20,11 +20,12 @@ typedef struct OpenFile {
 static OpenFile files[TABLE_FILES_MAX];
 static int nfiles;
 static uint64_t tick;
+static const char *files_dir = TABLE_DIR;
 
 void
 table_path(uint64_t number, char *out, size_t size)
 {
-	snprintf(out, size, "tables/%016llx.kvt", (unsigned long long) number);
+	snprintf(out, size, "%s/%016llx.kvt", files_dir, (unsigned long long) number);
 }
 
 static void
@@ -116,4 +117,11 @@ table_files_close_all(void)
 {
 	while (nfiles > 0)
 		forget(nfiles - 1);
+}
+
+void
+table_files_dir(const char *dir)
+{
+	table_files_close_all();
+	files_dir = dir;
 }

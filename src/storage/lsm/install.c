@@ -1,0 +1,280 @@
+/*
+ * install.c - tables from another node take the place of all there are (rule C5).
+ *
+ * The list is read and the files are checked by the process that fetches them; they are installed by the replay
+ * process before anything is open. No locks, no shared memory.
+ *
+ * The switch is that of CURRENT from one manifest to another, so there are the old tables or the new ones, never a
+ * mixture. Before it the new files are moved to numbers that the old manifest does not know: to it they are files
+ * that nothing names. After it the old files are, and the compaction worker removes them when it starts. Each step
+ * asks what is there, so all of it may be done again: a file that has been moved is found at its place.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "lsm_internal.h"
+#include "port/fs.h"
+
+struct LsmList {
+	ManifestImage img;
+	LsmSum sum;
+	Table *tables;   /* of img, in the order of `version` */
+	Table **slots;
+	Version version; /* only its list is used */
+};
+
+void
+lsm_fetched_path(const char *dir, uint64_t file_id, char *out, size_t size)
+{
+	snprintf(out, size, "%s/%016llx.kvt", dir, (unsigned long long) file_id);
+}
+
+/* ---- the list */
+
+/* As in a Version: by level; level 0 newest first, the others by key. */
+static int
+table_order(const void *a, const void *b)
+{
+	const ManifestTable *x = a, *y = b;
+
+	if (x->level != y->level)
+		return x->level < y->level ? -1 : 1;
+	if (x->level == 0)
+		return (x->info.version_max < y->info.version_max) - (x->info.version_max > y->info.version_max);
+	return slice_cmp(x->smallest, y->smallest);
+}
+
+static int
+id_order(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
+
+	return (x > y) - (x < y);
+}
+
+/* Ids name the files here: no two may be the same. */
+static Status
+check_ids(const LsmList *l)
+{
+	size_t n = l->img.ntables;
+	uint64_t *ids;
+	bool twice = false;
+
+	if (n == 0)
+		return ST_OK;
+	ids = malloc(n * sizeof *ids);
+	if (ids == NULL)
+		return status_fail(ST_OUT_OF_MEMORY, "no memory for the list of %zu tables", n);
+	for (size_t i = 0; i < n; i++)
+		ids[i] = l->img.tables[i].info.file_id;
+	qsort(ids, n, sizeof *ids, id_order);
+	for (size_t i = 1; i < n; i++)
+		twice = twice || ids[i] == ids[i - 1];
+	free(ids);
+	return twice ? status_fail(ST_CORRUPT, "a table is named twice in the list of tables") : ST_OK;
+}
+
+static Status
+build_version(LsmList *l)
+{
+	size_t n = l->img.ntables;
+	Status st;
+
+	l->tables = calloc(n + 1, sizeof *l->tables);
+	l->slots = calloc(n + 1, sizeof(Table *));
+	if (l->tables == NULL || l->slots == NULL)
+		return status_fail(ST_OUT_OF_MEMORY, "no memory for the list of %zu tables", n);
+	if (n > 0)
+		qsort(l->img.tables, n, sizeof *l->img.tables, table_order);
+	l->version.flushed = l->img.state.flushed;
+	l->version.flushed_term = l->img.state.flushed_term;
+	l->version.flushed_time = l->img.state.flushed_time;
+	for (size_t i = 0; i < n; i++) {
+		const ManifestTable *t = &l->img.tables[i];
+
+		l->tables[i].info = t->info;
+		l->tables[i].smallest = t->smallest;
+		l->tables[i].largest = t->largest;
+		l->slots[i] = &l->tables[i];
+		if (l->version.ntables[t->level]++ == 0)
+			l->version.tables[t->level] = &l->slots[i];
+		l->sum.table_bytes += t->info.bytes;
+	}
+	KV_TRY(check_ids(l));
+	st = version_check(&l->version);
+	return st == ST_OK ? ST_OK : status_prefix(st, "list of tables");
+}
+
+/* ---- reading it */
+static Status
+list_bytes(const char *path, uint64_t *bytes)
+{
+	Status st, closed;
+	int fd;
+
+	KV_TRY(fs_open(path, FS_READ, &fd));
+	st = fs_size(fd, bytes);
+	closed = fs_close(fd);
+	return st != ST_OK ? st : closed;
+}
+
+Status
+lsm_list_read(const char *path, LsmList **out)
+{
+	LsmList *l = calloc(1, sizeof *l);
+	Status st;
+
+	if (l == NULL)
+		return status_fail(ST_OUT_OF_MEMORY, "no memory for a list of tables");
+	st = manifest_read_file(path, LSM_LIST_NUMBER, &l->img);
+	if (st == ST_OK)
+		st = list_bytes(path, &l->sum.list_bytes);
+	if (st == ST_OK)
+		st = build_version(l);
+	if (st != ST_OK) {
+		lsm_list_free(l);
+		return st;
+	}
+	l->sum.state = l->img.state;
+	l->sum.tables = l->img.ntables;
+	*out = l;
+	return ST_OK;
+}
+
+void
+lsm_list_free(LsmList *l)
+{
+	if (l == NULL)
+		return;
+	manifest_image_free(&l->img);
+	free(l->tables);
+	free(l->slots);
+	free(l);
+}
+
+const LsmSum *
+lsm_list_sum(const LsmList *l)
+{
+	return &l->sum;
+}
+
+const TableInfo *
+lsm_list_table(const LsmList *l, uint64_t i)
+{
+	return &l->img.tables[i].info;
+}
+
+Status
+lsm_list_verify(const LsmList *l, uint64_t i, const char *dir, void (*progress)(void *arg, uint64_t bytes), void *arg)
+{
+	TableInfo t = *lsm_list_table(l, i);
+	Status st;
+
+	t.number = t.file_id;
+	table_files_dir(dir);
+	st = table_verify(&t, progress, arg);
+	table_files_dir(TABLE_DIR);
+	return st;
+}
+
+/* ---- installing */
+typedef struct Highest {
+	bool manifests;
+	uint64_t number;
+} Highest;
+
+static Status
+note_highest(void *arg, const char *name)
+{
+	Highest *h = arg;
+	unsigned long long n;
+
+	if (sscanf(name, h->manifests ? "MANIFEST-%16llx" : "%16llx", &n) == 1 && n > h->number)
+		h->number = n;
+	return ST_OK;
+}
+
+Status
+lsm_install_plan(LsmPlan *out)
+{
+	Highest manifest = { .manifests = true }, table = { 0 };
+	ManifestImage img;
+
+	KV_TRY(manifest_read(&img));
+	manifest.number = img.number;
+	table.number = img.next_number - 1;
+	manifest_image_free(&img);
+	KV_TRY(fs_list(".", note_highest, &manifest));
+	KV_TRY(fs_list(LSM_TABLES_DIR, note_highest, &table));
+	*out = (LsmPlan){ manifest.number + 1, table.number + 1 };
+	return ST_OK;
+}
+
+/* A file of this size there? */
+static bool
+is_there(const char *path, uint64_t bytes)
+{
+	uint64_t size = 0;
+
+	return list_bytes(path, &size) == ST_OK && size == bytes;
+}
+
+static Status
+move_table(const char *dir, const TableInfo *t, uint64_t number)
+{
+	char from[FS_PATH_MAX], to[FS_PATH_MAX];
+	Status st;
+
+	lsm_fetched_path(dir, t->file_id, from, sizeof from);
+	table_path(number, to, sizeof to);
+	st = fs_rename(from, to);
+	if (st == ST_NOT_FOUND && is_there(to, t->bytes))
+		return ST_OK; /* moved before */
+	if (st == ST_NOT_FOUND)
+		return status_fail(ST_CORRUPT, "%s, a table that was fetched, is missing", from);
+	return st;
+}
+
+/* The list as it is called here. */
+static Status
+write_manifest(const LsmPlan *plan, const LsmList *l)
+{
+	char path[FS_PATH_MAX];
+	Manifest m;
+	Status st;
+
+	for (size_t i = 0; i < l->img.ntables; i++)
+		l->tables[i].info.number = plan->first_table + i;
+	/* What an attempt that was cut off left; CURRENT does not name it. */
+	manifest_path(plan->manifest, path, sizeof path);
+	st = fs_unlink(path);
+	if (st != ST_NOT_FOUND)
+		KV_TRY(st);
+	KV_TRY(manifest_create(&m, plan->manifest, &l->version, plan->first_table + l->img.ntables));
+	return manifest_close(&m);
+}
+
+Status
+lsm_install(const LsmPlan *plan, const LsmList *l, const char *dir)
+{
+	uint64_t now;
+
+	KV_TRY(manifest_current(&now));
+	if (now == plan->manifest)
+		return ST_OK;
+	for (size_t i = 0; i < l->img.ntables; i++)
+		KV_TRY(move_table(dir, lsm_list_table(l, i), plan->first_table + i));
+	KV_TRY(fs_sync_dir(LSM_TABLES_DIR));
+	return write_manifest(plan, l);
+}
+
+Status
+lsm_state_now(LsmState *out)
+{
+	ManifestImage img;
+
+	KV_TRY(manifest_read(&img));
+	*out = img.state;
+	manifest_image_free(&img);
+	return ST_OK;
+}
