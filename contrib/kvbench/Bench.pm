@@ -14,9 +14,11 @@ use IO::Socket::INET;
 use JSON::PP;
 use POSIX qw(:sys_wait_h);
 use Time::HiRes qw(time sleep);
+use lib dirname(abs_path(__FILE__)) . '/../../t';
+use Kvd::Client;
 
 our @EXPORT = qw($root $bin $tmp $keep in_path spawn_process output_of wait_until end_process free_port slurp
-	start_kvd start_cluster find_leader stop_kvd kvbench median thousands machine_line);
+	start_kvd start_node start_cluster find_leader leader_now stop_kvd kvbench median thousands machine_line);
 
 our $root = abs_path(dirname(__FILE__) . '/../..');
 our $bin = $ENV{KVD_BIN} || "$root/build/bin";
@@ -127,6 +129,15 @@ sub stop_kvd
 	return;
 }
 
+# Start (again) a node of a cluster; it is not ready yet.
+sub start_node
+{
+	my ($node) = @_;
+	$node->{pid} = spawn_process("$node->{dir}.log", "$bin/kvd", '-D', $node->{dir}, '-p', $node->{port},
+		map { ('-c', $_) } @{ $node->{settings} });
+	return;
+}
+
 # n nodes that form a cluster; returns them when one of them leads.
 sub start_cluster
 {
@@ -135,38 +146,35 @@ sub start_cluster
 	my $members = join ',', map { "n$_\@127.0.0.1:$peers[$_ - 1]" } 1 .. $n;
 	my @nodes;
 	for my $i (1 .. $n) {
-		my $dir = "$tmp/n$i-" . ++$serial;
 		my $own = [ "node_name=n$i", "peer_port=$peers[$i - 1]", "cluster_members=$members", @settings ];
-		push @nodes, { dir => $dir, settings => $own, name => "n$i",
-			pid => spawn_process("$dir.log", "$bin/kvd", '-D', $dir, '-p', '0', map { ('-c', $_) } @$own) };
+		push @nodes, { dir => "$tmp/n$i-" . ++$serial, settings => $own, name => "n$i", port => free_port() };
+		start_node($nodes[-1]);
 	}
 	for my $node (@nodes) {
-		wait_until("node $node->{name}", 60, sub { $node->{port} = ready_port($node->{pid}, $node->{dir}) });
+		wait_until("node $node->{name}", 60, sub { ready_port($node->{pid}, $node->{dir}) });
 	}
 	find_leader(@nodes);
 	return @nodes;
 }
 
-sub role_of
+# The node that leads and answers reads; undef: none now.
+sub leader_now
 {
-	my ($node) = @_;
-	my $text = qx($bin/kvctl -p $node->{port} --format tsv stats cluster.role 2>/dev/null);
-	return $text =~ /(\d+)\s*\z/ ? $1 : -1;
+	for my $node (@_) {
+		my $found = eval {
+			my $c = Kvd::Client->new(port => $node->{port});
+			$c->{role} == 1 && $c->get('bench.leader')->{status} =~ /^(?:OK|NOT_FOUND)$/;
+		};
+		return $node if $found;
+	}
+	return undef;
 }
 
-# The node that leads and serves.
 sub find_leader
 {
 	my (@nodes) = @_;
 	my $leader;
-	wait_until('a leader', 60, sub {
-		for my $node (@nodes) {
-			next if system("$bin/kvctl -p $node->{port} --no-follow put bench.leader 1 >/dev/null 2>&1") != 0;
-			$leader = $node;
-			return 1;
-		}
-		return 0;
-	});
+	wait_until('a leader', 60, sub { $leader = leader_now(@nodes) });
 	return $leader;
 }
 
