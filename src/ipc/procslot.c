@@ -31,6 +31,7 @@ static int table_count;
 
 int my_slot_no = -1;
 ProcSlot *my_slot;
+static int wake_pipe[2] = { -1, -1 }; /* the same numbers in all processes: made before fork, never closed */
 static uint32_t slotless_depth; /* critical sections of a process without a slot (offline tools, tests) */
 
 size_t
@@ -141,6 +142,7 @@ procslot_reap(void (*cleared)(int slot))
 			cleared(i);
 		clear_pins(s);
 		atomic_store(&s->sleeping, 0);
+		atomic_store(&s->piped, 0);
 		atomic_store(&s->critical, 0);
 		atomic_store(&s->pid, 0);
 		atomic_fetch_add(&s->generation, 1);
@@ -225,6 +227,15 @@ procslot_sleep(uint32_t token, uint64_t timeout_us)
 	procslot_cancel_sleep();
 }
 
+static void
+wake_sleeper(ProcSlot *s)
+{
+	if (atomic_load_explicit(&s->piped, memory_order_relaxed))
+		child_pipe_put(wake_pipe[1], 'w');
+	else
+		unpark(&s->wake, 1);
+}
+
 /*
  * Only the first of several wakers pays for the system call: it takes `sleeping` away. The others may leave,
  * because the owner raises `sleeping` again (and looks at the condition after it) before its next sleep.
@@ -237,5 +248,38 @@ procslot_wake(int i)
 	atomic_fetch_add(&s->wake, 1);
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load_explicit(&s->sleeping, memory_order_relaxed) != 0 && atomic_exchange(&s->sleeping, 0) != 0)
-		unpark(&s->wake, 1);
+		wake_sleeper(s);
+}
+
+/* ---- sleeping in poll() */
+
+Status
+procslot_make_pipe(void)
+{
+	return wake_pipe[0] >= 0 ? ST_OK : child_pipe(wake_pipe);
+}
+
+int
+procslot_use_pipe(void)
+{
+	KV_ASSERT(wake_pipe[0] >= 0 && my_slot != NULL);
+	atomic_store(&my_slot->piped, 1);
+	return wake_pipe[0];
+}
+
+bool
+procslot_prepare_pipe_sleep(const uint32_t *seen)
+{
+	return procslot_prepare_sleep() == *seen;
+}
+
+void
+procslot_end_pipe_sleep(uint32_t *seen)
+{
+	char bytes[64];
+
+	procslot_cancel_sleep();
+	while (child_pipe_get(wake_pipe[0], bytes, sizeof bytes) == (int) sizeof bytes)
+		;
+	*seen = atomic_load(&my_slot->wake);
 }

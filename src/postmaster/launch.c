@@ -34,6 +34,7 @@ Status
 launch_make_pipes(void)
 {
 	KV_TRY(child_pipe(launch_pipes.death));
+	KV_TRY(procslot_make_pipe());
 	return child_pipe(launch_pipes.report);
 }
 

@@ -18,6 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/status.h"
+
 typedef enum ProcKind {
 	PROC_REPLAY,
 	PROC_CONSENSUS,
@@ -42,6 +44,7 @@ typedef struct ProcSlot {
 	_Atomic uint32_t sleeping;                /* owner: 1 while it is parked or about to; others may skip unpark at 0 */
 	_Atomic uint64_t critical_since_ns;       /* monotonic; set when critical leaves 0 */
 	_Atomic uint32_t syncing;                 /* 1: waiting for the disk, where being killed helps nobody */
+	_Atomic uint32_t piped;                   /* 1: the owner waits for the pipe below, not for `wake` */
 	/* -- line 2: pins (rule A5). Stale reads only make others keep things longer. */
 	_Alignas(64) _Atomic uint64_t pin_epoch;  /* PROC_NO_PIN or an epoch (ipc/epoch.h) */
 	_Atomic uint64_t pin_version;             /* PROC_NO_PIN or the snapshot: versions < it may be read */
@@ -96,5 +99,19 @@ void procslot_cancel_sleep(void);
 void procslot_sleep(uint32_t token, uint64_t timeout_us);
 /* Wake slot i; no system call unless it sleeps. Async-signal-safe. */
 void procslot_wake(int i);
+
+/*
+ * A process that sleeps in poll(), because it waits for sockets too, is woken by a byte in a pipe. There is one pipe,
+ * made before the first fork and inherited by all; the process that uses it is the consensus worker.
+ */
+KV_CHECK Status procslot_make_pipe(void);
+/* Owner, after procslot_attach(): from now on I sleep on this descriptor (returned; readable means woken). */
+int procslot_use_pipe(void);
+/*
+ * Instead of prepare and sleep: for (;;) { look at everything; procslot_prepare_pipe_sleep(&seen) ? poll : poll without
+ * waiting; procslot_end_pipe_sleep(&seen); }. seen: wakes known about, 0 at first. False: there was one since.
+ */
+bool procslot_prepare_pipe_sleep(const uint32_t *seen);
+void procslot_end_pipe_sleep(uint32_t *seen);
 
 #endif

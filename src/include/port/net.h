@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
 
 #include "common/status.h"
 
@@ -32,6 +34,35 @@ int net_send_some(int fd, const void *data, size_t len);
 /* End the connection for every process that has it. */
 void net_shutdown(int fd);
 void net_close(int fd);
+
+/* ---- connections that nobody waits for */
+typedef struct NetAddress {
+	uint8_t bytes[32]; /* a socket address of this system */
+	uint32_t len;
+	bool named;        /* host was a name, not a number */
+} NetAddress;
+/* A number at once; a name as fast as the name service answers. The first address counts. CANNOT_CONNECT. */
+KV_CHECK Status net_resolve(const char *host, uint16_t port, NetAddress *out);
+/* Non-blocking, CLOEXEC. Once it is writable or broken, net_connect_end() tells what became of it. CANNOT_CONNECT. */
+KV_CHECK Status net_connect_begin(const NetAddress *to, int *fd);
+KV_CHECK Status net_connect_end(int fd);
+/*
+ * For a connection between nodes: non-blocking, no delay, keepalive of seconds; at most so many bytes wait in the system
+ * (0: its choice); bytes that nobody acknowledges for stall_ms end it where the system can (0: its choice).
+ */
+void net_tune(int fd, int send_buffer, int stall_ms);
+/* What is there, what goes: bytes; 0 nothing now; -1 the connection has ended. */
+ssize_t net_recv_some(int fd, void *out, size_t len);
+ssize_t net_sendv_some(int fd, const struct iovec *iov, int n);
+#define NET_POLL_MAX 160 /* descriptors */
+#define NET_POLL_NS_MAX UINT64_C(60000000000) /* longer waits end early */
+typedef struct NetPoll {
+	int fd;               /* -1: passed over */
+	bool read, write;     /* what is waited for */
+	bool readable, writable, broken;
+} NetPoll;
+/* Until one of them can be read or written or is broken, or until_ns (monotonic), or a signal comes. */
+void net_poll(NetPoll *list, int n, uint64_t until_ns);
 
 /* ---- handing sockets to another process */
 /* A local datagram pair, non-blocking and CLOEXEC. */

@@ -1,0 +1,561 @@
+/*
+ * peer_out.c - connections to other nodes: connect, greet, send; again and again.
+ *
+ * Consensus worker (or a blank node's waiting process). Nothing waits, but for the lookup of a name that is no number.
+ *
+ * Invariants:
+ * 1. Bytes leave in the order in which they were queued; log bytes [range_from, range_to) stand at range_at between them.
+ * 2. Log bytes count as sent only if they were still in the ring after they had been handed to the system (rule C3);
+ *    else the connection ends, and the other node drops what was cut off (its CRCs would find it, too).
+ * 3. The user hears UP and DOWN in turn, beginning with UP.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/elog.h"
+#include "common/kv_assert.h"
+#include "peer_internal.h"
+#include "port/clock.h"
+#include "replication/address.h"
+#include "storage/wal.h"
+
+#define QUEUE_COMPACT 16384 /* sent bytes at the queue's front that are worth a copy */
+#define SENDS_PER_TURN 4    /* of one connection: the others' heartbeats want to leave, too */
+
+static PeerOut outs[PEERS_OUT_MAX];
+
+static bool
+has_fd(const PeerOut *o)
+{
+	return o->state == OUT_CONNECTING || o->state == OUT_GREETING || o->state == OUT_UP || o->state == OUT_FORMING;
+}
+
+static bool
+has_range(const PeerOut *o)
+{
+	return o->range_from < o->range_to;
+}
+
+static bool
+has_unsent(const PeerOut *o)
+{
+	return o->queue_at < o->queue.len || has_range(o);
+}
+
+static void
+enter(PeerOut *o, PeerOutState state)
+{
+	o->state = state;
+	o->began_ns = o->moved_ns = clock_mono_ns();
+}
+
+PeerOut *
+peer_out_find(uint64_t id)
+{
+	for (int i = 0; id != 0 && i < PEERS_OUT_MAX; i++)
+		if (outs[i].purpose == PEER_MEMBER && outs[i].id == id)
+			return &outs[i];
+	return NULL;
+}
+
+static PeerOut *
+new_out(PeerPurpose purpose, uint64_t id)
+{
+	for (int i = 0; i < PEERS_OUT_MAX; i++) {
+		PeerOut *o = &outs[i];
+
+		if (o->purpose != 0)
+			continue;
+		*o = (PeerOut){ .id = id, .purpose = purpose, .fd = -1, .pause_ms = PEERS_PAUSE_MIN_MS };
+		return o;
+	}
+	return NULL;
+}
+
+/* ---- the end of a connection */
+
+static void
+forget_queue(PeerOut *o)
+{
+	buf_clear(&o->queue);
+	o->queue_at = o->range_at = 0;
+	o->range_from = o->range_to = 0;
+	o->answer_len = 0;
+}
+
+static void
+disconnect(PeerOut *o)
+{
+	if (has_fd(o))
+		net_close(o->fd);
+	o->fd = -1;
+	forget_queue(o);
+	if (o->ev_up) {
+		o->ev_up = false; /* never told */
+	} else if (o->was_up) {
+		o->ev_down = true;
+		o->was_up = false;
+	}
+	enter(o, OUT_IDLE);
+}
+
+/* Try again later; the pause doubles, and is drawn from [1/2, 1) of itself so that two nodes do not stay in step. */
+static void
+give_up(PeerOut *o, const char *why)
+{
+	bool stood = o->state == OUT_UP;
+
+	disconnect(o);
+	o->retry_ns = o->began_ns + peers_ms(o->pause_ms / 2) + prng_below(&peer_self.prng, peers_ms(o->pause_ms / 2) + 1);
+	o->pause_ms = o->pause_ms * 2 < PEERS_PAUSE_MAX_MS ? o->pause_ms * 2 : PEERS_PAUSE_MAX_MS;
+	snprintf(o->trouble, sizeof o->trouble, "%s", why);
+	if (o->purpose != PEER_MEMBER || (strcmp(o->trouble, o->logged) == 0 && !stood))
+		return;
+	memcpy(o->logged, o->trouble, sizeof o->logged);
+	elog(LOG_LEVEL_LOG, "no connection to node %s at %s: %s", o->name, o->address, o->trouble);
+}
+
+void
+peer_out_free(PeerOut *o)
+{
+	disconnect(o);
+	buf_free(&o->queue);
+	*o = (PeerOut){ .fd = -1 };
+}
+
+void
+peer_out_close_all(void)
+{
+	for (int i = 0; i < PEERS_OUT_MAX; i++)
+		if (outs[i].purpose != 0)
+			peer_out_free(&outs[i]);
+}
+
+/* ---- who the others are */
+
+static void
+set_address(PeerOut *o, const char *name, const char *address)
+{
+	snprintf(o->name, sizeof o->name, "%s", name);
+	if (strcmp(o->address, address) == 0)
+		return;
+	snprintf(o->address, sizeof o->address, "%s", address);
+	o->resolved_ns = 0;
+}
+
+void
+peer_out_members(const Membership *m)
+{
+	for (int i = 0; i < PEERS_OUT_MAX; i++)
+		outs[i].member = false;
+	for (int i = 0; i < m->n; i++) {
+		const Member *node = &m->node[i];
+		PeerOut *o = peer_out_find(node->incarnation);
+
+		if (node->incarnation == peer_self.control.node_incarnation)
+			continue;
+		if (o == NULL)
+			o = new_out(PEER_MEMBER, node->incarnation);
+		if (o == NULL)
+			continue; /* places of nodes that left are free again in a moment; see peer_out_poll() */
+		o->member = true;
+		set_address(o, node->name, node->peer_address);
+	}
+	for (int i = 0; i < PEERS_OUT_MAX; i++)
+		if (outs[i].purpose == PEER_MEMBER && !outs[i].member && outs[i].gone_ns == 0)
+			outs[i].gone_ns = clock_mono_ns() + peers_ms(PEERS_LINGER_MS);
+		else if (outs[i].member)
+			outs[i].gone_ns = 0;
+}
+
+void
+peer_out_guest(const PeerHello *h)
+{
+	PeerOut *o = peer_out_find(h->self);
+
+	if (o == NULL)
+		o = new_out(PEER_MEMBER, h->self);
+	if (o == NULL || o->member)
+		return;
+	o->gone_ns = clock_mono_ns() + peers_ms(PEERS_LINGER_MS);
+	set_address(o, h->name, h->peer_address);
+}
+
+PeerOut *
+peer_out_ask(const char *address)
+{
+	PeerOut *o;
+
+	for (int i = 0; i < PEERS_OUT_MAX; i++)
+		if (outs[i].purpose == PEER_IDENTIFY && strcmp(outs[i].address, address) == 0)
+			return &outs[i];
+	o = new_out(PEER_IDENTIFY, 0);
+	if (o != NULL)
+		set_address(o, address, address);
+	return o;
+}
+
+/* ---- sending */
+
+/* After the system took n bytes: first what stands before the range, then the range, then the rest. */
+static void
+advance(PeerOut *o, size_t n)
+{
+	size_t first = has_range(o) ? o->range_at - o->queue_at : 0, of_range;
+
+	if (first > n)
+		first = n;
+	o->queue_at += first;
+	n -= first;
+	of_range = n < o->range_to - o->range_from ? n : o->range_to - o->range_from;
+	o->range_from += of_range;
+	o->queue_at += n - of_range;
+	if (o->queue_at == o->queue.len && !has_range(o)) {
+		buf_clear(&o->queue);
+		o->queue_at = 0;
+	} else if (o->queue_at >= QUEUE_COMPACT) {
+		memmove(o->queue.data, o->queue.data + o->queue_at, o->queue.len - o->queue_at);
+		o->queue.len -= o->queue_at;
+		o->range_at -= has_range(o) ? o->queue_at : 0;
+		o->queue_at = 0;
+	}
+}
+
+/* What to send now, in order; -1: the range is no longer in the ring. */
+static int
+pieces(const PeerOut *o, struct iovec iov[4])
+{
+	size_t split = has_range(o) ? o->range_at : o->queue.len;
+	int n = 0, k;
+
+	if (split > o->queue_at)
+		iov[n++] = (struct iovec){ o->queue.data + o->queue_at, split - o->queue_at };
+	if (!has_range(o))
+		return n;
+	k = wal_ring_pieces(o->range_from, o->range_to, iov + n);
+	if (k == 0)
+		return -1;
+	n += k;
+	if (o->queue.len > split)
+		iov[n++] = (struct iovec){ o->queue.data + split, o->queue.len - split };
+	return n;
+}
+
+static void
+push(PeerOut *o)
+{
+	for (int i = 0; i < SENDS_PER_TURN && has_unsent(o); i++) {
+		struct iovec iov[4];
+		int n = pieces(o, iov);
+		bool ranged = has_range(o);
+		Lsn from = o->range_from;
+		ssize_t sent = n < 0 ? 0 : net_sendv_some(o->fd, iov, n);
+
+		/* Rule C3: overwritten while it was read? */
+		if (n < 0 || (ranged && wal_ring_floor() > from)) {
+			give_up(o, "it was too slow for the log's ring");
+			return;
+		}
+		if (sent < 0) {
+			give_up(o, "the connection broke");
+			return;
+		}
+		if (sent == 0)
+			return;
+		o->moved_ns = clock_mono_ns();
+		advance(o, (size_t) sent);
+	}
+}
+
+void
+peer_out_flush(void)
+{
+	for (int i = 0; i < PEERS_OUT_MAX; i++)
+		if (outs[i].state == OUT_UP || outs[i].state == OUT_FORMING || outs[i].state == OUT_GREETING)
+			push(&outs[i]);
+}
+
+static void
+note_waiting(PeerOut *o)
+{
+	if (!has_unsent(o))
+		o->moved_ns = clock_mono_ns();
+}
+
+void
+peer_out_send(PeerOut *o, const RaftMsg *m)
+{
+	if (o->state != OUT_UP || o->queue.len - o->queue_at > PEERS_QUEUE_MAX - PEER_FRAME_HEAD - PEER_MESSAGE_MAX)
+		return;
+	note_waiting(o);
+	if (peer_message_encode(m, 0, &o->queue) != ST_OK)
+		elog(LOG_LEVEL_WARNING, "a message to node %s is dropped: %s", o->name, status_detail());
+}
+
+bool
+peer_out_ready(const PeerOut *o)
+{
+	return o->state == OUT_UP && !has_range(o) && o->queue.len - o->queue_at <= PEERS_READY_MAX;
+}
+
+uint64_t
+peer_out_send_range(PeerOut *o, const RaftMsg *head, uint64_t to)
+{
+	struct iovec iov[2];
+	RaftMsg m = *head;
+
+	if (to > head->pos + PEERS_CHUNK)
+		to = head->pos + PEERS_CHUNK;
+	if (!peer_out_ready(o) || to <= head->pos || wal_ring_pieces(head->pos, to, iov) == 0)
+		return head->pos;
+	note_waiting(o);
+	m.end = to;
+	if (peer_message_encode(&m, (size_t) (to - head->pos), &o->queue) != ST_OK)
+		return head->pos;
+	o->range_at = o->queue.len;
+	o->range_from = head->pos;
+	o->range_to = to;
+	push(o);
+	return to;
+}
+
+/* ---- connecting */
+
+static void
+connect_now(PeerOut *o)
+{
+	char host[MEMBERSHIP_ADDRESS_MAX + 1];
+	uint64_t now = clock_mono_ns();
+	uint16_t port;
+	Status st = ST_OK;
+
+	if (o->resolved_ns == 0 || (o->to.named && now - o->resolved_ns > peers_ms(PEERS_RESOLVE_MS))) {
+		st = address_split(o->address, 0, host, &port);
+		if (st == ST_OK)
+			st = net_resolve(host, port, &o->to);
+		o->resolved_ns = st == ST_OK ? clock_mono_ns() : 0;
+	}
+	if (st == ST_OK)
+		st = net_connect_begin(&o->to, &o->fd);
+	if (st != ST_OK) {
+		if (o->resolved_ns == 0)
+			o->pause_ms = PEERS_PAUSE_MAX_MS; /* looking up a name is dear */
+		give_up(o, status_detail());
+		return;
+	}
+	enter(o, OUT_CONNECTING);
+}
+
+static void
+greet(PeerOut *o)
+{
+	PeerHello h = { .newest = PEER_VERSION, .oldest = PEER_VERSION_OLDEST, .purpose = (uint8_t) o->purpose,
+		            .self = peer_self.control.node_incarnation, .expected = o->id, .config_at = peer_self.at };
+	uint8_t bytes[PEER_HELLO_MAX];
+	size_t len;
+
+	if (net_connect_end(o->fd) != ST_OK) {
+		give_up(o, status_detail());
+		return;
+	}
+	net_tune(o->fd, PEERS_SEND_BUFFER, (int) peer_self.stall_ms);
+	memcpy(h.cluster_id, peer_self.control.cluster_id, sizeof h.cluster_id);
+	snprintf(h.name, sizeof h.name, "%s", peer_self.name);
+	snprintf(h.peer_address, sizeof h.peer_address, "%s", peer_self.peer_address);
+	len = peer_hello_encode(&h, bytes);
+	if (buf_append(&o->queue, bytes, len) != ST_OK) {
+		give_up(o, status_detail());
+		return;
+	}
+	enter(o, OUT_GREETING);
+	push(o);
+}
+
+static void
+form(PeerOut *o)
+{
+	PeerForm f = { .crc_seed = peer_self.control.crc_seed, .wal_segment_size = peer_self.control.wal_segment_size,
+		           .at = peer_self.at, .members = peer_self.members };
+
+	memcpy(f.cluster_id, peer_self.control.cluster_id, sizeof f.cluster_id);
+	if (peer_form_encode(&f, &o->queue) != ST_OK) {
+		give_up(o, status_detail());
+		return;
+	}
+	elog(LOG_LEVEL_LOG, "node %s at %s is blank and named in the configuration: giving it the cluster's identity",
+	     o->name, o->address);
+	enter(o, OUT_FORMING);
+	push(o);
+}
+
+static void
+answered(PeerOut *o, const PeerAnswer *a)
+{
+	if (o->purpose == PEER_IDENTIFY) {
+		o->said = *a;
+		disconnect(o);
+		o->state = OUT_ANSWERED;
+		return;
+	}
+	if (a->code != ST_OK) {
+		char why[PEER_TEXT_MAX + 1];
+
+		snprintf(why, sizeof why, "%s", a->text[0] != '\0' ? a->text : status_text((int) a->code));
+		give_up(o, why);
+	} else if (a->self != o->id) {
+		give_up(o, "another node answers there");
+	} else if (a->blank) {
+		form(o);
+	} else {
+		enter(o, OUT_UP);
+		o->pause_ms = PEERS_PAUSE_MIN_MS;
+		o->trouble[0] = o->logged[0] = '\0';
+		o->ev_up = true;
+		elog(LOG_LEVEL_LOG, "connected to node %s at %s", o->name, o->address);
+	}
+}
+
+/* Nothing but the answer to our hello comes back on these connections. */
+static void
+receive(PeerOut *o)
+{
+	ssize_t n = net_recv_some(o->fd, o->answer + o->answer_len, sizeof o->answer - o->answer_len);
+	PeerAnswer a;
+	size_t used;
+	Status st;
+
+	if (n < 0) {
+		give_up(o, o->state == OUT_GREETING ? "it ended the connection without an answer"
+			       : o->state == OUT_FORMING ? "it has been told what it belongs to, and starts"
+			                                 : "it ended the connection");
+		return;
+	}
+	if (n == 0)
+		return;
+	o->answer_len += (size_t) n;
+	st = o->state == OUT_GREETING ? peer_answer_decode(slice_of(o->answer, o->answer_len), &a, &used) : ST_PROTOCOL;
+	if (st == ST_NOT_FOUND && o->answer_len < sizeof o->answer)
+		return;
+	if (st != ST_OK || used != o->answer_len) {
+		give_up(o, "what answers there does not speak the peer protocol");
+		return;
+	}
+	o->answer_len = 0;
+	answered(o, &a);
+}
+
+/* ---- polling */
+
+/* When something is to be done without an event from the socket; 0 never. */
+static uint64_t
+due(const PeerOut *o)
+{
+	uint64_t stall = has_unsent(o) ? o->moved_ns + peers_ms(peer_self.stall_ms) : 0;
+
+	switch (o->state) {
+	case OUT_IDLE:
+		return o->retry_ns > 0 ? o->retry_ns : 1;
+	case OUT_CONNECTING:
+	case OUT_GREETING:
+	case OUT_FORMING:
+		return o->began_ns + peers_ms(PEERS_GREET_MS);
+	default:
+		return stall;
+	}
+}
+
+static void
+on_time(PeerOut *o, uint64_t now)
+{
+	/* Nobody came back for the answer. */
+	if (o->purpose == PEER_IDENTIFY && (o->state == OUT_ANSWERED || o->trouble[0] != '\0')) {
+		if (now - o->began_ns > peers_ms(PEERS_LINGER_MS))
+			peer_out_free(o);
+		return;
+	}
+	/* One that we do not know yet lasts as long as it is connected to us. */
+	if (o->purpose == PEER_MEMBER && !o->member && now >= o->gone_ns) {
+		if (!peer_in_ahead(o->id)) {
+			peer_out_free(o);
+			return;
+		}
+		o->gone_ns = now + peers_ms(PEERS_LINGER_MS);
+	}
+	if (due(o) == 0 || now < due(o))
+		return;
+	if (o->state == OUT_IDLE)
+		connect_now(o);
+	else
+		give_up(o, o->state == OUT_UP ? "it takes nothing any more" : "no answer in time");
+}
+
+int
+peer_out_poll(NetPoll *p, uint64_t *until_ns)
+{
+	uint64_t now = clock_mono_ns();
+
+	for (int i = 0; i < PEERS_OUT_MAX; i++) {
+		PeerOut *o = &outs[i];
+
+		if (o->purpose != 0 && o->address[0] != '\0')
+			on_time(o, now);
+		p[i] = (NetPoll){ .fd = -1 };
+		if (o->purpose == 0)
+			continue;
+		if (has_fd(o))
+			p[i] = (NetPoll){ .fd = o->fd, .read = o->state != OUT_CONNECTING,
+				              .write = o->state == OUT_CONNECTING || has_unsent(o) };
+		if (o->address[0] != '\0' && o->state != OUT_ANSWERED && due(o) != 0 && due(o) < *until_ns)
+			*until_ns = due(o);
+	}
+	return PEERS_OUT_MAX;
+}
+
+void
+peer_out_polled(const NetPoll *p)
+{
+	for (int i = 0; i < PEERS_OUT_MAX; i++) {
+		PeerOut *o = &outs[i];
+
+		if (p[i].fd < 0 || !has_fd(o) || o->fd != p[i].fd)
+			continue;
+		if (o->state == OUT_CONNECTING) {
+			if (p[i].writable || p[i].broken)
+				greet(o);
+			continue;
+		}
+		if (p[i].readable || p[i].broken)
+			receive(o);
+		if (has_fd(o) && o->state != OUT_CONNECTING && p[i].writable)
+			push(o);
+	}
+}
+
+bool
+peer_out_event_waits(void)
+{
+	for (int i = 0; i < PEERS_OUT_MAX; i++)
+		if (outs[i].ev_down || outs[i].ev_up)
+			return true;
+	return false;
+}
+
+bool
+peer_out_event(PeerEvent *out)
+{
+	for (int i = 0; i < PEERS_OUT_MAX; i++) {
+		PeerOut *o = &outs[i];
+
+		if (!o->ev_down && !o->ev_up)
+			continue;
+		*out = (PeerEvent){ .kind = o->ev_down ? PEER_EV_DOWN : PEER_EV_UP, .id = o->id };
+		if (o->ev_down) {
+			o->ev_down = false;
+		} else {
+			o->ev_up = false;
+			o->was_up = true;
+		}
+		return true;
+	}
+	return false;
+}
