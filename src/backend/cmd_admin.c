@@ -13,6 +13,7 @@
 #include "port/clock.h"
 #include "port/config_files.h"
 #include "port/fs.h"
+#include "replication/replstate.h"
 #include "session.h"
 
 /* Held while kvd.auto.conf is read, changed and written back; the file itself is replaced each time. */
@@ -20,8 +21,8 @@
 #define CONFIG_LOCK_RETRY_US 2000
 #define CONFIG_LOCK_TIMEOUT_MS 5000
 
-#define HELLO_HEAD 58                                       /* fixed part of the answer */
-enum { ROLE_NONE = 0, ROLE_LEADER = 1, ROLE_FOLLOWER = 2 }; /* on the wire */
+#define HELLO_HEAD 58 /* fixed part of the answer */
+enum { ROLE_NONE = 0, ROLE_LEADER = 1, ROLE_FOLLOWER = 2, ROLE_LEARNER = 3 }; /* on the wire */
 
 /* Send an error and end the connection after it. */
 static Status
@@ -52,6 +53,17 @@ check_hello(const Session *s, const Request *r)
 	return ST_OK;
 }
 
+static uint8_t
+role_on_wire(void)
+{
+	ReplView v;
+
+	if (atomic_load(&nodestate()->role) == NODE_LEADER)
+		return ROLE_LEADER;
+	replstate_view(&v);
+	return v.self == 0 ? ROLE_NONE : v.voter ? ROLE_FOLLOWER : ROLE_LEARNER;
+}
+
 Status
 cmd_hello(Session *s, const Request *r)
 {
@@ -68,7 +80,7 @@ cmd_hello(Session *s, const Request *r)
 	put_u32(head + 8, (uint32_t) config.max_value_size);
 	put_u32(head + 12, KV_FRAME_MAX);
 	put_u32(head + 16, KV_BATCH_OPS_MAX);
-	head[20] = atomic_load(&nodestate()->role) == NODE_LEADER ? ROLE_LEADER : ROLE_FOLLOWER;
+	head[20] = role_on_wire();
 	put_u64(head + 24, atomic_load(&nodestate()->term));
 	memcpy(head + 32, c->cluster_id, sizeof c->cluster_id);
 	put_u64(head + 48, c->node_incarnation);

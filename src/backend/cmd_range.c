@@ -5,6 +5,7 @@
  * the step deletes what it found. Applying it reads nothing.
  */
 #include "common/config.h"
+#include "replication/replstate.h"
 #include "session.h"
 
 typedef struct Step {
@@ -112,6 +113,8 @@ cmd_delete_range(Session *s, const Request *r)
 	Step step;
 	Status st = decode_step(r, &step);
 
+	if (st == ST_OK && !replstate_may_lead())
+		st = ST_NOT_LEADER;
 	if (st == ST_OK)
 		st = collect_step(s, &step, &body, &count, &next);
 	if (st == ST_OK && count > 0)

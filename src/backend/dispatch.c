@@ -10,6 +10,7 @@
 #include "ipc/logclock.h"
 #include "ipc/nodestate.h"
 #include "port/clock.h"
+#include "replication/replstate.h"
 #include "session.h"
 
 typedef enum CommandClass { CLASS_WRITE, CLASS_READ, CLASS_OTHER } CommandClass;
@@ -45,6 +46,8 @@ Status
 answer_error(Session *s, const Request *r, Status code, uint64_t detail)
 {
 	count_error(code);
+	if (code == ST_NOT_LEADER)
+		(void) replstate_not_leader(); /* its text says where to go */
 	if (code == ST_CORRUPT || code == ST_IO_ERROR)
 		elog(LOG_LEVEL_ERROR, "%s failed: %s", proto_command_name(r->header.type), status_detail());
 	return proto_error(&s->out, r->header.id, r->header.type | PROTO_ANSWER, code, detail, status_detail());
@@ -77,8 +80,8 @@ check_freshness(const Session *s, const ReadPrefix *p)
 {
 	Lsn at_least = p->at_least > s->own_version ? p->at_least : s->own_version;
 
-	if (p->freshness == 0 && !wal_generation_open(wal_generation()))
-		return status_fail(ST_NOT_LEADER, "%s", "");
+	if (p->freshness == READ_LINEARIZABLE)
+		KV_TRY(replstate_read_barrier(p->timeout_ms));
 	if (at_least == 0 || kvstore_applied() > at_least)
 		return ST_OK;
 	return kvstore_wait_applied(at_least, p->timeout_ms);
@@ -91,7 +94,7 @@ start_read(Session *s, const ReadPrefix *p, Lsn at)
 
 	KV_TRY(end_read(s));
 	KV_TRY(check_freshness(s, p));
-	if (p->freshness == 0) {
+	if (p->freshness == READ_LINEARIZABLE) {
 		if (s->now == 0)
 			s->now = logclock_now();
 		now = s->now;
@@ -107,11 +110,16 @@ start_read(Session *s, const ReadPrefix *p, Lsn at)
 	return ST_OK;
 }
 
+/*
+ * All requests of a batch were received before the first of them was looked at, so before the barrier that the open read
+ * went through (rule R4). Its snapshot was taken after that and before any of them is answered: it is a
+ * linearizable answer to each of them, also if the lease has ended since.
+ */
 Status
 begin_plain_read(Session *s, const ReadPrefix *p)
 {
 	if (s->reading && s->shared_read && s->read_freshness == p->freshness && p->at_least < s->snapshot.at &&
-		s->own_version < s->snapshot.at && (p->freshness != 0 || wal_generation_open(wal_generation())))
+		s->own_version < s->snapshot.at)
 		return ST_OK;
 	return start_read(s, p, 0);
 }
@@ -134,14 +142,16 @@ static Status
 answer_read(Session *s, const Request *r, CommandFn handle)
 {
 	size_t mark = s->out.len;
+	Status st;
 
 	KV_TRY(handle(s, r));
 	if (!s->reading || !s->snapshot.time_behind)
 		return ST_OK;
 	s->out.len = mark;
 	KV_TRY(end_read(s));
-	if (kvstore_advance_time(s->now) != ST_OK)
-		return answer_error(s, r, ST_BUSY, 0);
+	st = kvstore_advance_time(s->now);
+	if (st != ST_OK)
+		return answer_error(s, r, st == ST_NOT_LEADER ? st : ST_BUSY, 0);
 	return handle(s, r);
 }
 

@@ -24,7 +24,7 @@ joins_run(const GetRun *run, const Request *r)
 		return false;
 	if (r->header.length <= PROTO_READ_PREFIX || r->header.length > PROTO_READ_PREFIX + KV_KEY_MAX)
 		return false;
-	if (p[0] > 1 || p[1] != 0 || p[2] != 0 || p[3] != 0 || get_u64(p + 8) != 0)
+	if (p[0] > READ_LOCAL || p[1] != 0 || p[2] != 0 || p[3] != 0 || get_u64(p + 8) != 0)
 		return false;
 	return run->n == 0 || run->request[0].payload[0] == p[0];
 }
@@ -120,8 +120,9 @@ answer_at_once(Session *s, GetRun *run, const ReadPrefix *prefix)
 		return ST_OK;
 	s->out.len = mark;
 	KV_TRY(end_read(s));
-	if (kvstore_advance_time(s->now) != ST_OK)
-		return refuse_run(s, run, ST_BUSY);
+	st = kvstore_advance_time(s->now);
+	if (st != ST_OK)
+		return refuse_run(s, run, st == ST_NOT_LEADER ? st : ST_BUSY);
 	st = begin_plain_read(s, prefix);
 	return st == ST_OK ? answer_run(s, run) : refuse_run(s, run, st);
 }

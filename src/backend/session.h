@@ -116,6 +116,13 @@ deadline_of(uint32_t ms)
 	return ms > PROTO_DEADLINE_MAX_MS ? PROTO_DEADLINE_MAX_MS : (int) ms;
 }
 
+/* On the wire: how new what a read sees has to be. */
+typedef enum ReadFreshness {
+	READ_LINEARIZABLE = 0,
+	READ_LOCAL = 1,        /* what this node has applied */
+	READ_LOCAL_TOLD = 2    /* the same; the answer begins with how old that is (FRESHNESS_HEAD) */
+} ReadFreshness;
+
 /* A prefix of 16 bytes before reads. */
 struct ReadPrefix {
 	uint8_t freshness;

@@ -9,6 +9,7 @@
 #include "common/config.h"
 #include "common/kv_assert.h"
 #include "ipc/delegate.h"
+#include "replication/replstate.h"
 #include "session.h"
 
 /* Header and padding of the record around the run's body. */
@@ -306,6 +307,8 @@ answer_run(Session *s, Status st, uint64_t version)
 	Snapshot snapshot;
 	Status result = ST_OK;
 
+	if (st == ST_NOT_LEADER)
+		(void) replstate_not_leader(); /* its text says where to go */
 	if (read)
 		kvstore_begin_own_read(&snapshot);
 	for (size_t i = 0; i < n && result == ST_OK; i++) {
@@ -382,6 +385,11 @@ write_run_commit(Session *s, bool last)
 	if (s->run.ops == 0)
 		return ST_OK;
 	generation = wal_generation();
+	if (!replstate_may_lead()) {
+		st = answer_run(s, ST_NOT_LEADER, 0);
+		run_reset(&s->run);
+		return st;
+	}
 	if (last)
 		KV_TRY(delegate_run(s, generation, &done));
 	if (done) {

@@ -23,7 +23,9 @@
 #include "ipc/nodestate.h"
 #include "ipc/procslot.h"
 #include "port/clock.h"
+#include "replication/address.h"
 #include "replication/membership.h"
+#include "replication/replstate.h"
 #include "replication/votefile.h"
 #include "storage/kvstore.h"
 #include "storage/wal.h"
@@ -80,6 +82,23 @@ name_configuration(uint64_t self)
 	return st == ST_OK ? settle(end) : st;
 }
 
+/* What others may know of a cluster of one; its lease has no end. */
+static Status
+publish_alone(uint64_t self, uint64_t term)
+{
+	ReplView v = { .term = term, .self = self, .leader = self, .role = NODE_LEADER, .voter = true, .n = 1 };
+
+	v.election_ms = (uint32_t) config.election_timeout;
+	v.elections = v.terms_led = 1;
+	v.peer[0].id = self;
+	v.peer[0].voter = true;
+	snprintf(v.peer[0].name, sizeof v.peer[0].name, "%s", SELF_NAME);
+	KV_TRY(address_of_self(v.peer[0].peer_address, v.peer[0].client_address));
+	replstate_publish(&v);
+	replstate_set_lease(UINT64_MAX, 0);
+	return ST_OK;
+}
+
 Status
 consensus_start(const Control *control)
 {
@@ -94,6 +113,7 @@ consensus_start(const Control *control)
 	/* The part of the log that was read at the start names none: first start, or an older record is in tables. */
 	if (found.last_config == 0)
 		KV_TRY(name_configuration(control->node_incarnation));
+	KV_TRY(publish_alone(control->node_incarnation, term));
 	atomic_store(&node->term, term);
 	atomic_store(&node->role, NODE_LEADER);
 	atomic_store(&node->gate_open, 1);
@@ -116,6 +136,7 @@ consensus_stop(void)
 
 	atomic_store(&node->phase, NODE_STOPPING);
 	atomic_store(&node->gate_open, 0);
+	replstate_set_lease(0, 0);
 	/* Backends are gone by now; nothing can be cut wrongly if one is stuck after all, the log just ends before it. */
 	if (!wal_close_gate(CLOSE_GATE_MS, &stuck))
 		elog(LOG_LEVEL_WARNING, "slot %d was still inserting while the gate closed", stuck);

@@ -23,6 +23,9 @@ typedef struct ReplShared {
 	_Alignas(64) _Atomic uint64_t lease_until_ns;
 	_Atomic uint64_t serve_from;
 	_Atomic uint64_t election_ns;
+	/* -- what the leader said; writer: consensus worker. heard_commit UINT64_MAX while heard_ns changes */
+	_Atomic uint64_t heard_commit, heard_ns;
+	_Atomic uint64_t fresh_ns;              /* all that was said to be committed by then is applied; 0 never */
 	/* -- tickets */
 	_Alignas(64) _Atomic uint64_t tickets; /* drawn; readers add */
 	_Alignas(64) _Atomic uint64_t begun;   /* all up to this one came before the newest round; worker */

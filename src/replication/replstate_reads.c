@@ -202,3 +202,38 @@ replstate_reads(ReplReads *out)
 		out->by_round += atomic_load_explicit(&repl_sh->reader[i].by_round, memory_order_relaxed);
 	}
 }
+
+/* One message is remembered until its commit is applied here; then the newest takes its place. */
+void
+replstate_leader_said(Lsn commit)
+{
+	uint64_t said = atomic_load_explicit(&repl_sh->heard_commit, memory_order_relaxed);
+	uint64_t when = atomic_load_explicit(&repl_sh->heard_ns, memory_order_relaxed);
+
+	if (when != 0 && kvstore_applied() < said)
+		return;
+	atomic_store_explicit(&repl_sh->fresh_ns, when, memory_order_relaxed);
+	atomic_store(&repl_sh->heard_commit, UINT64_MAX);
+	atomic_store(&repl_sh->heard_ns, clock_mono_ns());
+	atomic_store(&repl_sh->heard_commit, commit);
+}
+
+uint32_t
+replstate_lag_ms(void)
+{
+	uint64_t lease = atomic_load(&repl_sh->lease_until_ns);
+	uint64_t said = atomic_load(&repl_sh->heard_commit), heard = atomic_load(&repl_sh->heard_ns);
+	uint64_t since = atomic_load(&repl_sh->fresh_ns), now, ms;
+
+	if (lease == UINT64_MAX)
+		return 0;
+	if (kvstore_applied() >= said && atomic_load(&repl_sh->heard_commit) == said && heard > since)
+		since = heard;
+	if (lease > since)
+		since = lease;
+	now = clock_mono_ns();
+	if (since == 0)
+		return UINT32_MAX;
+	ms = since < now ? (now - since) / 1000000 : 0;
+	return ms < UINT32_MAX ? (uint32_t) ms : UINT32_MAX;
+}

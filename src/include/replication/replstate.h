@@ -82,6 +82,16 @@ KV_CHECK Status replstate_read_barrier(int timeout_ms);
 bool replstate_may_lead(void);
 /* NOT_LEADER with the leader's client address as text, "" if it is not known or this node's own. */
 Status replstate_not_leader(void);
+/*
+ * Consensus worker of a follower, for each message of the leader: what it said is committed. From it follows how far
+ * behind this node's contents are.
+ */
+void replstate_leader_said(Lsn commit);
+/*
+ * This node has applied everything that was committed this many ms ago, as far as it knows: 0 under a valid lease, on a
+ * follower since a message of its leader. UINT32_MAX: never so far.
+ */
+uint32_t replstate_lag_ms(void);
 /* Consensus worker: are there readers that came since the last round began? Takes their ticket. */
 bool replstate_reads_wanted(uint64_t *ticket);
 /* Readers up to this ticket may read once `index` is applied; wakes them. index 0: not the leader any more. */
