@@ -174,6 +174,8 @@ cmd_stats(Session *s, const Request *r)
 		st = emit_node(&o);
 	if (st == ST_OK)
 		st = emit_processes(&o);
+	if (st == ST_OK)
+		st = replication_emit(emit_line, &o);
 	if (st != ST_OK) {
 		s->out.len = at;
 		return answer_error(s, r, st, 0);

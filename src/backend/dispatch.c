@@ -34,6 +34,7 @@ static const struct {
 	[PROTO_STATS] = { CLASS_OTHER, cmd_stats },
 	[PROTO_CONFIG] = { CLASS_OTHER, cmd_config },
 	[PROTO_CHECKPOINT] = { CLASS_OTHER, cmd_checkpoint },
+	[PROTO_CLUSTER] = { CLASS_OTHER, cmd_cluster },
 };
 
 /* Longest first request that is waited for: a stranger gets no large buffer. HELLO with its name is shorter. */

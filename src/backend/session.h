@@ -103,6 +103,7 @@ KV_CHECK Status cmd_delete_range(Session *s, const Request *r);
 KV_CHECK Status cmd_stats(Session *s, const Request *r);
 KV_CHECK Status cmd_config(Session *s, const Request *r);
 KV_CHECK Status cmd_checkpoint(Session *s, const Request *r);
+KV_CHECK Status cmd_cluster(Session *s, const Request *r);
 
 /* Size of a request that may be refused before all of it has come: OK, or the code to refuse it with. */
 KV_CHECK Status early_size_check(const ProtoHeader *h, const uint8_t *payload, size_t have);
@@ -142,5 +143,8 @@ void count_command(int command);
 void count_error(Status code);
 void count_bytes(uint64_t in, uint64_t out);
 KV_CHECK Status counters_emit(Status (*emit)(void *arg, const char *name, uint64_t value), void *arg);
+
+/* ---- cmd_cluster.c */
+KV_CHECK Status replication_emit(Status (*emit)(void *arg, const char *name, uint64_t value), void *arg);
 
 #endif

@@ -57,6 +57,7 @@ typedef enum ProtoCommand {
 #define PROTO_RANGE_UNBOUNDED 4
 #define PROTO_RANGE_AFTER_START 8
 #define PROTO_HELLO_ADMIN 1
+#define PROTO_HELLO_FORWARDED 2 /* a follower passes its clients' requests on: they go no further */
 #define PROTO_CHECKPOINT_COMPACT 1
 typedef enum ProtoConfigAction {
 	PROTO_CONFIG_LIST,
@@ -64,6 +65,18 @@ typedef enum ProtoConfigAction {
 	PROTO_CONFIG_RESET,
 	PROTO_CONFIG_RELOAD
 } ProtoConfigAction;
+
+#define PROTO_CLUSTER_DRY_RUN 1 /* flag of CLUSTER */
+typedef enum ProtoClusterAction {
+	PROTO_CLUSTER_STATUS,
+	PROTO_CLUSTER_ADD,
+	PROTO_CLUSTER_REMOVE,
+	PROTO_CLUSTER_PROMOTE,
+	PROTO_CLUSTER_TRANSFER,
+	PROTO_CLUSTER_REPLACE,
+	PROTO_CLUSTER_CHECK,
+	PROTO_CLUSTER_REPAIR
+} ProtoClusterAction;
 
 #define PROTO_WRITE_PREFIX 8
 #define PROTO_READ_PREFIX 16
