@@ -87,7 +87,11 @@ typedef struct WalRecovery {
 	uint64_t last_time;  /* running maximum of log_time over the records scanned */
 	Lsn last_config;     /* LSN of the newest CONFIG record at or above `from`; 0 none */
 	Lsn previous_config; /* of the one before it; 0 none */
-	Lsn damaged_at;      /* with CORRUPT: the log below the durable mark is damaged from here on; 0: something else is */
+	/*
+	 * With CORRUPT: the log below the durable mark is damaged from here on; 0: something else is. After
+	 * wal_recover_damaged(): it was cut here; 0: there was no damage.
+	 */
+	Lsn damaged_at;
 	uint64_t torn_bytes; /* cut off above the durable mark; for the log line */
 } WalRecovery;
 /*
@@ -105,7 +109,8 @@ KV_CHECK Status wal_recover(Lsn from, uint64_t from_term, WalRecovery *out);
 KV_CHECK Status wal_recover_damaged(Lsn from, uint64_t from_term, WalRecovery *out);
 /*
  * Before wal_recover(), after tables up to `from` came from another node (rule C5): keep the log if a record of
- * from_term ends at `from`, else forget all of it; it then starts at `from`. *kept tells. Can be cut off anywhere and done again.
+ * from_term ends at `from`, else forget all of it; it then starts at `from`. *kept tells. Can be cut off anywhere and
+ * done again, but before wal_recover() has succeeded.
  */
 KV_CHECK Status wal_restart_at(Lsn from, uint64_t from_term, bool *kept);
 
@@ -137,8 +142,9 @@ uint32_t wal_generation(void);
 static inline bool wal_generation_open(uint32_t g) { return (g & 1) != 0; }
 /*
  * Closed -> a new term: put its TERM record (naming the previous term) at the end of the log; somebody else's
- * flush makes it durable: the caller never waits for the disk. REQUIRES closed gate, term > last term, and a term that was never used before (vote file): a tail that
- * was cut may have had it, and its records would be taken for this term's (L1). NO_SPACE: nothing was put.
+ * flush makes it durable: the caller never waits for the disk. Wakes nobody. REQUIRES closed gate, nobody
+ * appending, no truncation pending, term > last term, and a term that was never used before (vote file): a tail
+ * that was cut may have had it, and its records would be taken for this term's (L1). NO_SPACE, BUSY: nothing was put.
  */
 KV_CHECK Status wal_begin_term(uint64_t term, uint64_t log_time, Lsn *start, Lsn *end);
 /* Term of the newest TERM record: the one that inserts carry while the gate is open. */
@@ -156,7 +162,8 @@ bool wal_close_gate(int limit_ms, int *stuck_slot);
 KV_CHECK Status wal_truncate(Lsn to);
 /*
  * Consensus worker, which must not wait for the disk: ask the WAL writer to do it (and wake it). The caller is woken
- * when wal_truncate_pending() has become false. Nothing is appended meanwhile.
+ * when wal_truncate_pending() has become false. REQUIRES as wal_truncate(), none pending, and nothing is appended
+ * meanwhile.
  */
 void wal_request_truncate(Lsn to);
 bool wal_truncate_pending(void);
@@ -170,7 +177,7 @@ bool wal_alone(void);
  * Copy one record (body = the parts in order) into the ring. generation: as read before the caller looked
  * at anything that must still hold. NOT_LEADER: gate closed or other generation, nothing inserted. BUSY:
  * the ring has no room; flush and apply, then try again. BATCH_TOO_LARGE: over KV_RECORD_MAX. WAL_TERM,
- * WAL_TIME and WAL_CONFIG may use the ring's reserve (L11). Never sleeps.
+ * WAL_TIME, WAL_CONFIG and WAL_HASH may use the ring's reserve (L11). Never sleeps.
  */
 KV_CHECK Status wal_insert(uint32_t generation, WalKind kind, uint32_t count, uint64_t log_time,
                            const Slice *parts, int nparts, Lsn *start, Lsn *end);
@@ -182,12 +189,12 @@ KV_CHECK Status wal_insert(uint32_t generation, WalKind kind, uint32_t count, ui
  * does (its header, if that is here, was checked). CORRUPT: they are no log.
  */
 KV_CHECK Status wal_record_at(Slice bytes, Lsn at, uint64_t previous_term, WalRecord *out);
-/* Is there room in the ring for this much more? */
+/* Is there room in the ring for this much more? What is kept for TERM records is not given to others' bytes. */
 bool wal_append_room(size_t bytes);
 /*
- * Put whole, checked records at the end of the log. REQUIRES closed gate, at == wal_inserted(), wal_append_room(),
- * and that nobody else appends (consensus worker or its fetcher: replication/fetch.h). Raises the term history at
- * TERM records. Wakes nobody; the WAL writer flushes when it is woken.
+ * Put whole, checked records at the end of the log. REQUIRES the lock WAL_APPEND (consensus worker or its fetcher,
+ * one at a time: replication/fetch.h), closed gate, no truncation pending, at == wal_inserted(), wal_append_room().
+ * Raises the term history at TERM records. Wakes nobody; the WAL writer flushes when it is woken.
  */
 void wal_append(Lsn at, Slice records);
 
@@ -199,7 +206,7 @@ Lsn wal_ring_floor(void);
  * before they count: wal_ring_floor() <= from must still hold (rule C3).
  */
 int wal_ring_pieces(Lsn from, Lsn to, struct iovec iov[2]);
-/* Lowest position that is in the files. */
+/* Lowest position that is in the files: where the log starts, or a file; the latter need not be a record boundary. */
 Lsn wal_files_floor(void);
 
 /* ---- flushing */

@@ -1,5 +1,5 @@
 /*
- * wal_flush.c - flush ownership: ring to files, sync, and what must not happen beside a sync.
+ * wal_flush.c - flush ownership: ring to files, sync, and truncation, which must not happen beside a sync.
  *
  * Runs in whoever waits for a position (PostgreSQL's XLogFlush): one process at a time holds WAL_FLUSH and
  * does it for all; no timers. A process that dies with it restarts the node, so written equals durable
@@ -10,8 +10,6 @@
  *    a panic: after a failed sync nobody knows what is on disk, and a second one would lie.
  * 3. Only making a segment may fail for lack of space; it is tried before anything is written.
  */
-#include "common/coding.h"
-#include "common/crc32c.h"
 #include "common/elog.h"
 #include "common/kv_assert.h"
 #include "ipc/lwlock.h"
@@ -169,6 +167,12 @@ wal_flush(void)
 	return did;
 }
 
+bool
+wal_alone(void)
+{
+	return atomic_load_explicit(&wal_sh->alone_limit, memory_order_relaxed) == UINT64_MAX;
+}
+
 void
 wal_set_alone_limit(Lsn limit)
 {
@@ -177,63 +181,6 @@ wal_set_alone_limit(Lsn limit)
 	atomic_store(&wal_sh->alone_limit, limit);
 	commit_alone();
 	lwlock_release(LWLOCK_WAL_FLUSH, 0);
-}
-
-/* ---- a new term */
-
-/* REQUIRES WAL_FLUSH. Everything inserted is durable, and there is a file for `more` further bytes. */
-static Status
-flush_and_make_room(uint64_t more)
-{
-	Lsn end;
-
-	while (flush_locked())
-		;
-	end = wal_word_pos(atomic_load(&wal_sh->reserve));
-	KV_TRY(wal_segment_ensure(wal_segment_of(end + more - 1)));
-	if (wal_durable() < end)
-		while (flush_locked())
-			;
-	KV_ASSERT(wal_durable() == end);
-	return ST_OK;
-}
-
-/* REQUIRES WAL_FLUSH, gate closed, nobody inserting. */
-static Status
-begin_term_locked(uint64_t term, uint64_t log_time, Lsn *start, Lsn *end)
-{
-	uint64_t previous = wal_term();
-	WalHeader h = { .length = WAL_TERM_RECORD_SIZE, .term = term, .log_time = log_time, .kind = WAL_TERM };
-	uint32_t generation = wal_generation();
-	uint8_t body[8];
-	Slice part = slice_of(body, sizeof body);
-	Status s;
-
-	KV_ASSERT(!wal_generation_open(generation) && wal_inserting_slot() < 0);
-	KV_ASSERT(term > previous);
-	KV_TRY(flush_and_make_room(WAL_TERM_RECORD_SIZE));
-	put_u64(body, previous);
-	critical_enter();
-	s = wal_put(my_slot_no, generation, &h, crc32c(wal_sh->crc_seed, body, sizeof body), &part, 1, start,
-				end);
-	if (s == ST_OK)
-		wal_terms_add(term, *start);
-	critical_leave();
-	KV_TRY(s);
-	while (wal_durable() < *end)
-		KV_ASSERT(flush_locked()); /* there is a file for it, and it is complete */
-	return ST_OK;
-}
-
-Status
-wal_begin_term(uint64_t term, uint64_t log_time, Lsn *start, Lsn *end)
-{
-	Status s;
-
-	lwlock_acquire(LWLOCK_WAL_FLUSH, 0);
-	s = begin_term_locked(term, log_time, start, end);
-	lwlock_release(LWLOCK_WAL_FLUSH, 0);
-	return s;
 }
 
 /* ---- truncation (L3) */
@@ -279,13 +226,17 @@ truncate_locked(Lsn to)
 	WalMark m = s->mark;
 	Lsn old_written = wal_written(), base = atomic_load(&s->ring_base);
 	uint64_t w = atomic_load(&s->reserve);
+	Lsn pos = wal_word_pos(w);
 
 	m.epoch++;
 	if (m.durable > to)
 		m.durable = to;
 	KV_TRY(wal_mark_write(&m));
+	/* What is overwritten stays so when the position falls; by the rule of room all of it is applied. */
+	if (pos > s->ring_bytes && base < pos - s->ring_bytes)
+		atomic_store(&s->ring_base, base = pos - s->ring_bytes);
 	/* A generation of its own: marks of inserters that never reserved do not count any more (wal_ring.c). */
-	atomic_fetch_add(&s->bytes_cut, wal_word_pos(w) - to);
+	atomic_fetch_add(&s->bytes_cut, pos - to);
 	KV_ASSERT(atomic_compare_exchange_strong(&s->reserve, &w, wal_word(wal_word_generation(w) + 2, to)));
 	if (base > to)
 		atomic_store(&s->ring_base, to);
@@ -310,4 +261,34 @@ wal_truncate(Lsn to)
 	lwlock_release(LWLOCK_WAL_SEGMENT, 0);
 	lwlock_release(LWLOCK_WAL_FLUSH, 0);
 	return s;
+}
+
+void
+wal_request_truncate(Lsn to)
+{
+	uint64_t none = 0;
+
+	KV_ASSERT(!wal_generation_open(wal_generation()) && to >= wal_commit());
+	KV_ASSERT(atomic_compare_exchange_strong(&wal_sh->truncate_to, &none, to)); /* one at a time */
+	procslot_wake(PROC_WALWRITER);
+}
+
+bool
+wal_truncate_pending(void)
+{
+	return atomic_load(&wal_sh->truncate_to) != 0;
+}
+
+Status
+wal_serve_truncate(bool *did)
+{
+	Lsn to = atomic_load(&wal_sh->truncate_to);
+
+	*did = false;
+	if (to == 0)
+		return ST_OK;
+	KV_TRY(wal_truncate(to));
+	atomic_store(&wal_sh->truncate_to, 0);
+	*did = true;
+	return ST_OK;
 }

@@ -8,7 +8,7 @@
  *	 8  u64  lsn       position of this byte 0 in the stream
  *	16  u64  term
  *	24  u64  log_time  milliseconds
- *	32  u8   kind      1 WRITE, 2 TERM, 3 CONFIG, 4 TIME
+ *	32  u8   kind      1 WRITE, 2 TERM, 3 CONFIG, 4 TIME, 5 HASH
  *	33  u8   flags     0
  *	34  u16  reserved  0
  *	36  u32  count     operations of a WRITE, else 0

@@ -1,5 +1,5 @@
 /*
- * wal_gate.c - the gate: may records be inserted, and for which term?
+ * wal_gate.c - the gate: may backends insert records, and for which term?
  *
  * Opened and closed by the consensus worker only; read by everybody. The gate is the lowest bit of the
  * generation in the reserve word (wal_ring.c): closing is one compare-and-swap, after which no reservation

@@ -1,8 +1,8 @@
 /*
  * wal_internal.h - what the files of storage/wal share: the shared memory, and the doors between them.
  *
- * Reading order: wal_format.c, wal_ring.c, wal_gate.c, wal_segment.c, wal_flush.c, wal_mark.c, wal_terms.c,
- * wal_scan.c, wal_recover.c. The rules are in README.md beside this file.
+ * Reading order: wal_format.c, wal_ring.c, wal_gate.c, wal_append.c, wal_segment.c, wal_flush.c, wal_mark.c,
+ * wal_terms.c, wal_scan.c, wal_recover.c, wal_restart.c. The rules are in README.md beside this file.
  */
 #ifndef STORAGE_WAL_INTERNAL_H
 #define STORAGE_WAL_INTERNAL_H
@@ -19,7 +19,7 @@
 #define WAL_MARK_FILE "wal/mark"
 #define WAL_NAME_SIZE 32 /* "wal/" + 16 digits + ".kvw", and room */
 
-/* Ring bytes that only TERM, TIME and CONFIG may use (L11): a full ring must not stop an election. */
+/* Ring bytes that only TERM, TIME, CONFIG and HASH may use (L11): a full ring must not stop an election. */
 #define WAL_RING_RESERVE 65536
 /* The ring must hold this many of the largest records: a writer never waits for more than three others. */
 #define WAL_RING_RECORDS 4
@@ -35,6 +35,7 @@ typedef struct WalMark {
 	uint64_t epoch; /* raised by truncation */
 	Lsn durable;    /* everything below is synced: damage there is damage, never a torn tail */
 	Lsn commit;     /* certainly committed: a hint for replay */
+	Lsn start;      /* the log begins here: where it was made, or made anew (wal_restart.c) */
 } WalMark;
 
 typedef struct WalTerms {
@@ -88,6 +89,9 @@ typedef struct WalShared {
 	_Alignas(64) _Atomic uint64_t ring_full; /* anyone adds */
 	_Atomic uint64_t start_lsn;              /* where this run's first record went; recovery */
 	_Atomic uint64_t bytes_cut;              /* truncated since start; truncation */
+	_Atomic uint64_t log_start;              /* mark.start, for readers; recovery */
+	/* 0, or where the log is to be cut. Consensus worker sets it (0 -> to), the WAL writer clears it when done. */
+	_Atomic uint64_t truncate_to;
 	_Atomic uint32_t recovered;              /* 1 when wal_recover() is done; house-keeping waits for it */
 	/*
 	 * Files first_segment .. last_segment are there, whole. Changed under WAL_SEGMENT, after syncing names.
@@ -99,7 +103,7 @@ typedef struct WalShared {
 	uint64_t mark_ns; /* when it was written, monotonic */
 	int mark_slot;    /* which of the two holds it */
 
-	WalTerms terms; /* writer: the gate's owner while it is closed, recovery */
+	WalTerms terms; /* writer, one at a time: who begins a term, appends or truncates; recovery */
 } WalShared;
 
 extern WalShared *wal_sh;
@@ -152,11 +156,16 @@ const char *wal_record_check(const uint8_t *raw, const WalHeader *h, uint64_t pr
 /* ---- wal_ring.c */
 /*
  * The record into the ring as `slot`; the generation may be an even one (begin_term). CRC of the body is
- * given.
+ * given. A TERM record is in the term history before a flusher can see it.
  */
 KV_CHECK Status wal_put(int slot, uint32_t generation, WalHeader *h, uint32_t body_crc, const Slice *parts,
 						int nparts, Lsn *start, Lsn *end);
+void wal_ring_copy_in(Lsn at, const void *from, size_t len);
 void wal_ring_copy_out(Lsn from, void *to, size_t len);
+/* May the ring take bytes up to `end`? reserved: also into what is kept for TERM, TIME, CONFIG and HASH. */
+bool wal_ring_has_room(Lsn end, bool reserved);
+/* `n` more records put by this process, for the figures. */
+void wal_count_records(int slot, uint64_t n);
 /* [from, to) of the ring as one or two pieces; returns how many. */
 int wal_ring_iov(Lsn from, Lsn to, struct iovec iov[2]);
 /* A slot whose insertion is under way, -1: none. */
@@ -182,7 +191,10 @@ KV_CHECK Status wal_mark_read(WalMark *mark, int *slot);
 KV_CHECK Status wal_mark_write(const WalMark *mark);
 void wal_mark_close(void);
 
-/* ---- wal_terms.c; writers: recovery, the gate's owner with the gate closed */
+/* Remove all files of the log. Start only. */
+KV_CHECK Status wal_segment_forget(void);
+
+/* ---- wal_terms.c; writers: see WalShared.terms */
 void wal_terms_reset(void);
 void wal_terms_add(uint64_t term, Lsn start);
 /* Forget terms that start at `to` or above. */

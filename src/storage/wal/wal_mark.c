@@ -9,11 +9,13 @@
  * Lock: WAL_SEGMENT guards the file and its copy in shared memory; truncation holds WAL_FLUSH as well.
  *
  * Format of wal/mark, two slots 4096 bytes apart, each (little-endian):
- *	 0  u32  magic    "KVMK"
- *	 4  u32  crc      crc32c of bytes 8..31
+ *	 0  u32  magic    "KVM2"
+ *	 4  u32  crc      crc32c of bytes 8..39
  *	 8  u64  epoch
  *	16  u64  durable
  *	24  u64  commit
+ *	32  u64  start    the log begins here
+ * Read, but not written any more: "KVMK", without start, 32 bytes; that log begins where it was made.
  * The newest valid slot counts: higher epoch, then higher durable, then higher commit; that is the order of
  * writing, for within an epoch none of them falls. Equal slots say the same. A write goes to the other slot,
  * so a torn one leaves the older mark, which is only further behind.
@@ -27,8 +29,10 @@
 #include "port/fs.h"
 #include "wal_internal.h"
 
-#define MARK_MAGIC 0x4b4d564bu /* "KVMK" */
-#define MARK_SIZE 32
+#define MARK_MAGIC 0x324d564bu     /* "KVM2" */
+#define MARK_MAGIC_OLD 0x4b4d564bu /* "KVMK": without start, 32 bytes */
+#define MARK_SIZE 40
+#define MARK_SIZE_OLD 32
 #define MARK_APART 4096 /* a torn write of one never touches the other */
 #define MARK_INTERVAL_NS UINT64_C(50000000)
 #define MARK_IDLE_NS UINT64_C(10000000) /* nothing flushed for so long: idle */
@@ -42,15 +46,19 @@ mark_encode(const WalMark *m, uint8_t out[MARK_SIZE])
 	put_u64(out + 8, m->epoch);
 	put_u64(out + 16, m->durable);
 	put_u64(out + 24, m->commit);
+	put_u64(out + 32, m->start);
 	put_u32(out + 4, crc32c(0, out + 8, MARK_SIZE - 8));
 }
 
 static bool
 mark_decode(const uint8_t in[MARK_SIZE], WalMark *m)
 {
-	if (get_u32(in) != MARK_MAGIC || get_u32(in + 4) != crc32c(0, in + 8, MARK_SIZE - 8))
+	bool old = get_u32(in) == MARK_MAGIC_OLD;
+
+	if ((!old && get_u32(in) != MARK_MAGIC) ||
+		get_u32(in + 4) != crc32c(0, in + 8, (old ? MARK_SIZE_OLD : MARK_SIZE) - 8))
 		return false;
-	*m = (WalMark){ get_u64(in + 8), get_u64(in + 16), get_u64(in + 24) };
+	*m = (WalMark){ get_u64(in + 8), get_u64(in + 16), get_u64(in + 24), old ? 0 : get_u64(in + 32) };
 	return true;
 }
 
@@ -67,7 +75,8 @@ mark_newer(const WalMark *a, const WalMark *b)
 Status
 wal_create(const Control *control)
 {
-	WalMark m = { 1, wal_first_lsn(control), wal_first_lsn(control) };
+	Lsn first = wal_first_lsn(control);
+	WalMark m = { 1, first, first, first };
 	uint8_t file[2 * MARK_APART] = { 0 };
 
 	mark_encode(&m, file);
@@ -153,7 +162,7 @@ wal_update_mark(bool *did)
 	if (atomic_load(&wal_sh->recovered) == 0)
 		return ST_OK;
 	lwlock_acquire(LWLOCK_WAL_SEGMENT, 0); /* truncation holds it while it lowers durable */
-	m = (WalMark){ wal_sh->mark.epoch, wal_durable(), wal_commit() };
+	m = (WalMark){ wal_sh->mark.epoch, wal_durable(), wal_commit(), wal_sh->mark.start };
 	if (mark_newer(&m, &wal_sh->mark) && mark_due()) {
 		s = wal_mark_write(&m);
 		*did = s == ST_OK;

@@ -5,9 +5,9 @@
  * (house-keeping waits for `recovered`), so it takes no locks.
  *
  * 1. The first position p at which no sound record of the right term follows is the end. p below the durable
- *    mark: these bytes were synced once, so they are damaged; refuse, never cut (L5). p at or above: a torn
- *    tail; cut. The cut is logical: the next record overwrites. Why the bytes behind it never come back:
- *    wal_scan.c.
+ *    mark: these bytes were synced once, so they are damaged; refuse (L5). Only a node whose replicas have
+ *    them may cut there, and lowers the mark first. p at or above: a torn tail; cut. The cut is logical: the
+ *    next record overwrites. Why the bytes behind it do no harm: wal_scan.c.
  * 2. Start does not trust the page cache (L7): after a failed sync it may hold bytes that are not on disk, as
  *    clean pages. Records above the mark are written again from the bytes that were checked, and synced,
  *    before they count.
@@ -47,16 +47,18 @@ note_record(const WalRecord *r, WalRecovery *out)
 {
 	if (r->header.kind == WAL_TERM || out->last_term == 0)
 		wal_terms_add(r->header.term, r->header.lsn);
-	if (r->header.kind == WAL_CONFIG)
+	if (r->header.kind == WAL_CONFIG) {
+		out->previous_config = out->last_config;
 		out->last_config = r->header.lsn;
+	}
 	if (r->header.log_time > out->last_time)
 		out->last_time = r->header.log_time;
 	out->last_term = r->header.term;
 }
 
-/* All records from scan->pos on; those at or above the tail's start are written again. */
+/* All records from scan->pos on; those at or above the tail's start are written again. cut: damage is the end. */
 static Status
-scan_all(WalScan *scan, Lsn mark, Tail *tail, WalRecovery *out)
+scan_all(WalScan *scan, Lsn mark, Tail *tail, bool cut, WalRecovery *out)
 {
 	for (;;) {
 		WalRecord r;
@@ -64,6 +66,8 @@ scan_all(WalScan *scan, Lsn mark, Tail *tail, WalRecovery *out)
 		Status s = wal_scan_next(scan, &r, &raw);
 
 		if (s == ST_NOT_FOUND && scan->pos < mark)
+			out->damaged_at = scan->pos;
+		if (s == ST_NOT_FOUND && scan->pos < mark && !cut)
 			return wal_scan_corrupt(
 				scan, "it was synced up to a higher position: restore the directory from a backup "
 					  "or a replica");
@@ -96,11 +100,24 @@ publish(Lsn from, const WalMark *m, WalRecovery *out)
 	out->commit_hint = m->commit < out->end ? m->commit : out->end;
 }
 
+/* Damage is about to be cut: from now on the log is known to be synced up to there only. */
 static Status
-recover(WalScan *scan, Tail *tail, Lsn from, WalMark *m, WalRecovery *out)
+lower_mark(Lsn end, WalMark *m)
 {
-	KV_TRY(scan_all(scan, tail->from, tail, out));
+	m->epoch++;
+	m->durable = end;
+	if (m->commit > end)
+		m->commit = end;
+	return wal_mark_write(m);
+}
+
+static Status
+recover(WalScan *scan, Tail *tail, Lsn from, WalMark *m, bool cut, WalRecovery *out)
+{
+	KV_TRY(scan_all(scan, tail->from, tail, cut, out));
 	out->end = scan->pos;
+	if (out->damaged_at != 0)
+		KV_TRY(lower_mark(out->end, m));
 	out->torn_bytes = scan->torn;
 	KV_TRY(wal_segment_settle(out->end)); /* before the tail, so that the file has its size */
 	KV_TRY(tail_write(tail));
@@ -114,8 +131,8 @@ recover(WalScan *scan, Tail *tail, Lsn from, WalMark *m, WalRecovery *out)
 	return ST_OK;
 }
 
-Status
-wal_recover(Lsn from, uint64_t from_term, WalRecovery *out)
+static Status
+find_end(Lsn from, uint64_t from_term, bool cut, WalRecovery *out)
 {
 	Tail tail = { 0 };
 	WalScan scan;
@@ -128,6 +145,7 @@ wal_recover(Lsn from, uint64_t from_term, WalRecovery *out)
 	wal_files_close();
 	KV_TRY(wal_mark_read(&m, &wal_sh->mark_slot));
 	wal_sh->mark = m;
+	atomic_store(&wal_sh->log_start, m.start > wal_sh->first_lsn ? m.start : wal_sh->first_lsn);
 	wal_terms_reset();
 	if (from_term != 0)
 		wal_terms_add(from_term, from);
@@ -139,8 +157,20 @@ wal_recover(Lsn from, uint64_t from_term, WalRecovery *out)
 	 */
 	KV_TRY(wal_scan_open(&scan, from, UINT64_MAX,
 						 from_term == 0 && from != wal_sh->first_lsn ? UINT64_MAX : from_term));
-	s = recover(&scan, &tail, from, &m, out);
+	s = recover(&scan, &tail, from, &m, cut, out);
 	wal_scan_close(&scan);
 	buf_free(&tail.buf);
 	return s;
+}
+
+Status
+wal_recover(Lsn from, uint64_t from_term, WalRecovery *out)
+{
+	return find_end(from, from_term, false, out);
+}
+
+Status
+wal_recover_damaged(Lsn from, uint64_t from_term, WalRecovery *out)
+{
+	return find_end(from, from_term, true, out);
 }

@@ -34,7 +34,10 @@
  *
  * Ring room: a byte may be overwritten when it is written to the files and applied, that is below
  * min(written, max(released, ring_base)); bytes below ring_base were never in this ring. Both are loaded with
- * acquire, after the flusher's and applier's release stores, so their reads of the old bytes are over.
+ * acquire, after the flusher's and applier's release stores, so their reads of the old bytes are over. Who
+ * else reads old bytes (a leader that sends them) does so at its own risk: it copies, then asks
+ * wal_ring_floor() whether they were still there. Truncation lowers the position; it raises ring_base to
+ * what the position had overwritten, so that the floor never falls below that.
  */
 #include "common/coding.h"
 #include "common/crc32c.h"
@@ -101,6 +104,7 @@ wal_ring_init(void *mem, uint64_t ring_bytes, int slots, const Control *control,
 	atomic_init(&s->released, s->first_lsn);
 	atomic_init(&s->ring_base, s->first_lsn);
 	atomic_init(&s->start_lsn, s->first_lsn);
+	atomic_init(&s->log_start, s->first_lsn);
 	wal_sh = s;
 	return ST_OK;
 }
@@ -214,8 +218,8 @@ wal_release_ring(Lsn applied)
 
 /* ---- the ring's bytes */
 
-static void
-ring_copy_in(Lsn at, const void *from, size_t len)
+void
+wal_ring_copy_in(Lsn at, const void *from, size_t len)
 {
 	uint64_t off = at % wal_sh->ring_bytes;
 	uint64_t first = wal_sh->ring_bytes - off;
@@ -255,8 +259,8 @@ wal_ring_iov(Lsn from, Lsn to, struct iovec iov[2])
 
 /* ---- inserting */
 
-static bool
-ring_has_room(Lsn end, WalKind kind)
+bool
+wal_ring_has_room(Lsn end, bool reserved)
 {
 	Lsn written = wal_written();
 	Lsn released = atomic_load_explicit(&wal_sh->released, memory_order_acquire);
@@ -267,7 +271,7 @@ ring_has_room(Lsn end, WalKind kind)
 		floor = written;
 	if (end <= floor)
 		return true; /* an old view of the position: the reservation is going to fail and look again */
-	return end - floor <= wal_sh->ring_bytes - (kind == WAL_WRITE ? WAL_RING_RESERVE : 0);
+	return end - floor <= wal_sh->ring_bytes - (reserved ? 0 : WAL_RING_RESERVE);
 }
 
 /* Steps 1 to 3. On failure the mark is cleared again. */
@@ -290,7 +294,7 @@ reserve(int slot, uint32_t generation, WalKind kind, uint64_t size, Lsn *start)
 							(unsigned long long) WAL_LSN_MAX);
 			break;
 		}
-		if (!ring_has_room(pos + size, kind)) {
+		if (!wal_ring_has_room(pos + size, kind != WAL_WRITE)) {
 			atomic_fetch_add_explicit(&wal_sh->ring_full, 1, memory_order_relaxed);
 			s = status_fail(ST_BUSY, "no room for a log record of %llu bytes in wal_buffers",
 							(unsigned long long) size);
@@ -298,12 +302,22 @@ reserve(int slot, uint32_t generation, WalKind kind, uint64_t size, Lsn *start)
 		}
 		atomic_store(&wal_sh->insert_from[slot], w);
 		if (atomic_compare_exchange_strong(&wal_sh->reserve, &w, wal_word(generation, pos + size))) {
+			/* Bytes that are overwritten from now on: whoever reads new ones sees the new position (wal_ring_floor()). */
+			atomic_thread_fence(memory_order_release);
 			*start = pos;
 			return ST_OK;
 		}
 	}
 	atomic_store_explicit(&wal_sh->insert_from[slot], 0, memory_order_release);
 	return s;
+}
+
+void
+wal_count_records(int slot, uint64_t n)
+{
+	atomic_store_explicit(&wal_sh->records[slot],
+						  atomic_load_explicit(&wal_sh->records[slot], memory_order_relaxed) + n,
+						  memory_order_relaxed);
 }
 
 Status
@@ -323,21 +337,21 @@ wal_put(int slot, uint32_t generation, WalHeader *h, uint32_t body_crc, const Sl
 	h->crc = wal_record_crc(body_crc, header);
 	put_u32(header, h->crc);
 	at = h->lsn;
-	ring_copy_in(at, header, sizeof header);
+	wal_ring_copy_in(at, header, sizeof header);
 	at += sizeof header;
 	for (int i = 0; i < nparts; i++) {
 		if (parts[i].len > 0)
-			ring_copy_in(at, parts[i].data, parts[i].len);
+			wal_ring_copy_in(at, parts[i].data, parts[i].len);
 		at += parts[i].len;
 	}
 	*start = h->lsn;
 	*end = h->lsn + size;
 	if (at < *end)
-		ring_copy_in(at, zeros, (size_t) (*end - at));
+		wal_ring_copy_in(at, zeros, (size_t) (*end - at));
+	if (h->kind == WAL_TERM)
+		wal_terms_add(h->term, h->lsn);
 	atomic_store_explicit(&wal_sh->insert_from[slot], 0, memory_order_release);
-	atomic_store_explicit(&wal_sh->records[slot],
-						  atomic_load_explicit(&wal_sh->records[slot], memory_order_relaxed) + 1,
-						  memory_order_relaxed);
+	wal_count_records(slot, 1);
 	return ST_OK;
 }
 
@@ -350,7 +364,7 @@ wal_insert(uint32_t generation, WalKind kind, uint32_t count, uint64_t log_time,
 	uint64_t body = 0;
 	Status s;
 
-	KV_ASSERT(kind == WAL_WRITE || ((kind == WAL_CONFIG || kind == WAL_TIME) && count == 0));
+	KV_ASSERT(kind == WAL_WRITE || ((kind == WAL_CONFIG || kind == WAL_TIME || kind == WAL_HASH) && count == 0));
 	if (!wal_generation_open(generation))
 		return status_fail(ST_NOT_LEADER, "the log's gate is closed");
 	for (int i = 0; i < nparts; i++)

@@ -3,13 +3,14 @@
  *
  * Runs in the replay process and in tools. No locks: the caller sees to it that the segments are not retired.
  *
- * Why bytes left behind a cut, or in a recycled segment, are never taken for the log's continuation:
+ * Why bytes left behind a cut, or in a recycled segment, are never taken for the continuation of another log:
  *	- recycled: a record in it carries the position it was written for, which is lower (numbers only rise)
- *	- behind a cut at p, at their own positions: the first new record at p starts a new term. (Every start of
- *	  a node alone and every new leader begins with a TERM record, of a term that was never used: the vote
- *	  file.) If the new records happen to end where an old record begins, that one has an older term than
- *	  the record before it: no term changes without a TERM record, and an old TERM record names another term
- *	  as its predecessor than the one it would now follow (rule L1).
+ *	- behind a cut at p, at their own positions: a record is only taken behind one of its own term, or, being a TERM
+ *	  record, behind one of the term it names (rule L1); (position, term) stands for one record in the whole
+ *	  cluster. So what is taken is always a log that a leader once had. If this node goes on writing by itself it
+ *	  begins with a TERM record of a term that was never used (vote file): no old record fits behind that. If it
+ *	  appends a leader's records, an old one that still fits behind them is that leader's own next record, which
+ *	  this node had before: no harm, as it was never said to be gone.
  */
 #include <stdlib.h>
 

@@ -347,7 +347,8 @@ wal_retire_segments(Lsn below, int spare)
 
 typedef struct Listing {
 	uint64_t first; /* lowest number seen */
-	uint64_t keep;  /* numbers above this are collected in `doomed`; 0: only look */
+	bool collect;   /* numbers above `keep` are collected in `doomed`; else only look */
+	uint64_t keep;
 	uint64_t *doomed;
 	size_t ndoomed, cap;
 	bool tmp; /* temporary files were seen */
@@ -374,7 +375,7 @@ list_one(void *arg, const char *name)
 		return ST_OK;
 	if (k < l->first)
 		l->first = k;
-	if (k > l->keep && l->keep != 0) {
+	if (l->collect && k > l->keep) {
 		if (l->ndoomed == l->cap) {
 			size_t cap = l->cap == 0 ? 16 : 2 * l->cap;
 			uint64_t *more = realloc(l->doomed, cap * sizeof *more);
@@ -418,12 +419,40 @@ remove_tmp(void)
 	return ST_OK;
 }
 
+/* Segments above `keep`; *l: what there is. */
+static Status
+remove_above(uint64_t keep, Listing *l)
+{
+	char name[WAL_NAME_SIZE];
+	Status s;
+
+	*l = (Listing){ .first = UINT64_MAX, .collect = true, .keep = keep };
+	s = fs_list(WAL_DIR, list_one, l);
+	for (size_t i = 0; s == ST_OK && i < l->ndoomed; i++) {
+		wal_segment_name(l->doomed[i], name);
+		s = remove_segment(name);
+	}
+	if (s == ST_OK)
+		s = fs_sync_dir(WAL_DIR);
+	free(l->doomed);
+	l->doomed = NULL;
+	return s;
+}
+
+Status
+wal_segment_forget(void)
+{
+	Listing l;
+
+	return remove_above(0, &l);
+}
+
 Status
 wal_segment_settle(Lsn end)
 {
 	uint64_t now = wal_segment_of(end), last = now - 1;
 	char name[WAL_NAME_SIZE];
-	Listing l = { .first = UINT64_MAX };
+	Listing l;
 	Status s;
 	int fd;
 
@@ -438,16 +467,7 @@ wal_segment_settle(Lsn end)
 			last++;
 	} else if (s != ST_NOT_FOUND)
 		return s;
-	l.keep = last;
-	s = fs_list(WAL_DIR, list_one, &l);
-	for (size_t i = 0; s == ST_OK && i < l.ndoomed; i++) {
-		wal_segment_name(l.doomed[i], name);
-		s = remove_segment(name);
-	}
-	if (s == ST_OK)
-		s = fs_sync_dir(WAL_DIR);
-	free(l.doomed);
-	KV_TRY(s);
+	KV_TRY(remove_above(last, &l));
 	atomic_store(&wal_sh->first_segment, l.first < now ? l.first : now);
 	atomic_store(&wal_sh->last_segment, last);
 	return ST_OK;

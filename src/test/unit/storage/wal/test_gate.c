@@ -86,7 +86,7 @@ test_stale_mark_means_nothing(void **state)
 	assert_ok(wal_truncate(keep));
 	assert_int_equal(wal_inserted(), keep);
 	atomic_store(&wal_sh->insert_from[5], wal_word(g, old));
-	assert_ok(wal_begin_term(9, 1, &old)); /* `old` of before lies within or beside it */
+	assert_ok(wal_test_begin(9, 1, &old)); /* `old` of before lies within or beside it */
 	assert_int_equal(wal_inserted(), old);
 	wal_open_gate();
 	old = wal_test_insert(2, 400);
@@ -136,7 +136,7 @@ test_truncate(void **state)
 		bound[i] = wal_test_insert(i, 100 + i);
 	wal_test_flush();
 	close_gate();
-	assert_ok(wal_begin_term(4, 1, &term_end));
+	assert_ok(wal_test_begin(4, 1, &term_end));
 	wal_set_commit(bound[3]);
 	assert_int_equal(wal_commit(), bound[3]);
 	wal_sh->mark_ns = 0; /* 50 ms later */
@@ -162,7 +162,7 @@ test_truncate(void **state)
 	assert_int_equal(rec.end, bound[5]);
 	assert_int_equal(rec.commit_hint, bound[3]);
 	assert_ok(wal_truncate(bound[4])); /* below what this run's ring ever held */
-	assert_ok(wal_begin_term(5, 1, &term_end));
+	assert_ok(wal_test_begin(5, 1, &term_end));
 	wal_open_gate();
 	bound[5] = wal_test_insert(50, 300);
 	wal_test_flush();
@@ -190,7 +190,7 @@ test_truncate_anywhere(void **state)
 		assert_ok(wal_create(&wal_test_control));
 		assert_ok(wal_test_recover(&rec));
 		bound[0] = wal_inserted();
-		assert_ok(wal_begin_term(1, 1, &bound[1]));
+		assert_ok(wal_test_begin(1, 1, &bound[1]));
 		wal_open_gate();
 		for (uint32_t i = 2; i < 32; i++)
 			bound[i] = wal_test_insert(i, i * 97 % 800);
@@ -203,7 +203,7 @@ test_truncate_anywhere(void **state)
 			assert_int_equal(rec.end, cut % 2 == 0 ? bound[cut] : bound[cut < 1 ? cut : 1]);
 		}
 		end = wal_inserted();
-		assert_ok(wal_begin_term(2, 1, &end));
+		assert_ok(wal_test_begin(2, 1, &end));
 		wal_test_start(&rec);
 		assert_int_equal(rec.end, end);
 		assert_int_equal(rec.last_term, 2);
@@ -380,7 +380,7 @@ test_processes_and_truncation(void **state)
 	for (uint64_t i = 1; i <= ROUNDS; i++) {
 		Lsn end;
 
-		assert_ok(wal_begin_term(i, i, &keep));
+		assert_ok(wal_test_begin(i, i, &keep));
 		wal_set_commit(keep);
 		wal_release_ring(keep);
 		wal_open_gate();

@@ -27,7 +27,7 @@ teardown(void **state)
 static void
 test_known_bytes(void **state)
 {
-	static const uint8_t want[4] = { 'K', 'V', 'M', 'K' };
+	static const uint8_t want[4] = { 'K', 'V', 'M', '2' };
 	uint8_t *file;
 	size_t len;
 
@@ -35,11 +35,35 @@ test_known_bytes(void **state)
 	file = wal_test_load("wal/mark", &len);
 	assert_int_equal(len, 8192);
 	assert_memory_equal(file, want, 4);
-	assert_int_equal(get_u32(file + 4), crc32c(0, file + 8, 24));
+	assert_int_equal(get_u32(file + 4), crc32c(0, file + 8, 32));
 	assert_int_equal(get_u64(file + 8), 1);
 	assert_int_equal(get_u64(file + 16), TEST_SEGMENT);
 	assert_int_equal(get_u64(file + 24), TEST_SEGMENT);
+	assert_int_equal(get_u64(file + 32), TEST_SEGMENT);
 	free(file);
+}
+
+/* The form without start: of a log that was never begun anew. */
+static void
+test_old_form(void **state)
+{
+	WalRecovery rec;
+	uint8_t *file;
+	size_t len;
+	WalMark m;
+	int slot;
+
+	(void) state;
+	file = wal_test_load("wal/mark", &len);
+	put_u32(file, 0x4b4d564b);
+	put_u32(file + 4, crc32c(0, file + 8, 24));
+	wal_test_store("wal/mark", file, len);
+	free(file);
+	assert_ok(wal_mark_read(&m, &slot));
+	assert_int_equal(m.durable, TEST_SEGMENT);
+	assert_int_equal(m.start, 0);
+	wal_test_start(&rec);
+	assert_int_equal(wal_files_floor(), TEST_SEGMENT);
 }
 
 static void
@@ -57,7 +81,9 @@ check(const WalMark *want, int slot)
 static void
 test_newest_wins(void **state)
 {
-	static const WalMark m[] = { { 1, 8000, 4096 }, { 1, 8000, 4104 }, { 1, 8008, 4104 }, { 2, 5000, 4104 } };
+	static const WalMark m[] = {
+		{ 1, 8000, 4096, 8 }, { 1, 8000, 4104, 8 }, { 1, 8008, 4104, 8 }, { 2, 5000, 4104, 16 }
+	};
 	WalRecovery rec;
 
 	(void) state;
@@ -72,7 +98,7 @@ test_newest_wins(void **state)
 static void
 test_every_flip(void **state)
 {
-	WalMark first = { 1, TEST_SEGMENT, TEST_SEGMENT }, second = { 1, 4800, UINT64_MAX };
+	WalMark first = { 1, TEST_SEGMENT, TEST_SEGMENT, TEST_SEGMENT }, second = { 1, 4800, 8000, UINT64_MAX };
 	WalRecovery rec;
 	uint8_t *file;
 	size_t len;
@@ -83,7 +109,7 @@ test_every_flip(void **state)
 	wal_test_start(&rec);
 	assert_ok(wal_mark_write(&second));
 	file = wal_test_load("wal/mark", &len);
-	for (size_t i = 0; i < 32; i++) {
+	for (size_t i = 0; i < 40; i++) {
 		for (int s = 0; s < 2; s++) {
 			file[4096 * s + i] ^= 0x10;
 			wal_test_store("wal/mark", file, len);
@@ -97,7 +123,7 @@ test_every_flip(void **state)
 		file[i] ^= 1;
 		file[4096 + i] ^= 1;
 	}
-	for (size_t n = 4096; n < 4096 + 32; n++) {
+	for (size_t n = 4096; n < 4096 + 40; n++) {
 		wal_test_store("wal/mark", file, n);
 		check(&first, 0);
 	}
@@ -244,6 +270,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_known_bytes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_old_form, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_newest_wins, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_every_flip, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_when_written, setup, teardown),

@@ -55,7 +55,7 @@ make_log(int mark)
 	}
 	wal_test_flush();
 	if (mark >= 0) {
-		WalMark m = { 1, bounds[mark], bounds[mark] };
+		WalMark m = { 1, bounds[mark], bounds[mark], bounds[0] };
 
 		assert_ok(wal_mark_write(&m));
 	}
@@ -103,7 +103,7 @@ go_on(Lsn end)
 	Lsn more;
 
 	wal_set_alone_limit(UINT64_MAX);
-	assert_ok(wal_begin_term(3, 1, &more)); /* not wal_term() + 1: no term is used twice */
+	assert_ok(wal_test_begin(3, 1, &more)); /* not wal_term() + 1: no term is used twice */
 	wal_open_gate();
 	more = wal_test_insert(77, 20);
 	wal_test_flush();
@@ -265,7 +265,7 @@ stale_suffix(int cut, uint32_t fill)
 	assert_ok(fs_close(fd));
 	wal_test_start(&rec);
 	assert_int_equal(rec.end, at);
-	assert_ok(wal_begin_term(3, 1, &end));
+	assert_ok(wal_test_begin(3, 1, &end));
 	wal_open_gate();
 	if (fill > 0)
 		end = wal_test_insert(99, fill);
@@ -318,15 +318,15 @@ test_old_higher_term_behind_lower(void **state)
 
 	(void) state;
 	wal_test_start(&rec);
-	assert_ok(wal_begin_term(1, 1, &one));
+	assert_ok(wal_test_begin(1, 1, &one));
 	wal_test_copy("wal", "copy");
-	assert_ok(wal_begin_term(2, 1, &two));
-	assert_ok(wal_begin_term(4, 1, &three)); /* names 2 */
+	assert_ok(wal_test_begin(2, 1, &two));
+	assert_ok(wal_test_begin(4, 1, &three)); /* names 2 */
 	wal_files_close();
 	data = wal_test_load("wal/0000000000000001.kvw", &len);
 	wal_test_copy("copy", "wal"); /* a log that never saw terms 2 and 4: TERM 3 takes the place of TERM 2 */
 	wal_test_start(&rec);
-	assert_ok(wal_begin_term(3, 1, &two));
+	assert_ok(wal_test_begin(3, 1, &two));
 	wal_test_memory_free();
 	assert_ok(fs_open("wal/0000000000000001.kvw", FS_WRITE, &fd));
 	assert_ok(fs_pwrite(fd, data + two % TEST_SEGMENT, (size_t) (three - two), two % TEST_SEGMENT));
@@ -402,7 +402,7 @@ test_tail_is_rewritten(void **state)
 	fs = &ops;
 	assert_ok(wal_test_recover(&rec));
 	fs = &fs_posix;
-	assert_int_equal(rewritten_to, bounds[nbounds - 1] - bounds[6] + 32); /* and the mark */
+	assert_int_equal(rewritten_to, bounds[nbounds - 1] - bounds[6] + 40); /* and the mark */
 	assert_int_equal(syncs, 3);                                           /* two segments and the mark */
 	check_prefix(rec.end);
 }

@@ -158,9 +158,9 @@ test_room_and_reserve(void **state)
 	assert_true(wal_flush());
 	assert_status(wal_insert(g, WAL_TIME, 0, 5, NULL, 0, &start, &end), ST_BUSY);
 	assert_true(wal_close_gate(100, &stuck));
-	assert_status(wal_begin_term(5, 1, &end), ST_BUSY);
+	assert_status(wal_test_begin(5, 1, &end), ST_BUSY);
 	wal_release_ring(wal_durable());
-	assert_ok(wal_begin_term(5, 1, &end));
+	assert_ok(wal_test_begin(5, 1, &end));
 }
 
 static void

@@ -287,11 +287,14 @@ test_full_disk_and_a_new_term(void **state)
 	assert_true(wal_close_gate(10, &stuck));
 	room = 0;
 	fs = &ops;
-	assert_status(wal_begin_term(2, 1, &end), ST_NO_SPACE);
+	prepare(1, false);
+	assert_true(wal_out_of_space());
+	assert_status(wal_test_begin(2, 1, &end), ST_NO_SPACE);
 	assert_int_equal(wal_term(), 1);
 	assert_int_equal(wal_inserted(), wal_durable());
 	room = UINT64_MAX;
-	assert_ok(wal_begin_term(2, 1, &end));
+	prepare(1, true);
+	assert_ok(wal_test_begin(2, 1, &end));
 	assert_int_equal(wal_durable(), end);
 }
 

@@ -94,7 +94,7 @@ test_real_log(void **state)
 	wal_test_no_sync();
 	wal_test_start(&rec);
 	for (uint64_t i = 1; i <= WAL_TERMS_MAX + 5; i++) {
-		assert_ok(wal_begin_term(i, i, &end));
+		assert_ok(wal_test_begin(i, i, &end));
 		wal_release_ring(end);
 	}
 	wal_test_start(&rec);

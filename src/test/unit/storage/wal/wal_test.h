@@ -159,13 +159,25 @@ wal_test_start(WalRecovery *rec)
 	wal_set_alone_limit(UINT64_MAX);
 }
 
+/* Put a TERM record and flush it. */
+static inline Status
+wal_test_begin(uint64_t term, uint64_t log_time, Lsn *end)
+{
+	Lsn start;
+	Status s = wal_begin_term(term, log_time, &start, end);
+
+	while (s == ST_OK && wal_durable() < *end)
+		(void) wal_flush(); /* false: another process is at it */
+	return s;
+}
+
 /* Put a TERM record (last term + 1) and open the gate. Returns the generation. */
 static inline uint32_t
 wal_test_open(void)
 {
 	Lsn end;
 
-	assert_ok(wal_begin_term(wal_term() + 1, 900, &end));
+	assert_ok(wal_test_begin(wal_term() + 1, 900, &end));
 	wal_open_gate();
 	return wal_generation();
 }

@@ -1,0 +1,49 @@
+/*
+ * wal_restart.c - after tables came from another node: does the log here go on behind them, or is it begun anew?
+ *
+ * Runs in the replay process, once, before wal_recover(); no locks. The tables hold everything below `from`, which
+ * is committed; the record that ends there is of from_term.
+ *
+ * 1. The log is kept if a record of from_term ends at `from`: then it equals the leader's up to there (log
+ *    matching). Records are read from the mark's commit position on, a record boundary, which is below `from` (C5).
+ * 2. Else nothing here is of use: all files go, then the mark says that the log starts, durable and committed, at
+ *    `from`. Cut off in between, it finds no record at the old commit position and does the same again.
+ */
+#include "common/kv_assert.h"
+#include "wal_internal.h"
+
+/* Does a record of from_term end at `from`? at: a record boundary below. */
+static Status
+ends_there(Lsn at, Lsn from, uint64_t from_term, bool *found)
+{
+	Status s = ST_OK;
+	WalScan scan;
+	WalRecord r;
+	Slice raw;
+
+	KV_TRY(wal_scan_open(&scan, at, UINT64_MAX, UINT64_MAX));
+	while (s == ST_OK && scan.pos < from)
+		s = wal_scan_next(&scan, &r, &raw);
+	*found = s == ST_OK && scan.pos == from && scan.term == from_term;
+	wal_scan_close(&scan);
+	return s == ST_NOT_FOUND ? ST_OK : s;
+}
+
+Status
+wal_restart_at(Lsn from, uint64_t from_term, bool *kept)
+{
+	WalMark m;
+
+	KV_ASSERT(atomic_load(&wal_sh->recovered) == 0 && from % 8 == 0 && from >= wal_sh->first_lsn);
+	wal_files_close();
+	KV_TRY(wal_mark_read(&m, &wal_sh->mark_slot));
+	wal_sh->mark = m;
+	*kept = m.commit >= from; /* committed here, so equal; or done already */
+	if (!*kept)
+		KV_TRY(ends_there(m.commit, from, from_term, kept));
+	if (*kept)
+		return ST_OK;
+	KV_TRY(wal_segment_forget());
+	m = (WalMark){ m.epoch + 1, from, from, from };
+	return wal_mark_write(&m);
+}
