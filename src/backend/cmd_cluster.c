@@ -214,6 +214,8 @@ cmd_cluster(Session *s, const Request *r)
 	KV_TRY(answer_begin(s, &at));
 	st = (int) q.action == PROTO_CLUSTER_STATUS ? put_status(&s->out)
 												: replstate_request(&q, timeout_ms, &s->out);
+	if (st == ST_TIMEOUT && !q.dry_run)
+		st = ST_OUTCOME_UNKNOWN; /* the worker goes on with it: not what TIMEOUT promises to a client */
 	if (st != ST_OK) {
 		s->out.len = at;
 		return answer_error(s, r, st, 0);

@@ -90,6 +90,18 @@ const Command command_table[] = {
 	  run_config, 0, 3, NO_OPTIONS },
 	{ "checkpoint", "[--compact]", "write memory to tables", "  --compact          then merge all tables\n",
 	  run_checkpoint, 0, 0, { FLAG("--compact") } },
+	{ "cluster", "[ACTION [NAME] [HOST:PORT]] [--dry-run]", "the nodes of a cluster",
+	  "Changes go to the leader, whichever node is named. What would be unsafe is refused with the reason (exit code 4).\n"
+	  "  status                  who leads, and how each node does, as the node that answers sees it\n"
+	  "  add NAME@HOST:PORT      a blank node joins (PORT is its peer_port): it learns, then votes by itself\n"
+	  "  remove NAME             a node leaves for good\n"
+	  "  promote NAME            a learner that has caught up becomes a voter now\n"
+	  "  transfer [NAME]         another node leads: NAME, or whoever is furthest\n"
+	  "  replace NAME HOST:PORT  a blank node takes the place of a lost one\n"
+	  "  check                   the nodes compare their contents; status shows what came of it\n"
+	  "  repair NAME             a node whose contents differ gets those of the majority\n"
+	  "  --dry-run               say what would be done, or why not, and do nothing\n",
+	  run_cluster, 0, 3, { FLAG("--dry-run") } },
 	{ "start", "-D DIR [--wait TIME] [-c NAME=VALUE]...", "start a server in the background",
 	  "Makes DIR if it is missing. Waits until the server is ready; when it dies, shows its last lines. Its log is\n"
 	  "DIR/kvd.log.\n"

@@ -37,7 +37,7 @@ hint_of(int code)
 	case KV_CANNOT_CONNECT:
 		return "is kvd running? start it with: kvctl start -D DIR";
 	case KV_OUTCOME_UNKNOWN:
-		return "read the key before you write it again";
+		return "see what is there before you do it again";
 	case KV_TIMEOUT:
 		return "try again, or with a longer --timeout";
 	case KV_TOO_MANY_CONNECTIONS:

@@ -3,7 +3,7 @@
  *
  * main.c        entry                       options.c   options of the command line
  * commands.c    THE table of commands, help  args.c      arguments of one command
- * commands_data.c commands_range.c commands_admin.c     what talks to a server
+ * commands_data.c commands_range.c commands_admin.c commands_cluster.c     what talks to a server
  * control.c pidfile.c                        start, stop, restart, reload, status
  * load.c dump.c records_tsv.c records_json.c progress.c lines.c
  * shell.c shell_meta.c shell_input.c         the interactive shell
@@ -53,7 +53,7 @@ typedef struct Cell {
 #define CELL_OF_U64(n) ((Cell){ .kind = CELL_UNSIGNED, .u = (n) })
 #define CELL_OF_I64(n) ((Cell){ .kind = CELL_SIGNED, .i = (n) })
 
-#define OUTPUT_COLUMNS_MAX 8
+#define OUTPUT_COLUMNS_MAX 16
 #define OUTPUT_TABLE_ROWS 1000 /* rows whose widths make the columns of a table; later ones may stick out */
 
 /*
@@ -237,6 +237,7 @@ int run_ping(Ctl *ctl, const Args *a);
 int run_stats(Ctl *ctl, const Args *a);
 int run_config(Ctl *ctl, const Args *a);
 int run_checkpoint(Ctl *ctl, const Args *a);
+int run_cluster(Ctl *ctl, const Args *a);
 int run_load(Ctl *ctl, const Args *a);
 int run_dump(Ctl *ctl, const Args *a);
 int run_start(Ctl *ctl, const Args *a);
@@ -245,6 +246,9 @@ int run_restart(Ctl *ctl, const Args *a);
 int run_reload(Ctl *ctl, const Args *a);
 int run_status(Ctl *ctl, const Args *a);
 int run_help(Ctl *ctl, const Args *a);
+
+/* --- commands_cluster.c: the i-th word behind "cluster" that begins with `start`; NULL after the last --- */
+const char *cluster_action_name(const char *start, size_t len, int i);
 
 /* --- commands_range.c: options that name a range --- */
 /* prefix, start, end may be NULL (not given). */

@@ -85,28 +85,31 @@ complete(EditLine *e, int ch)
 	const LineInfo *info = el_line(e);
 	const char *start = info->cursor;
 	const char *first, *other;
+	const char *(*names)(const char *, size_t, int) = completion;
 	size_t len, common;
 	bool only;
 
 	(void) ch;
 	while (start > info->buffer && start[-1] != ' ')
 		start--;
-	/* Names stand at the beginning, and behind help. */
-	if (start > info->buffer && strncmp(info->buffer, "help ", 5) != 0 && strncmp(info->buffer, "\\help ", 6) != 0)
+	/* Names stand at the beginning, and behind help; cluster has words of its own. */
+	if (start == info->buffer + 8 && strncmp(info->buffer, "cluster ", 8) == 0)
+		names = cluster_action_name;
+	else if (start > info->buffer && strncmp(info->buffer, "help ", 5) != 0 && strncmp(info->buffer, "\\help ", 6) != 0)
 		return CC_ERROR;
 	len = (size_t) (info->cursor - start);
-	first = completion(start, len, 0);
+	first = names(start, len, 0);
 	if (first == NULL)
 		return CC_ERROR;
 	common = strlen(first);
-	for (int i = 1; (other = completion(start, len, i)) != NULL; i++) {
+	for (int i = 1; (other = names(start, len, i)) != NULL; i++) {
 		size_t n = 0;
 
 		while (n < common && other[n] == first[n])
 			n++;
 		common = n;
 	}
-	only = completion(start, len, 1) == NULL;
+	only = names(start, len, 1) == NULL;
 	if (common > len || only) {
 		char rest[64];
 
@@ -114,7 +117,7 @@ complete(EditLine *e, int ch)
 		return el_insertstr(e, rest) == 0 ? CC_REFRESH : CC_ERROR;
 	}
 	putchar('\n');
-	for (int i = 0; (other = completion(start, len, i)) != NULL; i++)
+	for (int i = 0; (other = names(start, len, i)) != NULL; i++)
 		printf("%s  ", other);
 	putchar('\n');
 	return CC_REDISPLAY;

@@ -308,6 +308,25 @@ KV_API int kv_config_reload(kv_client *c);
  */
 KV_API int kv_checkpoint(kv_client *c, int compact, int timeout_ms, uint64_t *lsn);
 
+/* What kv_cluster() shall do. The names are those of nodes. */
+typedef enum kv_cluster_action {
+	KV_CLUSTER_STATUS,         /* of the node this is connected to */
+	KV_CLUSTER_ADD,            /* name, address of its peer_port: a blank node joins as learner, becomes a voter later */
+	KV_CLUSTER_REMOVE,         /* name */
+	KV_CLUSTER_PROMOTE,        /* name: a learner becomes a voter */
+	KV_CLUSTER_TRANSFER,       /* name of the next leader; NULL: whoever is furthest */
+	KV_CLUSTER_REPLACE,        /* name of a node that is lost, address of a blank one that takes its place */
+	KV_CLUSTER_CHECK,          /* the replicas compare their contents */
+	KV_CLUSTER_REPAIR          /* name: install it anew from the majority */
+} kv_cluster_action;
+/*
+ * out: for STATUS two tables, an empty line between: lines of fields separated by tabs, names of fields first
+ * (doc/protocol.md); for the others a sentence. dry_run: what would be done, or why not, and nothing is done.
+ * KV_BAD_REQUEST: refused, kv_error() says why. timeout_ms 0: the handle's for STATUS, 30 s for the others.
+ */
+KV_API int kv_cluster(kv_client *c, int action, const char *name, const char *address, int dry_run, int timeout_ms,
+                      kv_value *out);
+
 /* --- pipelining ------------------------------------------------------------------------------ */
 
 /*
