@@ -17,6 +17,7 @@
 #include "ipc/lwlock.h"
 #include "ipc/procslot.h"
 #include "kvstore_internal.h"
+#include "storage/session.h"
 
 /* Longest decimal 64-bit integer: "-9223372036854775808". */
 #define INTEGER_TEXT_MAX 20
@@ -187,17 +188,23 @@ is_verdict(Status s)
 		   s == ST_OUT_OF_RANGE;
 }
 
+/* What a group comes to: OK and the first operation's verdict, or that of the first one that fails. */
+typedef struct GroupVerdict {
+	OpVerdict op;
+	uint32_t place;
+} GroupVerdict;
+
 /*
  * The group that begins at r: how many operations, and does it take effect? All see the state before the
  * group.
  */
 static Status
-judge_group(Reader r, uint64_t version, uint64_t now_ms, uint32_t *n, Status *verdict)
+judge_group(Reader r, uint64_t version, uint64_t now_ms, uint32_t *n, GroupVerdict *verdict)
 {
 	Op op;
 	OpVerdict v;
 
-	*verdict = ST_OK;
+	*verdict = (GroupVerdict){ .op.status = ST_OK };
 	for (*n = 0; reader_left(&r) > 0; (*n)++) {
 		KV_TRY(op_decode(&r, &op));
 		if (*n > 0 && !(op.flags & OP_GROUPED))
@@ -207,26 +214,24 @@ judge_group(Reader r, uint64_t version, uint64_t now_ms, uint32_t *n, Status *ve
 		apply_judge(&op, version, now_ms, &v);
 		if (!is_verdict(v.status))
 			return v.status;
-		if (*verdict == ST_OK)
-			*verdict = v.status;
+		if (verdict->op.status == ST_OK && (*n == 0 || v.status != ST_OK))
+			*verdict = (GroupVerdict){ v, *n };
 	}
 	return ST_OK;
 }
 
-/* Apply the group at *r, whose first operation has `version`; moves *r behind it. */
+/* Do, or pass over, the n operations of the group at *r, whose first has `version`; moves *r behind it. */
 static Status
-apply_group(Reader *r, uint64_t version, uint64_t now_ms, uint32_t *n)
+do_group(Reader *r, uint64_t version, uint64_t now_ms, uint32_t n, bool take_effect)
 {
 	char text[INTEGER_TEXT_MAX + 2];
-	Status verdict;
 	Op op;
 	OpVerdict v;
 	Entry e;
 
-	KV_TRY(judge_group(*r, version, now_ms, n, &verdict));
-	for (uint32_t i = 0; i < *n; i++) {
+	for (uint32_t i = 0; i < n; i++) {
 		KV_TRY(op_decode(r, &op));
-		if (verdict != ST_OK)
+		if (!take_effect)
 			continue;
 		apply_judge(&op, version, now_ms, &v);
 		e = effect_of(&op, &v, version + i, now_ms, text);
@@ -234,7 +239,89 @@ apply_group(Reader *r, uint64_t version, uint64_t now_ms, uint32_t *n)
 		if (op.kind == OP_INCR)
 			batch_flush(); /* its value is in `text` */
 	}
-	if (verdict != ST_OK)
+	return ST_OK;
+}
+
+/* Does a group go on with the next operation at r? */
+static bool
+group_goes_on(const Reader *r)
+{
+	return reader_left(r) >= OP_HEADER_SIZE && (op_header_flags(r->p) & OP_GROUPED) != 0;
+}
+
+/* The outcome of a stamped group into its slot. */
+static void
+fill_slot(const Op *stamp, const GroupVerdict *v, uint64_t version, uint64_t expire_ms)
+{
+	static uint8_t value[SLOT_VALUE_SIZE + SLOT_ANSWER_MAX];
+	SlotValue slot = { .serial = get_u64(stamp->value.data),
+					   .status = v->op.status,
+					   .place = v->place,
+					   .detail = v->op.status == ST_OK ? (uint64_t) v->op.number : v->op.version,
+					   .answer = slice_of(stamp->value.data + 8, stamp->value.len - 8) };
+	Entry e = { .key = stamp->key, .version = version, .kind = ENTRY_PUT, .expire_ms = expire_ms };
+
+	e.value = session_put_slot(&slot, value);
+	batch_add(&e);
+	batch_flush(); /* `value` is used again */
+}
+
+/* The group behind a stamp: done if the stamp is new, and remembered (storage/session.h). */
+static Status
+apply_stamped(Reader *r, const Op *stamp, uint64_t version, uint64_t now_ms, uint32_t *n)
+{
+	GroupVerdict verdict = { .op.status = ST_OK };
+	StampVerdict known;
+	uint64_t expire_ms;
+
+	batch_flush(); /* the session and the slot must be in the memtable */
+	KV_TRY(session_judge(stamp, version, now_ms, &known, &expire_ms));
+	*n = 0;
+	if (group_goes_on(r))
+		KV_TRY(judge_group(*r, version + 1, now_ms, n, &verdict));
+	KV_TRY(do_group(r, version + 1, now_ms, *n, known == STAMP_NEW && verdict.op.status == ST_OK));
+	++*n;
+	if (known == STAMP_NEW) {
+		fill_slot(stamp, &verdict, version, expire_ms);
+		if (verdict.op.status != ST_OK)
+			atomic_fetch_add_explicit(&kvs->condition_failures, 1, memory_order_relaxed);
+	} else
+		atomic_fetch_add_explicit(known == STAMP_LOST ? &kvs->session_refusals : &kvs->session_repeats, 1,
+								  memory_order_relaxed);
+	return ST_OK;
+}
+
+/* A group that begins with an operation on sessions. */
+static Status
+apply_session_group(Reader *r, uint64_t version, uint64_t now_ms, uint32_t *n)
+{
+	uint8_t key[SESSION_KEY_SIZE];
+	Entry e = { .version = version };
+	Op op;
+
+	KV_TRY(op_decode(r, &op));
+	if (op.kind == OP_STAMP)
+		return apply_stamped(r, &op, version, now_ms, n);
+	*n = 1;
+	e.key = op.kind == OP_SESSION_OPEN ? session_key(version, key) : op.key;
+	e.kind = op.kind == OP_SESSION_OPEN ? ENTRY_PUT : ENTRY_DELETE;
+	e.expire_ms = op.kind == OP_SESSION_OPEN ? now_ms + op.ttl_ms : 0;
+	batch_add(&e);
+	batch_flush(); /* `key` is ours */
+	return ST_OK;
+}
+
+/* Apply the group at *r, whose first operation has `version`; moves *r behind it. */
+static Status
+apply_group(Reader *r, uint64_t version, uint64_t now_ms, uint32_t *n)
+{
+	GroupVerdict verdict;
+
+	if (op_header_kind(r->p) >= OP_STAMP)
+		return apply_session_group(r, version, now_ms, n);
+	KV_TRY(judge_group(*r, version, now_ms, n, &verdict));
+	KV_TRY(do_group(r, version, now_ms, *n, verdict.op.status == ST_OK));
+	if (verdict.op.status != ST_OK)
 		atomic_fetch_add_explicit(&kvs->condition_failures, 1, memory_order_relaxed);
 	return ST_OK;
 }

@@ -183,7 +183,7 @@ Status
 kvstore_insert(uint32_t generation, const Buf *body, uint32_t count, int timeout_ms, bool deletes_only,
 			   Lsn *start, Lsn *end)
 {
-	KV_ASSERT(count > 0 && count <= KV_BATCH_OPS_MAX);
+	KV_ASSERT(count > 0 && count <= OP_RECORD_MAX);
 	if (wal_out_of_space() || (!deletes_only && atomic_load_explicit(&kvs->no_space, memory_order_relaxed)))
 		return status_fail(
 			ST_NO_SPACE,

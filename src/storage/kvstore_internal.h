@@ -67,6 +67,7 @@ typedef struct KvShared {
 	_Atomic uint32_t l0_tables;              /* compaction worker: for the slow-down of writers */
 	/* -- figures; writers: holder of APPLY */
 	_Alignas(64) _Atomic uint64_t applied_records, applied_ops, freezes, stalls, condition_failures;
+	_Atomic uint64_t session_repeats, session_refusals; /* stamped groups met again; without a session */
 	Control control; /* postmaster, before fork; constant */
 	/* -- recovery result; replay process writes once, before the consensus worker starts */
 	WalRecovery recovered;
@@ -122,6 +123,23 @@ typedef struct OpVerdict {
 	uint64_t expire_ms;  /* deadline of the value that was there; 0 none or absent */
 } OpVerdict;
 void apply_judge(const Op *op, Lsn below, uint64_t now_ms, OpVerdict *out);
+
+/* ---- session.c */
+typedef enum StampVerdict {
+	STAMP_NEW,   /* to be done */
+	STAMP_DONE,  /* the slot has its outcome */
+	STAMP_PAST,  /* the slot has a later one's */
+	STAMP_LOST   /* no such session, or expired */
+} StampVerdict;
+/*
+ * A stamp against the state below `below` at log time now_ms. NEW: *expire_ms is the deadline for its slot.
+ * Not OK: cannot tell.
+ */
+KV_CHECK Status session_judge(const Op *stamp, Lsn below, uint64_t now_ms, StampVerdict *out, uint64_t *expire_ms);
+/* Within a read: live sessions, counted up to SESSION_COUNT_MAX. */
+KV_CHECK Status session_count(Snapshot *s, uint64_t *out);
+/* STATS is asked for every second or so: more are not worth counting each time. */
+#define SESSION_COUNT_MAX 100000
 
 /* ---- read.c */
 /* Newest version < at in superversion sv, tombstones included. NOT_FOUND, OK, failures. */

@@ -103,6 +103,18 @@ emit_memtables(const Out *o)
 	return ST_OK;
 }
 
+static Status
+emit_sessions(const Out *o, Snapshot *s)
+{
+	uint64_t open;
+
+	KV_TRY(session_count(s, &open));
+	EMIT(o, "session.open", open);
+	EMIT(o, "session.refusals", atomic_load(&kvs->session_refusals));
+	EMIT(o, "session.repeats", atomic_load(&kvs->session_repeats));
+	return ST_OK;
+}
+
 Status
 kvstore_stats(Status (*emit)(void *arg, const char *name, uint64_t value), void *arg)
 {
@@ -118,6 +130,8 @@ kvstore_stats(Status (*emit)(void *arg, const char *name, uint64_t value), void 
 		st = emit_log(&o);
 	if (st == ST_OK)
 		st = emit_memtables(&o);
+	if (st == ST_OK)
+		st = emit_sessions(&o, &s);
 	kvstore_end_read();
 	return st;
 }

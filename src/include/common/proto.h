@@ -79,6 +79,19 @@ typedef enum ProtoClusterAction {
 } ProtoClusterAction;
 
 #define PROTO_WRITE_PREFIX 8
+/* Flag of a write prefix: PROTO_STAMP bytes follow it, that make sending the request again safe. */
+#define PROTO_WRITE_STAMPED 1
+#define PROTO_STAMP 24         /* session, serial, confirmed */
+/*
+ * Serials of a session that a client may have under way: what the server keeps of a session is bounded by it, and
+ * it covers deep pipelines.
+ */
+#define PROTO_SESSION_WINDOW 1024
+/* Life of a session, ms. Longer ones only keep what nobody asks for any more; a shorter one no retry could use. */
+#define PROTO_SESSION_TTL_MIN 1000
+#define PROTO_SESSION_TTL 600000
+#define PROTO_SESSION_TTL_MAX 86400000
+typedef enum ProtoSessionAction { PROTO_SESSION_OPEN, PROTO_SESSION_CLOSE } ProtoSessionAction;
 #define PROTO_READ_PREFIX 16
 #define PROTO_OP_HEADER 16
 

@@ -153,6 +153,14 @@ KV_CHECK Status kvstore_outcome(Slice key, uint64_t version, Entry *out);
  * *version: of the key then, 0 absent.
  */
 void kvstore_judge(const struct Op *op, Lsn below, Status *status, uint64_t *version);
+/*
+ * What became of the group whose stamp (storage/session.h) has this version; within kvstore_begin_own_read().
+ * OK: *out as when the serial was done for the first time, *done_version the stamp's then; slices as of kvstore_get().
+ * SESSION_EXPIRED: it was not done now.
+ */
+struct SlotValue;
+KV_CHECK Status kvstore_stamp_outcome(uint64_t session, uint64_t serial, uint64_t version, struct SlotValue *out,
+                                      uint64_t *done_version);
 /* Wait until applied > at_least. TIMEOUT. */
 KV_CHECK Status kvstore_wait_applied(Lsn at_least, int timeout_ms);
 Lsn kvstore_applied(void);

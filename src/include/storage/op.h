@@ -15,16 +15,29 @@
  *       16    8  ttl ms, only with OP_TTL
  *             .  key, value, expected
  *
- * The i-th operation of a record has version LSN + i. A record holds at most KV_BATCH_OPS_MAX.
+ * The i-th operation of a record has version LSN + i. A record holds at most OP_RECORD_MAX.
  * Operations flagged OP_GROUPED join the group of the one before: a group takes effect as a whole or
  * not at all, its conditions judge the state before the group.
+ *
+ * STAMP, SESSION_OPEN and SESSION_CLOSE are described in storage/session.h. A stamp begins a group: the operations
+ * behind it, if any, are flagged OP_GROUPED.
  */
 #ifndef STORAGE_OP_H
 #define STORAGE_OP_H
 
 #include "common/coding.h"
 
-typedef enum OpKind { OP_PUT = 1, OP_DELETE = 2, OP_INCR = 3 } OpKind;
+typedef enum OpKind {
+	OP_PUT = 1,
+	OP_DELETE = 2,
+	OP_INCR = 3,
+	OP_STAMP = 4,
+	OP_SESSION_OPEN = 5,
+	OP_SESSION_CLOSE = 6
+} OpKind;
+
+/* A client's largest batch and its stamp. */
+#define OP_RECORD_MAX (KV_BATCH_OPS_MAX + 1)
 
 typedef enum OpCondition {
 	COND_NONE = 0,
@@ -50,10 +63,12 @@ typedef struct Op {
 } Op;
 
 KV_CHECK Status op_encode(Buf *body, const Op *op);
+/* Of the operation at p, OP_HEADER_SIZE bytes not looked at by anybody yet. */
+static inline uint8_t op_header_kind(const uint8_t *p) { return p[0]; }
+static inline uint8_t op_header_flags(const uint8_t *p) { return p[2]; }
 /* Bytes op_encode() will add. */
 size_t op_encoded_size(const Op *op);
 /* Decode the next operation; slices point into the body. CORRUPT: impossible content. */
-
 KV_CHECK Status op_decode(Reader *r, Op *op);
 
 #endif
