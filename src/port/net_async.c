@@ -36,7 +36,9 @@ set_int(int fd, int level, int option, int value)
 Status
 net_resolve(const char *host, uint16_t port, NetAddress *out)
 {
-	struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST };
+	struct addrinfo hints = { .ai_family = AF_UNSPEC,
+							  .ai_socktype = SOCK_STREAM,
+							  .ai_flags = AI_NUMERICHOST };
 	struct addrinfo *list;
 	char service[8];
 	int rc;
@@ -50,7 +52,7 @@ net_resolve(const char *host, uint16_t port, NetAddress *out)
 	}
 	if (rc != 0)
 		return status_fail(ST_CANNOT_CONNECT, "cannot resolve \"%s\": %s", host,
-		                   rc == EAI_SYSTEM ? strerror(errno) : gai_strerror(rc));
+						   rc == EAI_SYSTEM ? strerror(errno) : gai_strerror(rc));
 	/* One address: a node advertises where it listens. */
 	_Static_assert(sizeof out->bytes >= sizeof(struct sockaddr_in6), "room for any TCP address");
 	out->len = 0;
@@ -75,7 +77,8 @@ net_connect_begin(const NetAddress *to, int *out)
 	if (fd < 0)
 		return status_fail_errno(ST_CANNOT_CONNECT, "cannot make a socket");
 	if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 || fcntl(fd, F_SETFL, O_NONBLOCK) != 0 ||
-		(connect(fd, (struct sockaddr *) &a, (socklen_t) to->len) != 0 && errno != EINPROGRESS && errno != EINTR)) {
+		(connect(fd, (struct sockaddr *) &a, (socklen_t) to->len) != 0 && errno != EINPROGRESS &&
+		 errno != EINTR)) {
 		int saved_errno = errno;
 
 		close(fd);
@@ -156,11 +159,13 @@ net_poll(NetPoll *list, int n, uint64_t until_ns)
 	KV_ASSERT(n <= NET_POLL_MAX);
 	for (int i = 0; i < n; i++)
 		p[i] = (struct pollfd){ .fd = list[i].fd,
-			.events = (short) ((list[i].read ? POLLIN : 0) | (list[i].write ? POLLOUT : 0)) };
+								.events =
+									(short) ((list[i].read ? POLLIN : 0) | (list[i].write ? POLLOUT : 0)) };
 	if (wait > NET_POLL_NS_MAX)
 		wait = NET_POLL_NS_MAX;
 #ifdef __linux__
-	rc = ppoll(p, (nfds_t) n, &(struct timespec){ (time_t) (wait / 1000000000), (long) (wait % 1000000000) }, NULL);
+	rc = ppoll(p, (nfds_t) n, &(struct timespec){ (time_t) (wait / 1000000000), (long) (wait % 1000000000) },
+			   NULL);
 #else
 	rc = poll(p, (nfds_t) n, (int) ((wait + 999999) / 1000000));
 #endif

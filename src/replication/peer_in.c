@@ -20,21 +20,21 @@
 #define BACKLOG 64 /* connections that wait to be accepted: more than a cluster has nodes */
 
 typedef struct PeerIn {
-	int fd;            /* -1 with used: ended, what was read is still given out */
+	int fd; /* -1 with used: ended, what was read is still given out */
 	bool used;
-	bool lost;         /* LOST is to be told, then the place is free */
-	uint64_t id;       /* 0: no hello yet */
+	bool lost;   /* LOST is to be told, then the place is free */
+	uint64_t id; /* 0: no hello yet */
 	uint64_t config_at;
 	uint64_t began_ns;
-	uint8_t *data;     /* [start, end) of `room` bytes */
+	uint8_t *data; /* [start, end) of `room` bytes */
 	size_t room, start, end;
-	size_t given;      /* bytes of the frame that was given out last: free at the next call */
+	size_t given; /* bytes of the frame that was given out last: free at the next call */
 } PeerIn;
 
 static PeerIn ins[PEERS_IN_MAX];
 static int listen_fds[PEERS_LISTEN_MAX], nlisten;
-static int turn;       /* whose frames come first */
-static PeerForm form;  /* what a blank node was given */
+static int turn;      /* whose frames come first */
+static PeerForm form; /* what a blank node was given */
 static bool form_given;
 
 static void
@@ -95,7 +95,8 @@ peer_in_listen(void)
 		}
 		nlisten += n;
 	}
-	return nlisten > 0 ? ST_OK : status_fail(ST_BAD_SETTING, "peer_listen_addresses names no address to listen on");
+	return nlisten > 0 ? ST_OK
+					   : status_fail(ST_BAD_SETTING, "peer_listen_addresses names no address to listen on");
 }
 
 bool
@@ -116,7 +117,8 @@ refuse_unknown(const PeerHello *h)
 
 	if (same_name != NULL)
 		return status_fail(ST_NOT_FOUND, "node %s is another one by now: it was replaced", h->name);
-	return status_fail(ST_NOT_FOUND, "node %s is not a member of the cluster: it was removed, or not added yet", h->name);
+	return status_fail(ST_NOT_FOUND,
+					   "node %s is not a member of the cluster: it was removed, or not added yet", h->name);
 }
 
 /* Rule C1. OK, or why not. */
@@ -132,10 +134,13 @@ check_hello(const PeerHello *h)
 	if (!peer_self.blank && memcmp(h->cluster_id, peer_self.control.cluster_id, sizeof h->cluster_id) != 0)
 		return status_fail(ST_FOREIGN, "node %s belongs to another cluster", peer_self.name);
 	if (h->expected != self)
-		return status_fail(ST_FOREIGN, "node %s has lost its data directory and is a new one now; if that is meant: "
-		                   "kvctl cluster replace %s %s", peer_self.name, peer_self.name, peer_self.peer_address);
+		return status_fail(ST_FOREIGN,
+						   "node %s has lost its data directory and is a new one now; if that is meant: "
+						   "kvctl cluster replace %s %s",
+						   peer_self.name, peer_self.name, peer_self.peer_address);
 	/* Who goes by a newer configuration than ours knows better who is a member; one that was removed goes by an older. */
-	if (peer_self.blank || membership_find(&peer_self.members, h->self) != NULL || h->config_at > peer_self.at)
+	if (peer_self.blank || membership_find(&peer_self.members, h->self) != NULL ||
+		h->config_at > peer_self.at)
 		return ST_OK;
 	return refuse_unknown(h);
 }
@@ -143,8 +148,10 @@ check_hello(const PeerHello *h)
 static void
 answer(PeerIn *in, const PeerHello *h, Status st)
 {
-	PeerAnswer a = { .version = h->newest < PEER_VERSION ? h->newest : PEER_VERSION, .code = st,
-		             .blank = peer_self.blank, .self = peer_self.control.node_incarnation };
+	PeerAnswer a = { .version = h->newest < PEER_VERSION ? h->newest : PEER_VERSION,
+					 .code = st,
+					 .blank = peer_self.blank,
+					 .self = peer_self.control.node_incarnation };
 	uint8_t bytes[PEER_HELLO_MAX];
 	size_t len;
 
@@ -288,8 +295,9 @@ peer_in_event_waits(void)
 		PeerFrame f;
 		size_t used;
 
-		if (ins[i].used && (ins[i].lost || (ins[i].id != 0 && (ins[i].fd < 0 ||
-		                                    next_frame(&ins[i], &f, &used) != ST_NOT_FOUND))))
+		if (ins[i].used &&
+			(ins[i].lost ||
+			 (ins[i].id != 0 && (ins[i].fd < 0 || next_frame(&ins[i], &f, &used) != ST_NOT_FOUND))))
 			return true;
 	}
 	return false;
@@ -300,8 +308,8 @@ take_form(PeerIn *in, const PeerFrame *f)
 {
 	if (!peer_self.blank || form_given)
 		return; /* late: another member was faster */
-	if (peer_form_decode(f->head, &form) != ST_OK || membership_find(&form.members,
-	    peer_self.control.node_incarnation) == NULL) {
+	if (peer_form_decode(f->head, &form) != ST_OK ||
+		membership_find(&form.members, peer_self.control.node_incarnation) == NULL) {
 		complain_about(in, "it wants this node in a cluster, but does not name it");
 		lose(in);
 		return;
@@ -414,8 +422,11 @@ accept_all(int listen_fd)
 		in = place();
 		net_tune(fd, 0, (int) peer_self.stall_ms);
 		if (in != NULL)
-			*in = (PeerIn){ .fd = fd, .used = true, .began_ns = clock_mono_ns(), .data = malloc(PEER_HELLO_MAX),
-				            .room = PEER_HELLO_MAX };
+			*in = (PeerIn){ .fd = fd,
+							.used = true,
+							.began_ns = clock_mono_ns(),
+							.data = malloc(PEER_HELLO_MAX),
+							.room = PEER_HELLO_MAX };
 		if (in == NULL || in->data == NULL) {
 			peers_complain("peer port", "no place for another connection");
 			if (in != NULL)
@@ -439,7 +450,7 @@ on_time(PeerIn *in, uint64_t now, uint64_t *until_ns)
 		*until_ns = end;
 	/* It was a member once, and its time to hear how that ended is over. */
 	else if (in->id != 0 && !in->lost && !peer_self.blank && peer_out_find(in->id) == NULL &&
-	         membership_find(&peer_self.members, in->id) == NULL && in->config_at <= peer_self.at)
+			 membership_find(&peer_self.members, in->id) == NULL && in->config_at <= peer_self.at)
 		lose(in);
 }
 

@@ -27,7 +27,8 @@ static PeerOut outs[PEERS_OUT_MAX];
 static bool
 has_fd(const PeerOut *o)
 {
-	return o->state == OUT_CONNECTING || o->state == OUT_GREETING || o->state == OUT_UP || o->state == OUT_FORMING;
+	return o->state == OUT_CONNECTING || o->state == OUT_GREETING || o->state == OUT_UP ||
+		   o->state == OUT_FORMING;
 }
 
 static bool
@@ -106,7 +107,8 @@ give_up(PeerOut *o, const char *why)
 	bool stood = o->state == OUT_UP;
 
 	disconnect(o);
-	o->retry_ns = o->began_ns + peers_ms(o->pause_ms / 2) + prng_below(&peer_self.prng, peers_ms(o->pause_ms / 2) + 1);
+	o->retry_ns =
+		o->began_ns + peers_ms(o->pause_ms / 2) + prng_below(&peer_self.prng, peers_ms(o->pause_ms / 2) + 1);
 	o->pause_ms = o->pause_ms * 2 < PEERS_PAUSE_MAX_MS ? o->pause_ms * 2 : PEERS_PAUSE_MAX_MS;
 	snprintf(o->trouble, sizeof o->trouble, "%s", why);
 	if (o->purpose != PEER_MEMBER || (strcmp(o->trouble, o->logged) == 0 && !stood))
@@ -285,7 +287,8 @@ note_waiting(PeerOut *o)
 void
 peer_out_send(PeerOut *o, const RaftMsg *m)
 {
-	if (o->state != OUT_UP || o->queue.len - o->queue_at > PEERS_QUEUE_MAX - PEER_FRAME_HEAD - PEER_MESSAGE_MAX)
+	if (o->state != OUT_UP ||
+		o->queue.len - o->queue_at > PEERS_QUEUE_MAX - PEER_FRAME_HEAD - PEER_MESSAGE_MAX)
 		return;
 	note_waiting(o);
 	if (peer_message_encode(m, 0, &o->queue) != ST_OK)
@@ -349,8 +352,12 @@ connect_now(PeerOut *o)
 static void
 greet(PeerOut *o)
 {
-	PeerHello h = { .newest = PEER_VERSION, .oldest = PEER_VERSION_OLDEST, .purpose = (uint8_t) o->purpose,
-		            .self = peer_self.control.node_incarnation, .expected = o->id, .config_at = peer_self.at };
+	PeerHello h = { .newest = PEER_VERSION,
+					.oldest = PEER_VERSION_OLDEST,
+					.purpose = (uint8_t) o->purpose,
+					.self = peer_self.control.node_incarnation,
+					.expected = o->id,
+					.config_at = peer_self.at };
 	uint8_t bytes[PEER_HELLO_MAX];
 	size_t len;
 
@@ -374,16 +381,19 @@ greet(PeerOut *o)
 static void
 form(PeerOut *o)
 {
-	PeerForm f = { .crc_seed = peer_self.control.crc_seed, .wal_segment_size = peer_self.control.wal_segment_size,
-		           .at = peer_self.at, .members = peer_self.members };
+	PeerForm f = { .crc_seed = peer_self.control.crc_seed,
+				   .wal_segment_size = peer_self.control.wal_segment_size,
+				   .at = peer_self.at,
+				   .members = peer_self.members };
 
 	memcpy(f.cluster_id, peer_self.control.cluster_id, sizeof f.cluster_id);
 	if (peer_form_encode(&f, &o->queue) != ST_OK) {
 		give_up(o, status_detail());
 		return;
 	}
-	elog(LOG_LEVEL_LOG, "node %s at %s is blank and named in the configuration: giving it the cluster's identity",
-	     o->name, o->address);
+	elog(LOG_LEVEL_LOG,
+		 "node %s at %s is blank and named in the configuration: giving it the cluster's identity", o->name,
+		 o->address);
 	enter(o, OUT_FORMING);
 	push(o);
 }
@@ -425,15 +435,16 @@ receive(PeerOut *o)
 	Status st;
 
 	if (n < 0) {
-		give_up(o, o->state == OUT_GREETING ? "it ended the connection without an answer"
-			       : o->state == OUT_FORMING ? "it has been told what it belongs to, and starts"
-			                                 : "it ended the connection");
+		give_up(o, o->state == OUT_GREETING  ? "it ended the connection without an answer"
+				   : o->state == OUT_FORMING ? "it has been told what it belongs to, and starts"
+											 : "it ended the connection");
 		return;
 	}
 	if (n == 0)
 		return;
 	o->answer_len += (size_t) n;
-	st = o->state == OUT_GREETING ? peer_answer_decode(slice_of(o->answer, o->answer_len), &a, &used) : ST_PROTOCOL;
+	st = o->state == OUT_GREETING ? peer_answer_decode(slice_of(o->answer, o->answer_len), &a, &used)
+								  : ST_PROTOCOL;
 	if (st == ST_NOT_FOUND && o->answer_len < sizeof o->answer)
 		return;
 	if (st != ST_OK || used != o->answer_len) {
@@ -503,8 +514,9 @@ peer_out_poll(NetPoll *p, uint64_t *until_ns)
 		if (o->purpose == 0)
 			continue;
 		if (has_fd(o))
-			p[i] = (NetPoll){ .fd = o->fd, .read = o->state != OUT_CONNECTING,
-				              .write = o->state == OUT_CONNECTING || has_unsent(o) };
+			p[i] = (NetPoll){ .fd = o->fd,
+							  .read = o->state != OUT_CONNECTING,
+							  .write = o->state == OUT_CONNECTING || has_unsent(o) };
 		if (o->address[0] != '\0' && o->state != OUT_ANSWERED && due(o) != 0 && due(o) < *until_ns)
 			*until_ns = due(o);
 	}

@@ -19,11 +19,13 @@ _Static_assert(PEER_MESSAGE_FIXED == 1 + 1 + 2 + 4 + 7 * 8, "kind, nterms, zero,
 _Static_assert(PEER_FRAME_HEAD == 4 + 2 + 1 + 1 + 4, "length, head length, type, zero, crc");
 _Static_assert(sizeof(RaftTerm) == 16, "two numbers");
 _Static_assert(RAFT_TAIL_MAX <= 255, "nterms is one byte");
-_Static_assert(40 + 8 + MEMBERSHIP_NODES_MAX * (8 + 1 + 3 + MEMBERSHIP_NAME_MAX + 2 * MEMBERSHIP_ADDRESS_MAX) <=
-			       PEER_FORM_MAX,
+_Static_assert(40 + 8 +
+					   MEMBERSHIP_NODES_MAX *
+						   (8 + 1 + 3 + MEMBERSHIP_NAME_MAX + 2 * MEMBERSHIP_ADDRESS_MAX) <=
+				   PEER_FORM_MAX,
 			   "the largest configuration fits");
 _Static_assert(PEER_PRELUDE + 48 + 3 + MEMBERSHIP_NAME_MAX + MEMBERSHIP_ADDRESS_MAX + PEER_TEXT_MAX + 4 <=
-			       PEER_HELLO_MAX,
+				   PEER_HELLO_MAX,
 			   "the longest hello and answer fit");
 
 /* ---- hello and answer */
@@ -163,8 +165,9 @@ peer_hello_decode(Slice in, PeerHello *h, size_t *used)
 		return ST_NOT_FOUND;
 	KV_TRY(decode_prelude(in, &h->newest, &h->oldest, used));
 	if (h->oldest > PEER_VERSION || h->newest < PEER_VERSION_OLDEST)
-		return status_fail(ST_BAD_VERSION, "it speaks versions %u to %u of the peer protocol, this node %d to %d",
-						   h->oldest, h->newest, PEER_VERSION_OLDEST, PEER_VERSION);
+		return status_fail(ST_BAD_VERSION,
+						   "it speaks versions %u to %u of the peer protocol, this node %d to %d", h->oldest,
+						   h->newest, PEER_VERSION_OLDEST, PEER_VERSION);
 	if (h->oldest > h->newest || !sound(in, *used))
 		return malformed();
 	r = reader_of(in.data + PEER_PRELUDE, *used - PEER_PRELUDE - 4);
@@ -322,7 +325,9 @@ peer_frame_decode(Slice in, PeerFrame *out, size_t *used)
 	length = get_u32(in.data);
 	head_len = get_u16(in.data + 4);
 	out->type = in.data[6];
-	head_max = out->type == PEER_FRAME_MESSAGE ? PEER_MESSAGE_MAX : out->type == PEER_FRAME_FORM ? PEER_FORM_MAX : 0;
+	head_max = out->type == PEER_FRAME_MESSAGE ? PEER_MESSAGE_MAX
+			   : out->type == PEER_FRAME_FORM  ? PEER_FORM_MAX
+											   : 0;
 	if (head_max == 0 || head_len > head_max || head_len > length || length - head_len > PEERS_CHUNK ||
 		(out->type == PEER_FRAME_FORM && length != head_len))
 		return malformed();

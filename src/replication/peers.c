@@ -89,7 +89,8 @@ peers_set_members(const Membership *m, Lsn at)
 
 	peer_self.members = *m;
 	peer_self.at = at;
-	peer_self.stall_ms = m->election_ms * STALL_TIMEOUTS > PEERS_STALL_MS ? m->election_ms * STALL_TIMEOUTS : PEERS_STALL_MS;
+	peer_self.stall_ms =
+		m->election_ms * STALL_TIMEOUTS > PEERS_STALL_MS ? m->election_ms * STALL_TIMEOUTS : PEERS_STALL_MS;
 	if (self != NULL)
 		snprintf(peer_self.name, sizeof peer_self.name, "%s", self->name);
 	peer_out_members(m);
@@ -182,7 +183,8 @@ peers_identify(const char *address, uint64_t *incarnation, char name[MEMBERSHIP_
 	if (o->state != OUT_ANSWERED)
 		st = status_fail(ST_CANNOT_CONNECT, "%s: %s", address, o->trouble);
 	else if (o->said.code != ST_OK)
-		st = status_fail(o->said.code == ST_BAD_VERSION ? ST_BAD_VERSION : ST_FOREIGN, "%s: %s", address, o->said.text);
+		st = status_fail(o->said.code == ST_BAD_VERSION ? ST_BAD_VERSION : ST_FOREIGN, "%s: %s", address,
+						 o->said.text);
 	else if (!o->said.blank)
 		st = status_fail(ST_FOREIGN, "node %s at %s belongs to a cluster already", o->said.name, address);
 	*incarnation = o->said.self;

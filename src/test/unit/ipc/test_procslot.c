@@ -207,11 +207,45 @@ static void
 no_wake_up_is_lost(void **state)
 {
 	uint64_t begun = clock_mono_ns();
-	pid_t a = child(PROC_REPLAY, play_even), b = child(PROC_CONSENSUS, play_odd);
+	/* Who has the first move last: child() sets the word to 0. */
+	pid_t b = child(PROC_CONSENSUS, play_odd), a = child(PROC_REPLAY, play_even);
 
 	(void) state;
-	/* child() set the word to 0 twice, perhaps after the first move: the players only wait for it, so go on. */
-	procslot_wake(PROC_REPLAY);
+	assert_int_equal(end_of(a), 0);
+	assert_int_equal(end_of(b), 0);
+	assert_int_equal(atomic_load(word), TURNS);
+	assert_true(clock_mono_ns() - begun < UINT64_C(5000000000));
+}
+
+/* The same game, where one of them sleeps in poll(). */
+static void
+play_odd_with_a_pipe(void)
+{
+	int fd = procslot_use_pipe();
+	uint32_t seen = 0;
+
+	for (uint32_t turn = 1; turn < TURNS; turn += 2) {
+		while (atomic_load(word) != turn) {
+			bool ready;
+
+			child_poll(&fd, &ready, 1, procslot_prepare_pipe_sleep(&seen) ? 1000 : 0);
+			procslot_end_pipe_sleep(&seen);
+		}
+		atomic_store(word, turn + 1);
+		procslot_wake(PROC_REPLAY);
+	}
+}
+
+static void
+no_wake_up_is_lost_in_a_pipe(void **state)
+{
+	uint64_t begun = clock_mono_ns();
+	pid_t a, b;
+
+	(void) state;
+	assert_int_equal(procslot_make_pipe(), ST_OK);
+	b = child(PROC_CONSENSUS, play_odd_with_a_pipe);
+	a = child(PROC_REPLAY, play_even);
 	assert_int_equal(end_of(a), 0);
 	assert_int_equal(end_of(b), 0);
 	assert_int_equal(atomic_load(word), TURNS);
@@ -285,6 +319,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(reap_finds_slots_that_never_attached, setup, teardown),
 		cmocka_unit_test_setup_teardown(death_inside_a_critical_section_is_seen, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_wake_up_is_lost, setup, teardown),
+		cmocka_unit_test_setup_teardown(no_wake_up_is_lost_in_a_pipe, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_wake_between_prepare_and_sleep_counts, setup, teardown),
 		cmocka_unit_test_setup_teardown(wrong_use_is_caught, setup, teardown),
 	};

@@ -1,0 +1,905 @@
+/*
+ * test_peers.c - the transport: its bytes, two nodes in two processes, strangers, wrong identities, a ring that passes.
+ *
+ * Each node is a process of its own (the transport is one per process) on a port that was free. The log's ring is a
+ * fake: byte i of the stream is a function of i, and the test moves its floor.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../../replication/peer_internal.h"
+#include "common/config.h"
+#include "common/crc32c.h"
+#include "common/elog.h"
+#include "port/clock.h"
+#include "port/net.h"
+#include "port/proc.h"
+#include "storage/wal.h"
+
+#define WAIT_NS UINT64_C(20000000000) /* longest for anything that must happen */
+#define RING (1 << 20)
+
+/* ---- the fake ring */
+
+static uint8_t ring[RING];
+static Lsn ring_floor_now;
+static int floor_passes_in; /* as soon as pieces were handed out so many times; 0 never */
+
+int
+wal_ring_pieces(Lsn from, Lsn to, struct iovec iov[2])
+{
+	size_t at = from % RING, first = RING - at < to - from ? RING - at : to - from;
+
+	if (from < ring_floor_now)
+		return 0;
+	if (floor_passes_in > 0 && --floor_passes_in == 0)
+		ring_floor_now = to;
+	iov[0] = (struct iovec){ ring + at, first };
+	if (first == to - from)
+		return 1;
+	iov[1] = (struct iovec){ ring, to - from - first };
+	return 2;
+}
+
+Lsn
+wal_ring_floor(void)
+{
+	return ring_floor_now;
+}
+
+/* ---- nodes */
+
+static uint16_t port_of[4];
+static uint64_t seed;
+
+static uint64_t
+id_of(int node)
+{
+	return 1000 + (uint64_t) node;
+}
+
+static Control
+control_of(int node)
+{
+	Control c = { .node_incarnation = id_of(node), .crc_seed = 77, .wal_segment_size = 1 << 20 };
+
+	memset(c.cluster_id, 0xc1, sizeof c.cluster_id);
+	return c;
+}
+
+static Membership
+members(int n)
+{
+	Membership m = { .n = n, .election_ms = 100 };
+
+	for (int i = 0; i < n; i++) {
+		snprintf(m.node[i].name, sizeof m.node[i].name, "n%d", i);
+		m.node[i].incarnation = id_of(i);
+		m.node[i].voter = true;
+		snprintf(m.node[i].peer_address, sizeof m.node[i].peer_address, "127.0.0.1:%u", port_of[i]);
+	}
+	return m;
+}
+
+static uint16_t
+free_port(void)
+{
+	uint16_t port;
+	int fd, n;
+
+	assert_int_equal(net_listen("127.0.0.1", 0, 1, &fd, 1, &n, &port), ST_OK);
+	net_close(fd);
+	return port;
+}
+
+static void
+be(int node)
+{
+	config.peer_port = port_of[node];
+	snprintf(config.node_name, sizeof config.node_name, "n%d", node);
+}
+
+static void
+open_node(int node, int n, Lsn at)
+{
+	Control c = control_of(node);
+	Membership m = members(n);
+
+	be(node);
+	assert_int_equal(peers_open(&c), ST_OK);
+	peers_set_members(&m, at);
+}
+
+static pid_t
+start(int node, void (*run)(int node))
+{
+	pid_t parent = getpid(), pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (!proc_die_with_parent(parent))
+			_exit(9);
+		alarm(60);
+		run(node);
+		_exit(0);
+	}
+	return pid;
+}
+
+static int
+end_of(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static void
+stop(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	end_of(pid);
+}
+
+/* The next event; fails after WAIT_NS. */
+static PeerEvent
+next_event(void)
+{
+	uint64_t until = clock_mono_ns() + WAIT_NS;
+	PeerEvent e;
+
+	while (!peers_next(&e)) {
+		assert_true(clock_mono_ns() < until);
+		peers_wait(clock_mono_ns() + 100000000);
+	}
+	return e;
+}
+
+static PeerEvent
+wait_kind(PeerEventKind kind)
+{
+	for (;;) {
+		PeerEvent e = next_event();
+
+		if (e.kind == kind)
+			return e;
+	}
+}
+
+/* Answers each message by the same one, with a checksum of its bytes and where they stood. */
+static void
+echo_node(int node)
+{
+	open_node(node, 2, 1);
+	for (;;) {
+		PeerEvent e;
+
+		peers_wait(clock_mono_ns() + 1000000000);
+		while (peers_next(&e)) {
+			RaftMsg m = e.msg;
+
+			if (e.kind != PEER_EV_MESSAGE)
+				continue;
+			m.to = e.id;
+			m.clock_ms = e.bytes.len > 0 ? crc32c(0, e.bytes.data, e.bytes.len) : m.clock_ms;
+			peers_send(&m);
+		}
+		peers_flush();
+	}
+}
+
+static int
+setup(void **state)
+{
+	(void) state;
+	for (int i = 0; i < 4; i++)
+		port_of[i] = free_port();
+	ring_floor_now = 0;
+	floor_passes_in = 0;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	(void) state;
+	peers_close();
+	return 0;
+}
+
+/* ---- bytes */
+
+static RaftMsg
+some_message(Prng *g)
+{
+	RaftMsg m = { .kind = (uint8_t) (1 + prng_below(g, 255)),
+				  .flags = (uint32_t) prng_next(g),
+				  .term = prng_next(g),
+				  .pos = prng_next(g),
+				  .pos_term = prng_next(g),
+				  .end = prng_next(g),
+				  .commit = prng_next(g),
+				  .stamp_us = prng_next(g),
+				  .clock_ms = prng_next(g),
+				  .nterms = (uint32_t) prng_below(g, RAFT_TAIL_MAX + 1) };
+
+	for (uint32_t i = 0; i < m.nterms; i++)
+		m.terms[i] = (RaftTerm){ prng_next(g), prng_next(g) };
+	return m;
+}
+
+static void
+messages_come_back_and_every_damage_shows(void **state)
+{
+	Prng g;
+
+	(void) state;
+	prng_seed(&g, seed);
+	for (int round = 0; round < 50; round++) {
+		RaftMsg m = some_message(&g), back;
+		PeerFrame f;
+		Buf b = { 0 };
+		size_t used;
+
+		assert_int_equal(peer_message_encode(&m, 0, &b), ST_OK);
+		for (size_t len = 0; len < b.len; len++)
+			assert_int_equal(peer_frame_decode(slice_of(b.data, len), &f, &used), ST_NOT_FOUND);
+		assert_int_equal(peer_frame_decode(slice_buf(&b), &f, &used), ST_OK);
+		assert_int_equal(used, b.len);
+		assert_int_equal(f.bytes.len, 0);
+		assert_int_equal(peer_message_decode(f.head, &back), ST_OK);
+		assert_memory_equal(&m, &back, sizeof m);
+		for (size_t i = 0; i < b.len; i++) {
+			b.data[i] ^= (uint8_t) (1 << prng_below(&g, 8));
+			assert_true(peer_frame_decode(slice_buf(&b), &f, &used) != ST_OK);
+			b.data[i] = 0;
+			assert_int_equal((buf_clear(&b), peer_message_encode(&m, 0, &b)), ST_OK);
+		}
+		buf_free(&b);
+	}
+}
+
+static void
+the_bytes_are_these(void **state)
+{
+	static const uint8_t want[] = { 80, 0, 0, 0, 80, 0, 1, 0, 0, 0, 0, 0, /* length, head, type, zero, crc */
+									5,  1, 0, 0, 2,  0, 0, 0, 3, 0, 0, 0, 0,  0, 0, 0, 4, 0, 0, 0,
+									0,  0, 0, 0, 5,  0, 0, 0, 0, 0, 0, 0, 6,  0, 0, 0, 0, 0, 0, 0,
+									7,  0, 0, 0, 0,  0, 0, 0, 8, 0, 0, 0, 0,  0, 0, 0, 9, 0, 0, 0,
+									0,  0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 11, 0, 0, 0, 0, 0, 0, 0 };
+	RaftMsg m = { .kind = 5,
+				  .flags = 2,
+				  .from = 99,
+				  .to = 98,
+				  .term = 3,
+				  .pos = 4,
+				  .pos_term = 5,
+				  .end = 6,
+				  .commit = 7,
+				  .stamp_us = 8,
+				  .clock_ms = 9,
+				  .nterms = 1,
+				  .terms = { { 10, 11 } } };
+	Buf b = { 0 };
+
+	(void) state;
+	assert_int_equal(peer_message_encode(&m, 0, &b), ST_OK);
+	assert_int_equal(b.len, sizeof want);
+	memset(b.data + 8, 0, 4);
+	assert_memory_equal(b.data, want, sizeof want);
+	buf_free(&b);
+}
+
+static void
+hellos_come_back_and_every_damage_shows(void **state)
+{
+	PeerHello h = { .newest = 1,
+					.oldest = 1,
+					.purpose = PEER_MEMBER,
+					.self = 7,
+					.expected = 8,
+					.config_at = 9,
+					.name = "n1",
+					.peer_address = "[::1]:7" },
+			  back;
+	PeerAnswer a = { .version = 1,
+					 .code = ST_OK,
+					 .blank = true,
+					 .self = 5,
+					 .name = "n2",
+					 .client_address = "h:1",
+					 .text = "because" },
+			   aback;
+	uint8_t bytes[PEER_HELLO_MAX];
+	size_t len = peer_hello_encode(&h, bytes), used;
+
+	(void) state;
+	for (size_t i = 0; i < len; i++)
+		assert_int_equal(peer_hello_decode(slice_of(bytes, i), &back, &used), ST_NOT_FOUND);
+	assert_int_equal(peer_hello_decode(slice_of(bytes, len), &back, &used), ST_OK);
+	assert_int_equal(used, len);
+	assert_memory_equal(&h, &back, sizeof h);
+	for (size_t i = 0; i < len; i++) {
+		bytes[i] ^= 1;
+		assert_true(peer_hello_decode(slice_of(bytes, len), &back, &used) != ST_OK);
+		bytes[i] ^= 1;
+	}
+	/* A newer node that still speaks our version, and says more than we know; one that does not. */
+	h.newest = PEER_VERSION + 1;
+	len = peer_hello_encode(&h, bytes);
+	bytes[12] = (uint8_t) (len + 1);
+	memset(bytes + len - 4, 'x', 1);
+	{
+		uint32_t crc = crc32c(0, bytes, len - 3);
+
+		memcpy(bytes + len - 3, &crc, 4); /* little-endian hosts only: so are the others here */
+	}
+	assert_int_equal(peer_hello_decode(slice_of(bytes, len + 1), &back, &used), ST_OK);
+	h.oldest = PEER_VERSION + 1;
+	len = peer_hello_encode(&h, bytes);
+	assert_int_equal(peer_hello_decode(slice_of(bytes, len), &back, &used), ST_BAD_VERSION);
+	len = peer_answer_encode(&a, bytes);
+	for (size_t i = 0; i < len; i++)
+		assert_int_equal(peer_answer_decode(slice_of(bytes, i), &aback, &used), ST_NOT_FOUND);
+	assert_int_equal(peer_answer_decode(slice_of(bytes, len), &aback, &used), ST_OK);
+	assert_memory_equal(&a, &aback, sizeof a);
+}
+
+static void
+forms_come_back(void **state)
+{
+	PeerForm f = { .crc_seed = 1, .wal_segment_size = 2, .at = 3, .members = members(3) }, back;
+	PeerFrame frame;
+	size_t used;
+	Buf b = { 0 };
+
+	(void) state;
+	memset(f.cluster_id, 4, sizeof f.cluster_id);
+	assert_int_equal(peer_form_encode(&f, &b), ST_OK);
+	assert_int_equal(peer_frame_decode(slice_buf(&b), &frame, &used), ST_OK);
+	assert_int_equal(frame.type, PEER_FRAME_FORM);
+	assert_int_equal(peer_form_decode(frame.head, &back), ST_OK);
+	assert_memory_equal(&f, &back, sizeof f);
+	for (size_t i = 0; i < frame.head.len; i++)
+		assert_int_equal(peer_form_decode(slice_of(frame.head.data, i), &back), ST_PROTOCOL);
+	buf_free(&b);
+}
+
+/* Sound frames with some bytes changed, and plain noise: decoders refuse or accept, they never read outside (sanitizers). */
+static void
+noise_never_hurts(void **state)
+{
+	Prng g;
+
+	(void) state;
+	prng_seed(&g, seed + 1);
+	for (int round = 0; round < 100000; round++) {
+		RaftMsg m = some_message(&g);
+		size_t used, len;
+		PeerAnswer a;
+		PeerHello h;
+		PeerFrame f;
+		PeerForm form;
+		Buf b = { 0 };
+		uint8_t *copy;
+
+		assert_int_equal(peer_message_encode(&m, 0, &b), ST_OK);
+		for (uint64_t i = prng_below(&g, 6); i > 0; i--)
+			b.data[prng_below(&g, round % 3 == 0 ? PEER_FRAME_HEAD : b.len)] = (uint8_t) prng_next(&g);
+		len = prng_below(&g, b.len + 1);
+		copy = malloc(len + 1); /* of just this size: a sanitizer sees a step outside */
+		memcpy(copy, b.data, len);
+		if (peer_frame_decode(slice_of(copy, len), &f, &used) == ST_OK)
+			assert_true(used <= len);
+		(void) !peer_message_decode(slice_of(copy, len), &m);
+		(void) !peer_form_decode(slice_of(copy, len), &form);
+		if (len >= 8 && round % 2 == 0)
+			memcpy(copy, "KVDPEER", 8);
+		(void) !peer_hello_decode(slice_of(copy, len), &h, &used);
+		(void) !peer_answer_decode(slice_of(copy, len), &a, &used);
+		free(copy);
+		buf_free(&b);
+	}
+}
+
+/* ---- two nodes */
+
+static void
+exchange(void)
+{
+	Prng g;
+
+	prng_seed(&g, seed + 2);
+	for (int i = 0; i < 300; i++) {
+		RaftMsg m = some_message(&g), back;
+		PeerEvent e;
+
+		m.to = id_of(1);
+		peers_send(&m);
+		e = wait_kind(PEER_EV_MESSAGE);
+		back = e.msg;
+		assert_true(e.id == id_of(1) && back.from == id_of(1) && back.to == id_of(0));
+		back.from = m.from;
+		back.to = m.to;
+		assert_memory_equal(&m, &back, sizeof m);
+	}
+}
+
+/* Ranges of every kind of length with a message behind each: all come, whole and in order. */
+static void
+exchange_ranges(void)
+{
+	Lsn pos = 4096, end = pos + 8 * PEERS_CHUNK;
+	int sent = 0, heard = 0;
+	uint64_t until = clock_mono_ns() + WAIT_NS;
+	Prng g;
+
+	prng_seed(&g, seed + 3);
+	while (pos < end || heard < sent) {
+		PeerEvent e;
+
+		if (pos < end && peers_ready(id_of(1))) {
+			RaftMsg m = { .kind = RAFT_APPEND, .to = id_of(1), .pos = pos },
+					poke = { .kind = 40, .to = id_of(1) };
+			Lsn want = sent == 0   ? pos + 1
+					   : sent == 2 ? pos + 2 * PEERS_CHUNK
+								   : pos + 1 + prng_below(&g, PEERS_CHUNK);
+			Lsn to = peers_send_range(&m, want);
+
+			assert_true(to == (want < pos + PEERS_CHUNK ? want : pos + PEERS_CHUNK));
+			peers_send(&poke);
+			pos = to;
+			sent += 2;
+		}
+		peers_flush();
+		peers_wait(clock_mono_ns() + 50000000);
+		for (; peers_next(&e); heard++) {
+			uint32_t crc = 0;
+
+			assert_int_equal(e.kind, PEER_EV_MESSAGE);
+			assert_int_equal(e.msg.kind, heard % 2 == 0 ? RAFT_APPEND : 40);
+			for (Lsn at = e.msg.pos; e.msg.kind == RAFT_APPEND && at < e.msg.end; at++)
+				crc = crc32c(crc, &ring[at % RING], 1);
+			assert_int_equal(e.msg.clock_ms, crc);
+		}
+		assert_true(clock_mono_ns() < until);
+	}
+}
+
+static void
+two_nodes_exchange_everything_also_after_a_kill(void **state)
+{
+	pid_t pid = start(1, echo_node);
+	PeerEvent e;
+
+	(void) state;
+	open_node(0, 2, 1);
+	e = next_event();
+	assert_true(e.kind == PEER_EV_UP && e.id == id_of(1));
+	assert_string_equal(peers_trouble(id_of(1)), "");
+	exchange();
+	exchange_ranges();
+	for (int i = 0; i < 2; i++) {
+		bool down = false, lost = false;
+
+		stop(pid);
+		while (!down || !lost) {
+			e = next_event();
+			assert_int_equal(e.id, id_of(1));
+			down = down || e.kind == PEER_EV_DOWN;
+			lost = lost || e.kind == PEER_EV_LOST;
+		}
+		assert_true(strlen(peers_trouble(id_of(1))) > 0);
+		pid = start(1, echo_node);
+		wait_kind(PEER_EV_UP);
+		exchange();
+	}
+	stop(pid);
+}
+
+static void
+a_range_that_leaves_the_ring_ends_the_connection(void **state)
+{
+	pid_t pid = start(1, echo_node);
+	RaftMsg m = { .kind = RAFT_APPEND, .to = id_of(1), .pos = 100 };
+
+	(void) state;
+	open_node(0, 2, 1);
+	wait_kind(PEER_EV_UP);
+	ring_floor_now = 200;
+	assert_int_equal(peers_send_range(&m, 300), 100); /* gone already: not even begun */
+	assert_true(peers_ready(id_of(1)));
+	ring_floor_now = 0;
+	floor_passes_in = 2; /* looked at before, and while it is being sent */
+	assert_int_equal(peers_send_range(&m, 300), 300);
+	assert_int_equal(wait_kind(PEER_EV_DOWN).id, id_of(1));
+	ring_floor_now = 0;
+	wait_kind(PEER_EV_UP);
+	exchange();
+	stop(pid);
+}
+
+/* ---- strangers */
+
+static PeerHello
+hello_of(int node)
+{
+	PeerHello h = {
+		.newest = 1, .oldest = 1, .purpose = PEER_MEMBER, .self = id_of(node), .expected = id_of(1)
+	};
+
+	memset(h.cluster_id, 0xc1, sizeof h.cluster_id);
+	snprintf(h.name, sizeof h.name, "n%d", node);
+	snprintf(h.peer_address, sizeof h.peer_address, "127.0.0.1:%u", port_of[node]);
+	return h;
+}
+
+static int
+connect_to(int node)
+{
+	uint64_t until = clock_mono_ns() + WAIT_NS;
+	int fd;
+
+	while (net_connect("127.0.0.1", port_of[node], 2000, &fd) != ST_OK)
+		assert_true(clock_mono_ns() < until);
+	net_set_timeouts(fd, 10000, 10000);
+	return fd;
+}
+
+static PeerAnswer
+say(int fd, const void *bytes, size_t len)
+{
+	uint8_t in[PEER_HELLO_MAX];
+	size_t have = 0, used;
+	PeerAnswer a = { 0 };
+	Status st = ST_NOT_FOUND;
+
+	assert_int_equal(write(fd, bytes, len), len);
+	while (st == ST_NOT_FOUND) {
+		ssize_t n = read(fd, in + have, sizeof in - have);
+
+		assert_true(n > 0);
+		have += (size_t) n;
+		st = peer_answer_decode(slice_of(in, have), &a, &used);
+	}
+	assert_int_equal(st, ST_OK);
+	return a;
+}
+
+static PeerAnswer
+greet_with(PeerHello h, int *keep)
+{
+	uint8_t bytes[PEER_HELLO_MAX];
+	int fd = connect_to(1);
+	PeerAnswer a = say(fd, bytes, peer_hello_encode(&h, bytes));
+
+	if (keep != NULL)
+		*keep = fd;
+	else
+		net_close(fd);
+	return a;
+}
+
+static void
+wrong_identities_are_refused_and_told_why(void **state)
+{
+	pid_t pid = start(1, echo_node);
+	PeerHello h = hello_of(0);
+	PeerAnswer a = greet_with(h, NULL);
+	uint8_t bytes[PEER_HELLO_MAX];
+	int fd;
+
+	(void) state;
+	assert_int_equal(a.code, ST_OK);
+	assert_int_equal(a.self, id_of(1));
+	assert_string_equal(a.name, "n1");
+	h.cluster_id[3] ^= 1;
+	a = greet_with(h, NULL);
+	assert_int_equal(a.code, ST_FOREIGN);
+	assert_non_null(strstr(a.text, "another cluster"));
+	h = hello_of(0);
+	h.expected++;
+	a = greet_with(h, NULL);
+	assert_int_equal(a.code, ST_FOREIGN);
+	assert_non_null(strstr(a.text, "kvctl cluster replace n1"));
+	h = hello_of(0);
+	h.self = 5; /* the disk of n0 was lost, and this is what came back */
+	a = greet_with(h, NULL);
+	assert_int_equal(a.code, ST_NOT_FOUND);
+	assert_non_null(strstr(a.text, "replaced"));
+	a = greet_with(hello_of(3), NULL);
+	assert_int_equal(a.code, ST_NOT_FOUND);
+	assert_non_null(strstr(a.text, "removed, or not added yet"));
+	h = hello_of(1);
+	a = greet_with(h, NULL);
+	assert_int_equal(a.code, ST_FOREIGN);
+	assert_non_null(strstr(a.text, "copied"));
+	h = hello_of(0);
+	h.newest = h.oldest = 9;
+	a = greet_with(h, NULL);
+	assert_int_equal(a.code, ST_BAD_VERSION);
+	h = (PeerHello){ .newest = 1, .oldest = 1, .purpose = PEER_IDENTIFY, .self = 5 };
+	a = greet_with(h, NULL);
+	assert_int_equal(a.code, ST_OK);
+	assert_false(a.blank);
+	/* Byte by byte is as good as at once. */
+	fd = connect_to(1);
+	h = hello_of(0);
+	for (size_t i = 0, len = peer_hello_encode(&h, bytes); i < len; i++) {
+		if (i + 1 == len)
+			assert_int_equal(say(fd, bytes + i, 1).code, ST_OK);
+		else
+			assert_int_equal(write(fd, bytes + i, 1), 1);
+	}
+	net_close(fd);
+	stop(pid);
+}
+
+/* The newest leader may be one that this node has not heard of: it goes by a newer configuration. */
+static void
+a_member_that_is_not_known_yet_is_heard_and_answered(void **state)
+{
+	pid_t pid = start(1, echo_node);
+	Membership m = members(4);
+	Control c = control_of(3);
+
+	(void) state;
+	be(3);
+	assert_int_equal(peers_open(&c), ST_OK);
+	m.node[0].peer_address[0] = m.node[2].peer_address[0] = '\0';
+	peers_set_members(&m, 2); /* the others go by the one at 1 */
+	wait_kind(PEER_EV_UP);
+	{
+		RaftMsg msg = { .kind = 33, .to = id_of(1), .term = 5 };
+		uint64_t until = clock_mono_ns() + WAIT_NS;
+		PeerEvent e = { 0 };
+
+		while (e.kind != PEER_EV_MESSAGE) { /* its way back is being made */
+			peers_send(&msg);
+			peers_flush();
+			peers_wait(clock_mono_ns() + 20000000);
+			(void) peers_next(&e);
+			assert_true(clock_mono_ns() < until);
+		}
+		assert_int_equal(e.msg.term, 5);
+	}
+	stop(pid);
+}
+
+static void
+noise_ends_its_own_connection_only(void **state)
+{
+	pid_t pid = start(1, echo_node);
+	uint8_t bytes[PEER_HELLO_MAX];
+	Prng g;
+
+	(void) state;
+	prng_seed(&g, seed + 4);
+	open_node(0, 2, 1);
+	wait_kind(PEER_EV_UP);
+	for (int i = 0; i < 200; i++) {
+		PeerHello h = hello_of(0);
+		size_t len = prng_below(&g, sizeof bytes);
+		int fd = connect_to(1);
+
+		for (size_t k = 0; k < len; k++)
+			bytes[k] = (uint8_t) prng_next(&g);
+		if (i % 4 == 0) {
+			size_t real = peer_hello_encode(&h, bytes);
+
+			bytes[prng_below(&g, real)] ^= 1;
+		}
+		(void) !write(fd, bytes, len);
+		net_close(fd);
+	}
+	exchange();
+	/* A frame that is none, on a connection that was accepted: it takes the place of ours and ends. */
+	{
+		int fd;
+
+		assert_int_equal(greet_with(hello_of(0), &fd).code, ST_OK);
+		memset(bytes, 0xee, sizeof bytes);
+		(void) !write(fd, bytes, sizeof bytes);
+		assert_true(read(fd, bytes, 1) <= 0);
+		net_close(fd);
+	}
+	wait_kind(PEER_EV_DOWN);
+	wait_kind(PEER_EV_UP);
+	exchange();
+	stop(pid);
+}
+
+static void
+who_takes_nothing_is_dropped_and_memory_stays_bounded(void **state)
+{
+	RaftMsg m = { .kind = RAFT_APPEND, .to = id_of(1), .pos = 4096 };
+	int listening, n, fd = -1;
+	uint8_t bytes[PEER_HELLO_MAX];
+	PeerAnswer a = { .version = 1, .code = ST_OK, .self = id_of(1), .name = "n1" };
+	uint64_t begun, until = clock_mono_ns() + WAIT_NS;
+	PeerEvent e = { 0 };
+
+	(void) state;
+	assert_int_equal(net_listen("127.0.0.1", port_of[1], 4, &listening, 1, &n, &port_of[1]), ST_OK);
+	open_node(0, 2, 1);
+	for (bool answered = false; e.kind != PEER_EV_UP;) {
+		peers_wait(clock_mono_ns() + 20000000);
+		if (fd < 0)
+			assert_int_equal(net_accept(listening, &fd), ST_OK);
+		if (fd >= 0 && !answered) {
+			answered = true;
+			assert_true(write(fd, bytes, peer_answer_encode(&a, bytes)) > 0);
+		}
+		(void) peers_next(&e);
+		assert_true(clock_mono_ns() < until);
+	}
+	begun = clock_mono_ns();
+	while (e.kind != PEER_EV_DOWN) {
+		for (int i = 0; i < 50; i++) {
+			RaftMsg poke = { .kind = 40, .to = id_of(1), .nterms = RAFT_TAIL_MAX };
+
+			m.pos = peers_send_range(&m, m.pos + PEERS_CHUNK);
+			peers_send(&poke);
+		}
+		assert_true(peer_out_find(id_of(1))->queue.len <= 2 * PEERS_QUEUE_MAX);
+		peers_wait(clock_mono_ns() + 20000000);
+		(void) peers_next(&e);
+		assert_true(clock_mono_ns() < begun + WAIT_NS);
+	}
+	assert_true(clock_mono_ns() - begun >= peers_ms(PEERS_STALL_MS));
+	net_close(fd);
+	net_close(listening);
+}
+
+/* ---- blank nodes */
+
+static void
+blank_node(int node)
+{
+	Control c = control_of(node);
+	PeerForm form;
+	PeerEvent e;
+
+	memset(c.cluster_id, 0, sizeof c.cluster_id);
+	c.crc_seed = 0;
+	be(node);
+	if (peers_open_blank(&c) != ST_OK)
+		_exit(2);
+	for (;;) {
+		Control want = control_of(0);
+
+		peers_wait(clock_mono_ns() + 1000000000);
+		while (peers_next(&e))
+			;
+		if (!peer_in_form(&form))
+			continue;
+		_exit(memcmp(form.cluster_id, want.cluster_id, 16) == 0 && form.crc_seed == want.crc_seed &&
+					  form.wal_segment_size == want.wal_segment_size && form.at == 1 && form.members.n == 2
+				  ? 0
+				  : 3);
+	}
+}
+
+static void
+a_blank_node_says_so_and_takes_what_it_is_given(void **state)
+{
+	char address[64], name[MEMBERSHIP_NAME_MAX + 1], client[MEMBERSHIP_ADDRESS_MAX + 1];
+	uint64_t incarnation, until = clock_mono_ns() + WAIT_NS;
+	Membership m = members(1);
+	pid_t pid = start(1, blank_node);
+	PeerHello h = hello_of(0);
+	PeerAnswer a;
+	Status st;
+
+	(void) state;
+	open_node(0, 1, 1);
+	peers_set_members(&m, 1);
+	snprintf(address, sizeof address, "127.0.0.1:%u", port_of[1]);
+	do {
+		peers_wait(clock_mono_ns() + 20000000);
+		st = peers_identify(address, &incarnation, name, client);
+		assert_true(clock_mono_ns() < until);
+	} while (st == ST_BUSY || st == ST_CANNOT_CONNECT); /* it may not listen yet */
+	assert_int_equal(st, ST_OK);
+	assert_true(incarnation == id_of(1) && strcmp(name, "n1") == 0 && strlen(client) > 0);
+	/* Its disk was lost, and the cluster remembers another one. */
+	h.expected = id_of(2);
+	a = greet_with(h, NULL);
+	assert_int_equal(a.code, ST_FOREIGN);
+	assert_true(a.blank);
+	assert_non_null(strstr(a.text, "cluster replace"));
+	m = members(2);
+	peers_set_members(&m, 1);
+	for (int status = 0; waitpid(pid, &status, WNOHANG) == 0;) {
+		peers_wait(clock_mono_ns() + 20000000);
+		assert_true(clock_mono_ns() < until);
+	}
+	assert_true(strlen(peers_trouble(id_of(1))) > 0);
+}
+
+static void
+who_is_no_blank_node_says_so_too(void **state)
+{
+	char address[64], name[MEMBERSHIP_NAME_MAX + 1], client[MEMBERSHIP_ADDRESS_MAX + 1];
+	uint64_t incarnation;
+	pid_t pid = start(1, echo_node);
+	Status st;
+
+	(void) state;
+	open_node(0, 2, 1);
+	wait_kind(PEER_EV_UP);
+	snprintf(address, sizeof address, "127.0.0.1:%u", port_of[1]);
+	while ((st = peers_identify(address, &incarnation, name, client)) == ST_BUSY)
+		peers_wait(clock_mono_ns() + 20000000);
+	assert_int_equal(st, ST_FOREIGN);
+	snprintf(address, sizeof address, "127.0.0.1:%u", port_of[2]);
+	while ((st = peers_identify(address, &incarnation, name, client)) == ST_BUSY)
+		peers_wait(clock_mono_ns() + 20000000);
+	assert_int_equal(st, ST_CANNOT_CONNECT);
+	stop(pid);
+}
+
+/* What a removed node's connections do: they last a little while, then they end and do not come back. */
+static void
+a_node_that_leaves_is_let_go(void **state)
+{
+	Membership m = members(1);
+	pid_t pid = start(1, echo_node);
+	uint64_t begun;
+
+	(void) state;
+	open_node(0, 2, 1);
+	wait_kind(PEER_EV_UP);
+	exchange();
+	peers_set_members(&m, 2);
+	exchange(); /* it still hears how its removal ends */
+	begun = clock_mono_ns();
+	assert_int_equal(wait_kind(PEER_EV_LOST).id, id_of(1));
+	assert_true(clock_mono_ns() - begun > peers_ms(PEERS_LINGER_MS / 2));
+	assert_null(peer_out_find(id_of(1)));
+	stop(pid);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_bytes_are_these),
+		cmocka_unit_test(messages_come_back_and_every_damage_shows),
+		cmocka_unit_test(hellos_come_back_and_every_damage_shows),
+		cmocka_unit_test(forms_come_back),
+		cmocka_unit_test(noise_never_hurts),
+		cmocka_unit_test_setup_teardown(two_nodes_exchange_everything_also_after_a_kill, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_range_that_leaves_the_ring_ends_the_connection, setup, teardown),
+		cmocka_unit_test_setup_teardown(wrong_identities_are_refused_and_told_why, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_member_that_is_not_known_yet_is_heard_and_answered, setup,
+										teardown),
+		cmocka_unit_test_setup_teardown(noise_ends_its_own_connection_only, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_takes_nothing_is_dropped_and_memory_stays_bounded, setup,
+										teardown),
+		cmocka_unit_test_setup_teardown(a_blank_node_says_so_and_takes_what_it_is_given, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_is_no_blank_node_says_so_too, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_node_that_leaves_is_let_go, setup, teardown),
+	};
+	const char *given = getenv("KVD_SEED");
+
+	elog_setup(2, getenv("KVD_TEST_LOG") != NULL ? LOG_LEVEL_LOG : LOG_LEVEL_FATAL, false);
+	seed = given != NULL ? strtoull(given, NULL, 10) : clock_mono_ns() % 1000000007;
+	printf("seed %llu (repeat with KVD_SEED)\n", (unsigned long long) seed);
+	config_init();
+	for (size_t i = 0; i < RING; i++)
+		ring[i] = (uint8_t) (i * 2654435761u >> 13);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
