@@ -12,12 +12,13 @@
 
 /* ---- messages */
 #define FAILED 1u /* RaftMsg.flags of a report */
+#define DAMAGED 2u
 
 void
 check_report_put(const CheckReport *r, RaftMsg *m)
 {
 	m->kind = CHECK_MSG_REPORT;
-	m->flags = r->failed ? FAILED : 0;
+	m->flags = (r->failed ? FAILED : 0) | (r->damaged ? DAMAGED : 0);
 	m->pos = r->lsn;
 	m->end = r->hash;
 	m->commit = r->entries;
@@ -28,7 +29,8 @@ check_report_get(const RaftMsg *m, CheckReport *out)
 {
 	if (m->kind != CHECK_MSG_REPORT)
 		return false;
-	*out = (CheckReport){ .lsn = m->pos, .failed = (m->flags & FAILED) != 0, .hash = m->end, .entries = m->commit };
+	*out = (CheckReport){ .lsn = m->pos, .failed = (m->flags & FAILED) != 0,
+		              .damaged = (m->flags & DAMAGED) != 0, .hash = m->end, .entries = m->commit };
 	return true;
 }
 
@@ -72,7 +74,7 @@ check_report(CheckRound *r, uint64_t id, const CheckReport *report)
 static bool
 told(const CheckRound *r, int i)
 {
-	return r->answered[i] && !r->report[i].failed;
+	return r->answered[i] && !r->report[i].failed && !r->report[i].damaged;
 }
 
 static bool
@@ -102,13 +104,15 @@ majority(const CheckRound *r)
 	return -1;
 }
 
-/* Do two nodes say different things? */
+/* Do two nodes say different things, or is one damaged? */
 static bool
 disagree(const CheckRound *r)
 {
 	int first = -1;
 
 	for (int i = 0; i < r->members.n; i++) {
+		if (r->answered[i] && r->report[i].damaged)
+			return true;
 		if (!told(r, i))
 			continue;
 		if (first >= 0 && !same(&r->report[first], &r->report[i]))
@@ -140,9 +144,9 @@ check_judge(const CheckRound *r, uint64_t now_ms)
 	v.hash = r->report[right].hash;
 	v.entries = r->report[right].entries;
 	for (int i = 0; i < r->members.n; i++) {
-		if (!told(r, i))
+		if (!r->answered[i] || r->report[i].failed)
 			continue;
-		if (same(&r->report[i], &r->report[right]))
+		if (told(r, i) && same(&r->report[i], &r->report[right]))
 			v.agree++;
 		else
 			v.differ[v.ndiffer++] = r->members.node[i].incarnation;

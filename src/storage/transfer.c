@@ -119,6 +119,12 @@ transfer_install(const TransferPlan *plan, const TransferList *l, const char *di
 }
 
 Status
+transfer_installed(const TransferPlan *plan, bool *done)
+{
+	return lsm_installed(PLAN_OF(plan), done);
+}
+
+Status
 transfer_flushed(Lsn *flushed)
 {
 	LsmState state;

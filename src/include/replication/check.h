@@ -37,6 +37,7 @@
 typedef struct CheckReport {
 	uint64_t lsn;      /* of the HASH record */
 	bool failed;       /* it can't tell: versions as of there are gone (it has just installed newer tables) */
+	bool damaged;      /* it can't read its tables: it differs, whatever was in them */
 	uint64_t hash, entries;
 } CheckReport;
 
@@ -52,7 +53,7 @@ typedef enum CheckOutcome {
 	CHECK_NONE,        /* no round yet */
 	CHECK_WAITING,
 	CHECK_AGREE,       /* a majority of the voters says the same, and nobody else anything different */
-	CHECK_DIFFERS,     /* a majority says the same, `differ` do not: alarm, repair is possible */
+	CHECK_DIFFERS,     /* a majority says the same, `differ` do not or are damaged: alarm, repair is possible */
 	CHECK_NO_MAJORITY, /* no content has a majority of the voters: alarm, nobody can be repaired by itself */
 	CHECK_UNKNOWN      /* too few have answered */
 } CheckOutcome;

@@ -28,16 +28,20 @@ typedef struct FetchOrder {
 	Lsn from;          /* our log ends here, equal to the leader's below */
 	Lsn until;         /* what the leader had committed; it may have more by then */
 	bool snapshot;     /* tables first: the log at `from` is gone there */
+	bool repair;       /* with snapshot: they replace ours even if these hold more (rule C7). VOTE_RECOVERING is set */
 } FetchOrder;
-/* Replaces an order that stands. */
+/* Replaces an order that stands. A piece that was appended for that one is still to be had, and must be taken. */
 void fetch_order(const FetchOrder *o);
-/* After it returns nothing of an order is appended any more. Cheap when there is none. */
+/*
+ * After it returns nothing of an order is appended any more; what was appended before and not yet taken fetch_piece()
+ * still gives. Cheap when there is none.
+ */
 void fetch_stop(void);
 /* Is there an order that has not ended? */
 bool fetch_active(void);
 /*
  * A piece has been appended: pos .. end, its TERM records, its CONFIG record's body and place if it holds one. The fetcher
- * waits until fetch_taken(). False: none.
+ * appends no other until fetch_taken(). False: none.
  */
 typedef struct FetchPiece {
 	Lsn pos, end;
@@ -51,10 +55,15 @@ bool fetch_piece(FetchPiece *out);
 void fetch_taken(void);
 
 /* ---- fetcher process */
+/* One turn: a request and what it brings, or a whole snapshot; ends the process (EXIT_INSTALL) when that is complete. */
 KV_CHECK Status fetch_step(uint64_t *nap_us);
 
 /* ---- start: replay process, before kvstore_open() */
-/* Tables that were fetched whole take the place of what is here (rule C5). *did. Can be cut off anywhere and done again. */
+/*
+ * Tables that were fetched whole take the place of what is here (rule C5). *did. Can be cut off anywhere and done
+ * again. Also removes what readers of our own tables left in FETCH_SNAPSHOTS.
+ */
+#define FETCH_INCOMING "incoming"
 KV_CHECK Status fetch_install(bool *did);
 
 /* ---- views */

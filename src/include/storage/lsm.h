@@ -153,6 +153,7 @@ typedef struct LsmPlan {
 } LsmPlan;
 KV_CHECK Status lsm_install_plan(LsmPlan *out);
 KV_CHECK Status lsm_install(const LsmPlan *plan, const LsmList *l, const char *dir);
+KV_CHECK Status lsm_installed(const LsmPlan *plan, bool *done);
 /* What the manifest in effect says, without opening anything. */
 KV_CHECK Status lsm_state_now(LsmState *out);
 

@@ -59,6 +59,8 @@ typedef struct TransferPlan {
 KV_CHECK Status transfer_plan(TransferPlan *out);
 /* All of the old tables, or all of the new, wherever it is cut off; OK: the new. */
 KV_CHECK Status transfer_install(const TransferPlan *plan, const TransferList *l, const char *dir);
+/* Has it been done? */
+KV_CHECK Status transfer_installed(const TransferPlan *plan, bool *done);
 /* What the tables in effect contain. */
 KV_CHECK Status transfer_flushed(Lsn *flushed);
 

@@ -255,12 +255,22 @@ write_manifest(const LsmPlan *plan, const LsmList *l)
 }
 
 Status
-lsm_install(const LsmPlan *plan, const LsmList *l, const char *dir)
+lsm_installed(const LsmPlan *plan, bool *done)
 {
 	uint64_t now;
 
 	KV_TRY(manifest_current(&now));
-	if (now == plan->manifest)
+	*done = now == plan->manifest;
+	return ST_OK;
+}
+
+Status
+lsm_install(const LsmPlan *plan, const LsmList *l, const char *dir)
+{
+	bool done;
+
+	KV_TRY(lsm_installed(plan, &done));
+	if (done)
 		return ST_OK;
 	for (size_t i = 0; i < l->img.ntables; i++)
 		KV_TRY(move_table(dir, lsm_list_table(l, i), plan->first_table + i));

@@ -6,10 +6,12 @@
  *
  * 1. The log is kept if a record of from_term ends at `from`: then it equals the leader's up to there (log
  *    matching). Records are read from the mark's commit position on, a record boundary, which is below `from` (C5).
+ *    A repair (rule C7) may come from a node whose tables end below what we have retired: then it can't be kept.
  * 2. Else nothing here is of use: all files go, then the mark says that the log starts, durable and committed, at
  *    `from`. Cut off in between, it finds no record at the old commit position and does the same again.
  */
 #include "common/kv_assert.h"
+#include "port/fs.h"
 #include "wal_internal.h"
 
 /* Does a record of from_term end at `from`? at: a record boundary below. */
@@ -29,6 +31,22 @@ ends_there(Lsn at, Lsn from, uint64_t from_term, bool *found)
 	return s == ST_NOT_FOUND ? ST_OK : s;
 }
 
+/* Is the file that holds this position? */
+static Status
+is_here(Lsn at, bool *found)
+{
+	char name[WAL_NAME_SIZE];
+	Status s;
+	int fd;
+
+	wal_segment_name(wal_segment_of(at), name);
+	s = fs_open(name, FS_READ, &fd);
+	*found = s == ST_OK;
+	if (s == ST_OK)
+		return fs_close(fd);
+	return s == ST_NOT_FOUND ? ST_OK : s;
+}
+
 Status
 wal_restart_at(Lsn from, uint64_t from_term, bool *kept)
 {
@@ -39,7 +57,9 @@ wal_restart_at(Lsn from, uint64_t from_term, bool *kept)
 	KV_TRY(wal_mark_read(&m, &wal_sh->mark_slot));
 	wal_sh->mark = m;
 	*kept = m.commit >= from; /* committed here, so equal; or done already */
-	if (!*kept)
+	if (m.commit > from)
+		KV_TRY(is_here(from, kept));
+	else if (!*kept)
 		KV_TRY(ends_there(m.commit, from, from_term, kept));
 	if (*kept)
 		return ST_OK;

@@ -224,6 +224,30 @@ who_cannot_tell_does_not_differ(void **state)
 }
 
 static void
+who_is_damaged_differs(void **state)
+{
+	CheckVerdict v;
+
+	(void) state;
+	cluster(3, 0);
+	says(1, 7);
+	says(3, 7);
+	check_report(&round_, 2, &(CheckReport){ .lsn = LSN, .damaged = true, .hash = 7, .entries = 10 });
+	v = now();
+	assert_int_equal(v.outcome, CHECK_DIFFERS);
+	assert_int_equal(v.differ[0], 2);
+	assert_int_equal(repair(v, 1, "n2"), ST_OK);
+	/* Two of three: what the third holds has no majority. */
+	cluster(3, 0);
+	says(1, 7);
+	check_report(&round_, 2, &(CheckReport){ .lsn = LSN, .damaged = true });
+	check_report(&round_, 3, &(CheckReport){ .lsn = LSN, .damaged = true });
+	v = now();
+	assert_int_equal(v.outcome, CHECK_NO_MAJORITY);
+	assert_int_equal(repair(v, 1, "n2"), ST_BAD_REQUEST);
+}
+
+static void
 other_rounds_and_strangers_are_dropped(void **state)
 {
 	CheckVerdict v;
@@ -257,7 +281,11 @@ messages_carry_all_of_it(void **state)
 	check_report_put(&r, &msg);
 	assert_true(check_report_get(&msg, &got));
 	assert_int_equal(got.lsn, 8);
-	assert_true(got.failed);
+	assert_true(got.failed && !got.damaged);
+	r = (CheckReport){ .lsn = 8, .damaged = true, .hash = UINT64_MAX, .entries = 3 };
+	check_report_put(&r, &msg);
+	assert_true(check_report_get(&msg, &got));
+	assert_true(got.damaged && !got.failed);
 	assert_true(got.hash == UINT64_MAX);
 	assert_int_equal(got.entries, 3);
 	assert_false(check_repair_get(&msg, &lsn));
@@ -280,6 +308,7 @@ main(void)
 		cmocka_unit_test(two_of_five_differ),
 		cmocka_unit_test(learners_are_compared_but_do_not_count),
 		cmocka_unit_test(who_cannot_tell_does_not_differ),
+		cmocka_unit_test(who_is_damaged_differs),
 		cmocka_unit_test(other_rounds_and_strangers_are_dropped),
 		cmocka_unit_test(messages_carry_all_of_it),
 	};

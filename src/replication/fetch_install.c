@@ -1,0 +1,122 @@
+/*
+ * fetch_install.c - at start: tables that were fetched whole take the place of ours (rule C5).
+ *
+ * Replay process, before anything is open; nobody else touches these files. Each step may be cut off and is done again
+ * by the next start, because COMPLETE, which begins it, is the first thing that goes when all is done:
+ *	1. PLAN: the names of what is new, fixed once
+ *	2. a repair: `recovering` into the vote file (rule L5): this node may forget what it has acknowledged
+ *	3. files to their places, one switch of CURRENT (storage/lsm/install.c)
+ *	4. the log: kept if it goes on from the tables, else begun anew behind them
+ *	5. COMPLETE goes, then the rest
+ * Up to the switch the node is what it was; if the fetched files turn out to be bad, it goes on without them.
+ */
+#include <inttypes.h>
+
+#include "common/elog.h"
+#include "fetch_internal.h"
+#include "replication/snapshot.h"
+#include "replication/votefile.h"
+#include "storage/kvstore.h"
+
+/* The fetched state is of no use: start with what is here. */
+static Status
+discard(const char *why)
+{
+	elog(LOG_LEVEL_WARNING, "tables that were fetched are not installed: %s", why);
+	return fetch_remove_incoming();
+}
+
+static Status
+set_recovering(const Control *self)
+{
+	Vote vote;
+
+	KV_TRY(votefile_read(self->node_incarnation, &vote));
+	if (vote.flags & VOTE_RECOVERING)
+		return ST_OK;
+	vote.flags |= VOTE_RECOVERING;
+	return votefile_write(&vote);
+}
+
+static Status
+get_plan(TransferPlan *plan)
+{
+	Status st = fetch_read_plan(plan);
+
+	if (st != ST_NOT_FOUND)
+		return st;
+	KV_TRY(transfer_plan(plan));
+	return fetch_write_plan(plan);
+}
+
+/* Step 3. *useless: nothing has changed, and there is no sense in trying again. */
+static Status
+switch_tables(const FetchComplete *c, const TransferPlan *plan, bool *useless)
+{
+	TransferList *list;
+	Lsn flushed;
+	bool done;
+	Status st;
+
+	*useless = false;
+	KV_TRY(transfer_installed(plan, &done));
+	if (done)
+		return ST_OK;
+	KV_TRY(transfer_flushed(&flushed));
+	if (flushed >= c->flushed && !c->repair) {
+		*useless = true;
+		return status_fail(ST_CONDITION_FAILED, "ours hold more (%" PRIu64 ") than they do (%" PRIu64 ")", flushed,
+			c->flushed);
+	}
+	st = transfer_list_read(FETCH_INCOMING, &list);
+	*useless = st == ST_CORRUPT || st == ST_FOREIGN;
+	KV_TRY(st);
+	st = transfer_install(plan, list, FETCH_INCOMING);
+	transfer_list_free(list);
+	*useless = st == ST_CORRUPT;
+	return st;
+}
+
+static Status
+install(const FetchComplete *c, const Control *self, bool *did)
+{
+	TransferPlan plan;
+	bool useless = false, kept;
+	Status st;
+
+	KV_TRY(get_plan(&plan)); /* if it is damaged nobody knows what was done: refuse */
+	if (c->repair)
+		KV_TRY(set_recovering(self));
+	st = switch_tables(c, &plan, &useless);
+	if (useless)
+		return discard(status_detail());
+	KV_TRY(st);
+	KV_TRY(wal_restart_at(c->flushed, c->term, &kept));
+	elog(LOG_LEVEL_LOG, "installed the tables that were fetched: all up to %" PRIu64 " (term %" PRIu64 "), %s", c->flushed,
+		c->term, kept ? "the log goes on behind them" : "the log begins anew there");
+	KV_TRY(fetch_remove_incoming());
+	*did = true;
+	return ST_OK;
+}
+
+Status
+fetch_install(bool *did)
+{
+	const Control *self = kvstore_control();
+	FetchComplete c;
+	TransferPlan plan;
+	Status st;
+
+	*did = false;
+	KV_TRY(snapshot_remove_all());
+	st = fetch_read_complete(&c, self);
+	if (st == ST_OK)
+		return install(&c, self, did);
+	if (st == ST_CORRUPT)
+		return discard(status_detail());
+	if (st != ST_NOT_FOUND)
+		return st;
+	/* Tables without the mark are of a fetch that may go on; but not behind a plan: that one was done. */
+	st = fetch_read_plan(&plan);
+	return st == ST_NOT_FOUND ? ST_OK : fetch_remove_incoming();
+}
