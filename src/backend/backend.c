@@ -95,6 +95,7 @@ backend_main(int client_fd, bool reserved)
 	serve(&s);
 	delegate_wait();
 	say_goodbye(&s);
+	forward_end(&s.forward);
 	net_shutdown(client_fd); /* the WAL writer may have a descriptor of it too */
 	elog(LOG_LEVEL_DEBUG, "connection from %s ends", peer);
 	net_close(client_fd);

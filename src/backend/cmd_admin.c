@@ -33,7 +33,7 @@ refuse(Session *s, const Request *r, Status code)
 }
 
 static Status
-check_hello(const Session *s, const Request *r)
+check_hello(Session *s, const Request *r)
 {
 	Reader reader = reader_of(r->payload, r->header.length);
 	Slice magic = read_bytes(&reader, 4);
@@ -43,6 +43,7 @@ check_hello(const Session *s, const Request *r)
 	if (!reader_ok(&reader) || reader_left(&reader) != 0 || n > PROTO_NAME_MAX ||
 		!slice_eq(magic, slice_str(PROTO_MAGIC)))
 		return status_fail(ST_BAD_REQUEST, "this is not a HELLO of the kvd protocol");
+	s->forwarded = (flags & PROTO_HELLO_FORWARDED) != 0;
 	if (version < PROTO_VERSION)
 		return status_fail(ST_BAD_VERSION, "this server speaks protocol version %d", PROTO_VERSION);
 	if (s->reserved_slot && !(flags & PROTO_HELLO_ADMIN))

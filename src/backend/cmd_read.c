@@ -52,12 +52,27 @@ decode_read_prefix(Reader *r, ReadPrefix *p)
 	const uint8_t *b = reader_take(r, PROTO_READ_PREFIX);
 	uint32_t ms;
 
-	if (b == NULL || b[0] > 1 || b[1] != 0 || b[2] != 0 || b[3] != 0)
-		return status_fail(ST_BAD_REQUEST, "bad read prefix: freshness is 0 or 1, the next three bytes 0");
+	if (b == NULL || b[0] > READ_LOCAL_TOLD || b[1] != 0 || b[2] != 0 || b[3] != 0)
+		return status_fail(ST_BAD_REQUEST, "bad read prefix: freshness is 0, 1 or 2, the next three bytes 0");
 	p->freshness = b[0];
 	ms = get_u32(b + 4);
 	p->timeout_ms = deadline_of(ms);
 	p->at_least = get_u64(b + 8);
+	return ST_OK;
+}
+
+static Status
+answer_value_told(Session *s, const Request *r, const Entry *e)
+{
+	uint8_t head[GET_HEAD];
+	size_t at;
+
+	KV_TRY(answer_begin_read(s, &at));
+	put_u64(head, e->version);
+	put_u64(head + 8, ttl_left(s, e->expire_ms));
+	KV_TRY(buf_append(&s->out, head, sizeof head));
+	KV_TRY(buf_append_slice(&s->out, e->value));
+	answer_end(s, r, at);
 	return ST_OK;
 }
 
@@ -67,6 +82,8 @@ answer_value(Session *s, const Request *r, const Entry *e)
 	size_t at = s->out.len;
 	uint8_t *p;
 
+	if (s->read_freshness == READ_LOCAL_TOLD)
+		return answer_value_told(s, r, e);
 	KV_TRY(buf_reserve(&s->out, PROTO_HEADER_SIZE + GET_HEAD + e->value.len));
 	p = s->out.data + at + PROTO_HEADER_SIZE;
 	put_u64(p, e->version);
@@ -94,8 +111,15 @@ cmd_get(Session *s, const Request *r)
 	if (st == ST_NOT_FOUND)
 		(void) status_fail(ST_NOT_FOUND, "no such key");
 	if (st != ST_OK)
-		return answer_error(s, r, st, 0);
+		return answer_error(s, r, st, s->read_freshness == READ_LOCAL_TOLD ? s->snapshot.at : 0);
 	return answer_value(s, r, &e);
+}
+
+/* Where the command's own part of an answer begins. */
+static uint8_t *
+answer_at(const Session *s, size_t at)
+{
+	return s->out.data + at + PROTO_HEADER_SIZE + (s->read_freshness == READ_LOCAL_TOLD ? FRESHNESS_HEAD : 0);
 }
 
 /* Append one key's part of an MGET answer. */
@@ -167,15 +191,15 @@ cmd_mget(Session *s, const Request *r)
 						   count);
 		return answer_error(s, r, ST_BATCH_TOO_LARGE, 0);
 	}
-	KV_TRY(answer_begin(s, &at));
+	KV_TRY(answer_begin_read(s, &at));
 	KV_TRY(buf_append(&s->out, head, sizeof head));
 	st = mget_items(s, &reader, count, at, &answered);
 	if (st != ST_OK) {
 		s->out.len = at;
 		return answer_error(s, r, st, 0);
 	}
-	put_u64(s->out.data + at + PROTO_HEADER_SIZE, s->snapshot.at);
-	put_u32(s->out.data + at + PROTO_HEADER_SIZE + 8, answered);
+	put_u64(answer_at(s, at), s->snapshot.at);
+	put_u32(answer_at(s, at) + 8, answered);
 	answer_end(s, r, at);
 	return ST_OK;
 }
@@ -301,7 +325,7 @@ cmd_scan(Session *s, const Request *r)
 	Status st = open_range(s, r, allowed, &g, &sc);
 
 	if (st == ST_OK)
-		st = answer_begin(s, &at);
+		st = answer_begin_read(s, &at);
 	if (st == ST_OK)
 		st = buf_append(&s->out, head, sizeof head);
 	if (st == ST_OK)
@@ -313,9 +337,9 @@ cmd_scan(Session *s, const Request *r)
 		s->out.len = at;
 		return answer_error(s, r, st, 0);
 	}
-	put_u64(s->out.data + at + PROTO_HEADER_SIZE, s->snapshot.at);
-	put_u32(s->out.data + at + PROTO_HEADER_SIZE + 8, count);
-	s->out.data[at + PROTO_HEADER_SIZE + 12] = more;
+	put_u64(answer_at(s, at), s->snapshot.at);
+	put_u32(answer_at(s, at) + 8, count);
+	answer_at(s, at)[12] = more;
 	answer_end(s, r, at);
 	return ST_OK;
 }
@@ -363,7 +387,7 @@ cmd_count(Session *s, const Request *r)
 	put_u64(head, s->snapshot.at);
 	put_u64(head + 8, count);
 	head[16] = more;
-	KV_TRY(answer_begin(s, &at));
+	KV_TRY(answer_begin_read(s, &at));
 	KV_TRY(buf_append(&s->out, head, sizeof head));
 	if (more)
 		KV_TRY(buf_append_slice(&s->out, slice_buf(&s->key)));

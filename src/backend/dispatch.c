@@ -67,6 +67,19 @@ answer_end(Session *s, const Request *r, size_t at)
 }
 
 Status
+answer_begin_read(Session *s, size_t *at)
+{
+	uint8_t head[FRESHNESS_HEAD] = { 0 };
+
+	KV_TRY(proto_begin(&s->out, at));
+	if (s->read_freshness != READ_LOCAL_TOLD)
+		return ST_OK;
+	put_u64(head, s->snapshot.at);
+	put_u32(head + 8, s->read_lag_ms);
+	return buf_append(&s->out, head, sizeof head);
+}
+
+Status
 end_read(Session *s)
 {
 	if (s->reading)
@@ -100,6 +113,9 @@ start_read(Session *s, const ReadPrefix *p, Lsn at)
 			s->now = logclock_now();
 		now = s->now;
 	}
+	/* Before the snapshot, which then holds at least what the lag is told of. An older one: not known. */
+	if (p->freshness == READ_LOCAL_TOLD)
+		s->read_lag_ms = at == 0 ? replstate_lag_ms() : UINT32_MAX;
 	if (at == 0)
 		kvstore_begin_read(&s->snapshot, now);
 	else
@@ -168,6 +184,13 @@ dispatch(Session *s, const Request *r)
 		(void) status_fail(ST_BAD_REQUEST, "the first request must be HELLO");
 		return answer_error(s, r, ST_BAD_REQUEST, 0);
 	}
+	if (forward_wanted(s, r)) {
+		KV_TRY(write_run_commit(s, false));
+		KV_TRY(end_read(s));
+		return forward_add(s, r);
+	}
+	if (s->forward.items.len > 0)
+		KV_TRY(forward_commit(s));
 	if (known && commands[command].class == CLASS_WRITE) {
 		KV_TRY(end_read(s));
 		return write_run_add(s, r);
@@ -233,6 +256,7 @@ refuse_frame(Session *s, const ProtoHeader *h, Status code, bool close_after)
 
 	memcpy(detail, status_detail(), strlen(status_detail()) + 1);
 	KV_TRY(write_run_commit(s, false)); /* it may fail with a detail of its own */
+	KV_TRY(forward_commit(s));
 	(void) status_fail(code, "%s", detail);
 	KV_TRY(end_read(s));
 	KV_TRY(answer_error(s, &r, code, 0));
@@ -302,6 +326,7 @@ flush_answers(Session *s)
 {
 	KV_TRY(write_run_commit(s, false));
 	KV_TRY(end_read(s));
+	KV_TRY(forward_commit(s));
 	return session_send(s);
 }
 
@@ -321,6 +346,8 @@ session_handle(Session *s)
 		if (st == ST_OK && s->out.len >= OUT_FLUSH_BYTES)
 			st = flush_answers(s);
 	}
+	if (st == ST_OK)
+		st = forward_commit(s);
 	if (st == ST_OK)
 		st = write_run_commit(s, true);
 	KV_TRY(end_read(s));

@@ -8,6 +8,7 @@
 #define BACKEND_SESSION_H
 
 #include "common/proto.h"
+#include "replication/membership.h"
 #include "storage/kvstore.h"
 #include "storage/op.h"
 
@@ -39,18 +40,33 @@ typedef struct Request {
 	uint8_t *payload;     /* in the session's input buffer; handlers may overwrite what they have decoded */
 } Request;
 
+/* Requests on their way to the leader: forward.c. */
+typedef struct Forward {
+	bool open;
+	int fd;               /* of the connection to `address`, if open */
+	char address[MEMBERSHIP_ADDRESS_MAX + 1];
+	Buf items;            /* ForwardItem[] */
+	Buf frames, answers;
+	Buf in;               /* received, from in_at on not yet looked at */
+	size_t in_at;
+	int timeout_ms;       /* the longest of the deadlines asked for */
+} Forward;
+
 typedef struct Session {
 	int fd;
 	bool hello_done, closing, reserved_slot;
+	bool forwarded;       /* the client is a follower: its requests go no further */
 	Buf in;               /* received, from in_at on not yet handled */
 	size_t in_at;
 	uint64_t discard;     /* bytes still to come of a request that was refused for its size */
 	uint64_t frame_since_ns; /* when the first byte of an incomplete frame came; 0 none */
 	Buf out;
 	WriteRun run;
+	Forward forward;
 	bool reading;         /* inside kvstore_begin_read() */
 	bool shared_read;     /* its snapshot is of now: following reads may use it */
 	uint8_t read_freshness;
+	uint32_t read_lag_ms; /* of a read that tells it */
 	Snapshot snapshot;
 	Lsn own_version;      /* of the last write with a weak ack: later reads of this connection see it (rule A7) */
 	uint64_t now;         /* log clock when this batch arrived; 0 not asked for yet */
@@ -71,11 +87,23 @@ KV_CHECK Status answer_error(Session *s, const Request *r, Status code, uint64_t
 KV_CHECK Status answer_begin(Session *s, size_t *at);
 void answer_end(Session *s, const Request *r, size_t at);
 KV_CHECK Status end_read(Session *s);
+/* As answer_begin(), of a read that is open: with what its freshness puts in front. */
+KV_CHECK Status answer_begin_read(Session *s, size_t *at);
 /* Start a read with freshness and at_least of the prefix at the start of the payload. */
 KV_CHECK Status begin_read(Session *s, const Request *r, Lsn at);
 typedef struct ReadPrefix ReadPrefix;
 /* A read of now; goes on with the one this batch has open if that serves. */
 KV_CHECK Status begin_plain_read(Session *s, const ReadPrefix *p);
+
+/* ---- forward.c */
+/* Is it for the leader, elsewhere, and may it be passed on? */
+bool forward_wanted(const Session *s, const Request *r);
+/* REQUIRES no write run and no read under way: answers keep their order. */
+KV_CHECK Status forward_add(Session *s, const Request *r);
+/* Send what was added, wait, append the answers. */
+KV_CHECK Status forward_commit(Session *s);
+void forward_shrink(Forward *f, size_t keep);
+void forward_end(Forward *f);
 
 /* ---- get_run.c */
 /* r, a GET, and those behind it, answered together. *taken false: r is on its own, nothing has happened. */
@@ -123,6 +151,9 @@ typedef enum ReadFreshness {
 	READ_LOCAL = 1,        /* what this node has applied */
 	READ_LOCAL_TOLD = 2    /* the same; the answer begins with how old that is (FRESHNESS_HEAD) */
 } ReadFreshness;
+
+/* In front of an answer to READ_LOCAL_TOLD: applied position, lag in ms, 4 zero bytes. */
+#define FRESHNESS_HEAD 16
 
 /* A prefix of 16 bytes before reads. */
 struct ReadPrefix {

@@ -117,4 +117,5 @@ session_shrink(Session *s)
 		write_run_free(&s->run);
 	if (s->key.cap > KEEP_BYTES)
 		buf_free(&s->key);
+	forward_shrink(&s->forward, KEEP_BYTES);
 }
