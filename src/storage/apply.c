@@ -330,6 +330,8 @@ apply_group(Reader *r, uint64_t version, uint64_t now_ms, uint32_t *n)
 static size_t
 record_cost(const WalRecord *rec)
 {
+	if (rec->header.kind == WAL_CONFIG)
+		return memtable_cost(sizeof CONFIG_KEY - 1, CONFIG_HEADER_SIZE + rec->body.len);
 	return rec->body.len + (size_t) rec->header.count * (MEMTABLE_ENTRY_OVERHEAD + INTEGER_TEXT_MAX - 8);
 }
 
@@ -364,6 +366,39 @@ apply_write(const WalRecord *rec, uint64_t now_ms)
 	return ST_OK;
 }
 
+/* The newest configuration is kept in the tree (rule A9): where it stood, then its body. */
+static Status
+apply_config(const WalRecord *rec)
+{
+	static Buf value; /* grows to the largest configuration */
+	uint8_t place[CONFIG_HEADER_SIZE];
+	Entry e = { .key = slice_of(CONFIG_KEY, sizeof CONFIG_KEY - 1), .version = rec->header.lsn };
+
+	KV_TRY(make_memtable_room(rec));
+	buf_clear(&value);
+	put_u64(place, rec->header.lsn);
+	put_u64(place + 8, rec->end);
+	KV_TRY(buf_append(&value, place, sizeof place));
+	KV_TRY(buf_append_slice(&value, rec->body));
+	e.value = slice_buf(&value);
+	e.kind = ENTRY_PUT;
+	batch_add(&e);
+	batch_flush(); /* the next one overwrites the value */
+	return ST_OK;
+}
+
+/*
+ * Replicas compare their contents as of here (rule C7). In force before `applied` passes the record, so that the history
+ * floor cannot pass it first.
+ */
+static void
+apply_hash(const WalRecord *rec, uint64_t now_ms)
+{
+	atomic_store(&kvs->hash_lsn, 0);
+	atomic_store(&kvs->hash_time, now_ms);
+	atomic_store(&kvs->hash_lsn, rec->header.lsn);
+}
+
 /* Take one record in; apply_publish() makes it seen. BUSY: no memtable is free, nothing was changed. */
 static Status
 take_record(const WalRecord *rec)
@@ -375,6 +410,10 @@ take_record(const WalRecord *rec)
 	KV_ASSERT(rec->header.lsn == batch.at);
 	if (rec->header.kind == WAL_WRITE)
 		st = apply_write(rec, now_ms);
+	else if (rec->header.kind == WAL_CONFIG)
+		st = apply_config(rec);
+	else if (rec->header.kind == WAL_HASH)
+		apply_hash(rec, now_ms);
 	if (st == ST_BUSY)
 		return st;
 	if (st != ST_OK)
@@ -415,15 +454,24 @@ freeze_if_wanted(void)
 		atomic_store_explicit(&kvs->freeze_wanted, 0, memory_order_relaxed);
 }
 
-/* REQUIRES APPLY. From the ring, up to commit. */
+bool
+apply_below_ring(void)
+{
+	return atomic_load_explicit(&kvs->applied, memory_order_relaxed) < wal_ring_floor();
+}
+
+/* REQUIRES APPLY. From the ring, up to commit. What lies below the ring is the replay process's, from the files. */
 static void
 apply_from_ring(void)
 {
 	static Buf scratch; /* grows to the largest record that wrapped around the ring */
 	WalRecord rec;
+	bool below = apply_below_ring();
 
 	batch_begin();
-	while (batch.at < wal_commit()) {
+	if (below && batch.at < wal_commit() && my_slot_no != PROC_REPLAY)
+		procslot_wake(PROC_REPLAY);
+	while (!below && batch.at < wal_commit()) {
 		Status st = wal_ring_read(batch.at, &scratch, &rec);
 
 		if (st != ST_OK)

@@ -88,10 +88,13 @@ flush_oldest(bool *did)
 	*did = superversion_oldest_frozen(&m);
 	if (!*did)
 		return ST_OK;
-	/* Rule L9: tables never run ahead of what is durable here. Alone it always is; else come back. */
+	/* Rule L9: tables never run ahead of what is durable here. Alone it always is; else the flusher wakes us. */
 	if (wal_durable() < m.end) {
-		*did = false;
-		return ST_OK;
+		atomic_store(&kvs->flush_waits, 1);
+		atomic_thread_fence(memory_order_seq_cst);
+		*did = wal_durable() >= m.end;
+		if (!*did)
+			return ST_OK;
 	}
 	it = memtable_iter(m.table);
 	if (it == NULL)
@@ -122,16 +125,26 @@ between_blocks(void *arg)
 	return *failed != ST_OK;
 }
 
+/*
+ * Expired is what had expired when the tables end, not what has by now: the log behind them may be replayed, from that
+ * time on, and must meet the values that it met before (rule A4). Nor what had not when the replicas are to be compared
+ * as of an earlier moment: the flushed time is taken before looking for that, so a later one has a later time.
+ */
+static uint64_t
+expired_by(void)
+{
+	uint64_t flushed = atomic_load(&kvs->current)->version->flushed_time, hash;
+	Lsn lsn;
+
+	return kvstore_hash_wanted(&lsn, &hash) && hash < flushed ? hash : flushed;
+}
+
 static Status
 compact(bool all, bool *did)
 {
 	Status failed = ST_OK;
-	/*
-	 * Expired is what had expired when the tables end, not what has by now: the log behind them may be replayed,
-	 * from that time on, and must meet the values that it met before (rule A4).
-	 */
 	LsmCompactOptions opt = { .oldest = oldest_snapshot(),
-							  .now_ms = atomic_load(&kvs->current)->version->flushed_time,
+							  .now_ms = expired_by(),
 							  .between = between_blocks,
 							  .between_arg = &failed };
 	Version *v = NULL;
@@ -204,6 +217,18 @@ check_space(uint64_t now_ms)
 	atomic_store(&kvs->no_space, full);
 }
 
+/* Snapshots below `to` are gone; but not those below which the replicas are being compared. */
+static void
+raise_history_floor(Lsn to)
+{
+	Lsn hash = atomic_load(&kvs->hash_lsn);
+
+	if (hash != 0 && hash < to)
+		to = hash;
+	if (to > atomic_load(&kvs->history_floor))
+		atomic_store(&kvs->history_floor, to);
+}
+
 /* Sample (time, applied); the floor is what was applied snapshot_retention ago. */
 static void
 move_history_floor(uint64_t now_ms)
@@ -217,7 +242,7 @@ move_history_floor(uint64_t now_ms)
 	while (old < n && kvs->history[old].mono_ms + keep <= now_ms)
 		old++;
 	if (old > 0)
-		atomic_store(&kvs->history_floor, kvs->history[old - 1].applied);
+		raise_history_floor(kvs->history[old - 1].applied);
 	if (n == HISTORY_SAMPLES && old == 0)
 		return; /* retention was raised: samples are spaced too densely; wait until the oldest may go */
 	memmove(kvs->history, kvs->history + old, (size_t) (n - old) * sizeof kvs->history[0]);
@@ -226,18 +251,52 @@ move_history_floor(uint64_t now_ms)
 	kvs->history_count = n - old + 1;
 }
 
+/* The log from here on is needed by a process that serves it; at most `limit`. */
+static Lsn
+oldest_hold(Lsn limit)
+{
+	for (int i = 0; i < kvs->nslots; i++) {
+		Lsn hold = atomic_load(&kvs->hold[i]);
+
+		if (hold != 0 && hold < limit)
+			limit = hold;
+	}
+	return limit;
+}
+
+/*
+ * The log below this is of no use: tables have it, wal_keep and followers (up to wal_keep_max) don't ask for it. Where the
+ * disk is full, followers get tables instead.
+ */
+static Lsn
+retire_target(void)
+{
+	Lsn flushed = atomic_load(&kvs->flushed), written = wal_written(), needed = atomic_load(&kvs->keep_log);
+	uint64_t keep = (uint64_t) config.wal_keep, most = (uint64_t) config.wal_keep_max;
+	Lsn below = flushed > keep ? flushed - keep : 0, least = written > most ? written - most : 0;
+
+	if (atomic_load(&kvs->no_space))
+		return oldest_hold(flushed);
+	if (needed < least)
+		needed = least;
+	return oldest_hold(below < needed ? below : needed);
+}
+
 static Status
 retire_log(void)
 {
-	static Lsn retired;
-	Lsn flushed = atomic_load(&kvs->flushed);
-	uint64_t keep = atomic_load(&kvs->no_space) ? 0 : (uint64_t) config.wal_keep;
-	Lsn below = flushed > keep ? flushed - keep : 0;
+	uint64_t segment = kvs->control.wal_segment_size;
+	Lsn old = atomic_load(&kvs->log_floor), below = retire_target() / segment * segment;
 
-	if (below <= retired)
+	if (below <= old)
 		return ST_OK;
-	retired = below;
-	return wal_retire_segments(below, (int) config.wal_spare_segments);
+	/* Who wants to hold it from now on sees that it is going; who did so before is seen (kvstore_hold_log()). */
+	atomic_store(&kvs->log_floor, below);
+	below = oldest_hold(below) / segment * segment;
+	if (below < old)
+		below = old;
+	atomic_store(&kvs->log_floor, below);
+	return below > old ? wal_retire_segments(below, (int) config.wal_spare_segments) : ST_OK;
 }
 
 /* Freezing on request is done by whoever applies: be that one, unless there is one. */
@@ -260,6 +319,35 @@ bound_log(void)
 		try_freeze();
 }
 
+/* The consensus worker may not wait for the disk: it asks us to cut the log. */
+static Status
+serve_truncate(void)
+{
+	bool did;
+
+	KV_TRY(wal_serve_truncate(&did));
+	if (did) {
+		procslot_wake(PROC_CONSENSUS);
+		commit_wake_all(); /* who waits for a position that is gone (rule G3) */
+	}
+	return ST_OK;
+}
+
+/* What nobody waits for; on a follower all that it was sent, which its acknowledgement waits for. */
+static bool
+flush_unwaited(void)
+{
+	return wal_alone() ? commit_work(wal_inserted()) : commit_flush(wal_inserted());
+}
+
+/* On a follower nobody else flushes: what came while we were busy can't wait for the end of a nap. */
+static bool
+append_unflushed(void)
+{
+	return !wal_alone() && !wal_generation_open(wal_generation()) && !wal_out_of_space() &&
+		   (wal_durable() < wal_inserted() || wal_truncate_pending());
+}
+
 Status
 kvstore_walwriter_step(uint32_t *sleep_ms)
 {
@@ -268,10 +356,11 @@ kvstore_walwriter_step(uint32_t *sleep_ms)
 	bool prepared, marked, slow, worked;
 
 	atomic_store(&kvs->walwriter_idle, 0);
+	KV_TRY(serve_truncate());
+	worked = flush_unwaited();
 	procslot_reap(kvstore_slot_cleared);
 	delegate_collect();
-	worked = commit_serve_delegated();
-	worked |= commit_work(wal_inserted());
+	worked |= commit_serve_delegated();
 	bound_log();
 	check_space(now_ms);
 	move_history_floor(now_ms);
@@ -282,7 +371,7 @@ kvstore_walwriter_step(uint32_t *sleep_ms)
 	/* While others commit, a nap is enough: being woken by each of them would cost them a system call. */
 	worked |= durable_before != wal_durable();
 	durable_before = wal_durable();
-	if (delegate_oldest(&slow) != 0) {
+	if (delegate_oldest(&slow) != 0 || append_unflushed()) {
 		*sleep_ms = 0;
 	} else if (!worked && !prepared && !marked && !slow && !wal_out_of_space()) {
 		atomic_store(&kvs->walwriter_idle, 1);

@@ -10,6 +10,10 @@
  * more whether its position is reached or a lock it needs is free. Who gives a lock back scans want[]
  * after that, and
  * wakes whoever is satisfied and, if work is left, one of those who are not. Every sleep ends within a second.
+ *
+ * In a cluster commit is the consensus worker's: it is woken by every insertion (to send) and by every flush (to
+ * count, or to acknowledge), and calls kvstore_commit_moved(). Until then a waiter whose bytes are durable has
+ * nothing to do and sleeps. What nobody waits for is applied by the replay process there.
  */
 #include "common/elog.h"
 #include "common/kv_assert.h"
@@ -40,13 +44,25 @@ want_reached(uint64_t want)
 	return atomic_load_explicit(&kvs->applied, memory_order_acquire) >= (want & ~WANT_FLAGS);
 }
 
+/* Is there something committed to apply, and could anybody do it? */
+static bool
+apply_free(void)
+{
+	return kvstore_applied() < wal_commit() && atomic_load(&kvs->stalled) == 0 &&
+		   !lwlock_held(LWLOCK_APPLY, 0) && !apply_below_ring();
+}
+
 /* Could this process do something for its position right now? Asked between preparing to sleep and sleeping. */
 static bool
 work_free(Lsn end)
 {
-	if (wal_durable() < end)
-		return !wal_out_of_space() && !lwlock_held(LWLOCK_WAL_FLUSH, 0);
-	return atomic_load(&kvs->stalled) == 0 && !lwlock_held(LWLOCK_APPLY, 0);
+	if (wal_durable() < end) {
+		if (!wal_out_of_space() && !lwlock_held(LWLOCK_WAL_FLUSH, 0))
+			return true;
+		if (wal_alone())
+			return false; /* nothing is committed that the flusher does not apply next */
+	}
+	return apply_free();
 }
 
 void
@@ -67,6 +83,8 @@ commit_wake(void)
 	}
 	if (next >= 0)
 		procslot_wake(next);
+	else if (!wal_alone() && my_slot_no != PROC_REPLAY && apply_free())
+		procslot_wake(PROC_REPLAY); /* it may have found the lock held (rule A2) */
 }
 
 void
@@ -90,10 +108,35 @@ commit_poke_walwriter(void)
 		procslot_wake(PROC_WALWRITER);
 }
 
+/* Flush if `end` is not durable yet. True: something was; then commit_wake() has to follow. */
+static bool
+flush_up_to(Lsn end)
+{
+	if (wal_durable() >= end || !wal_flush())
+		return false;
+	if (!wal_alone())
+		procslot_wake(PROC_CONSENSUS);
+	atomic_thread_fence(memory_order_seq_cst); /* it raises the flag, then looks at durable (rule L9) */
+	if (atomic_load_explicit(&kvs->flush_waits, memory_order_relaxed) != 0 &&
+		atomic_exchange(&kvs->flush_waits, 0) != 0)
+		procslot_wake(PROC_COMPACTOR);
+	return true;
+}
+
+bool
+commit_flush(Lsn end)
+{
+	bool flushed = flush_up_to(end);
+
+	if (flushed)
+		commit_wake();
+	return flushed;
+}
+
 bool
 commit_work(Lsn end)
 {
-	bool flushed = wal_durable() < end && wal_flush(), held = false, moved = false;
+	bool flushed = flush_up_to(end), held = false, moved = false;
 
 	if (atomic_load_explicit(&kvs->applied, memory_order_acquire) < wal_commit())
 		held = apply_committed(&moved);
@@ -166,6 +209,8 @@ insert_record(uint32_t generation, WalKind kind, const Buf *body, uint32_t count
 	for (;;) {
 		Status st = wal_insert(generation, kind, count, log_time, &part, 1, start, end);
 
+		if (st == ST_OK && !wal_alone())
+			procslot_wake(PROC_CONSENSUS); /* it sends while we sync */
 		if (st != ST_BUSY)
 			return st;
 		if (deadline == 0)
@@ -242,25 +287,77 @@ commit_serve_delegated(void)
 	return any;
 }
 
+/* One of those who wait for what is committed. */
+static bool
+wake_applier(void)
+{
+	Lsn applied = kvstore_applied(), commit = wal_commit();
+	int high = procslot_high_water();
+
+	atomic_thread_fence(memory_order_seq_cst);
+	for (int i = 0; i < high; i++) {
+		uint64_t want = atomic_load_explicit(&kvs->want[i], memory_order_relaxed);
+
+		if ((want & WANT_FLAGS) == 0 && want > applied && want <= commit) {
+			procslot_wake(i);
+			return true;
+		}
+	}
+	return false;
+}
+
+void
+kvstore_commit_moved(void)
+{
+	static uint32_t seen; /* of the consensus worker */
+	uint32_t generation = wal_generation();
+
+	if (generation != seen) {
+		seen = generation;
+		commit_wake_all(); /* who waits for what will not come has to go (rule G3) */
+	}
+	if (kvstore_applied() >= wal_commit())
+		return;
+	if (apply_below_ring() || !wake_applier())
+		procslot_wake(PROC_REPLAY);
+}
+
+/*
+ * Positions are multiples of 8 below 2^51: end and generation in one word. A position of another generation may have been
+ * cut off and never be reached again.
+ */
+static uint64_t
+pending_word(Lsn end, uint32_t generation)
+{
+	return (uint64_t) generation << 48 | end >> 3;
+}
+
+static Lsn
+pending_end(uint64_t word)
+{
+	return (word & ((UINT64_C(1) << 48) - 1)) << 3;
+}
+
 Status
 kvstore_advance_time(uint64_t now_ms)
 {
 	static const Buf empty;
 	uint32_t generation = wal_generation();
-	uint64_t term = wal_term();
+	uint64_t term = wal_term(), pending;
 	Lsn start, end;
 
 	if (kvstore_applied_time() >= now_ms)
 		return ST_OK;
 	/* Join the one under way if it reaches far enough; a late view only makes a second record. */
-	if (atomic_load(&kvs->pending_time) >= now_ms) {
-		end = atomic_load(&kvs->pending_time_end);
+	pending = atomic_load(&kvs->pending_time) >= now_ms ? atomic_load(&kvs->pending_time_end) : 0;
+	end = pending_end(pending);
+	if (end != 0 && pending == pending_word(end, generation)) {
 		KV_TRY(wait_for(end, end - WAL_HEADER_SIZE, term, generation));
 		if (kvstore_applied_time() >= now_ms)
 			return ST_OK;
 	}
 	KV_TRY(insert_record(generation, WAL_TIME, &empty, 0, now_ms, TIME_WAIT_MS, &start, &end));
-	atomic_store(&kvs->pending_time_end, end);
+	atomic_store(&kvs->pending_time_end, pending_word(end, generation));
 	atomic_store(&kvs->pending_time, now_ms);
 	return wait_for(end, start, term, generation);
 }
@@ -292,6 +389,7 @@ void
 kvstore_slot_cleared(int slot)
 {
 	atomic_store(&kvs->want[slot], 0);
+	atomic_store(&kvs->hold[slot], 0);
 	delegate_forget(slot);
 	/* It may have been woken to flush next: pass that on. */
 	commit_wake();

@@ -26,7 +26,7 @@ round_line(size_t n)
 static size_t
 kvs_size(int slots)
 {
-	return round_line(sizeof(KvShared) + (size_t) slots * sizeof kvs->want[0]);
+	return round_line(sizeof(KvShared) + (size_t) slots * (sizeof kvs->want[0] + sizeof kvs->hold[0]));
 }
 
 size_t
@@ -59,6 +59,8 @@ kvstore_shmem_init(void *mem, const Control *control)
 	kvs->control = *control;
 	kvs->nmem = (int) config.memtable_count;
 	kvs->nslots = procslot_count();
+	kvs->hold = (_Atomic Lsn *) &kvs->want[kvs->nslots];
+	atomic_store(&kvs->keep_log, UINT64_MAX);
 	for (int i = 0; i < kvs->nmem; i++) {
 		kvs->mem[i].memory = p;
 		p += round_line((size_t) config.memtable_size);
@@ -111,6 +113,7 @@ replay_some(WalReader *reader, WalRecord *rec, bool *pending)
 			break;
 		*pending = false;
 	}
+	wal_release_ring(kvstore_applied());
 	epoch_leave();
 	lwlock_release(LWLOCK_APPLY, 0);
 	return st;
@@ -139,8 +142,9 @@ replay_log(Lsn from, Lsn until)
 Status
 kvstore_recover(bool cut_damage)
 {
-	(void) cut_damage;
-	return wal_recover(kvstore_applied(), atomic_load(&kvs->flushed_term), &kvs->recovered);
+	Status (*recover)(Lsn, uint64_t, WalRecovery *) = cut_damage ? wal_recover_damaged : wal_recover;
+
+	return recover(kvstore_applied(), atomic_load(&kvs->flushed_term), &kvs->recovered);
 }
 
 Status
@@ -148,14 +152,17 @@ kvstore_replay(bool alone)
 {
 	Lsn from = kvstore_applied();
 	WalRecovery *r = &kvs->recovered;
+	Lsn until = alone ? r->end : r->commit_hint;
 
-	(void) alone;
-	/* A cluster of one: what is durable here is agreed (rule A9). */
-	wal_set_alone_limit(UINT64_MAX);
-	wal_set_commit(r->end);
-	KV_TRY(replay_log(from, r->end));
-	wal_release_ring(r->end);
-	atomic_store(&kvs->history_floor, r->end);
+	/* A cluster of one: what is durable here is agreed; else what is certain, that tables hold or a mark names (A9). */
+	wal_set_alone_limit(alone ? UINT64_MAX : 0);
+	if (until < from)
+		until = from;
+	wal_set_commit(until);
+	KV_TRY(replay_log(from, until));
+	/* What was compared before the start is past: nothing kept the versions for it. */
+	atomic_store(&kvs->hash_lsn, 0);
+	atomic_store(&kvs->history_floor, until);
 	return ST_OK;
 }
 
@@ -166,8 +173,59 @@ kvstore_recovered(WalRecovery *out)
 }
 
 Status
+kvstore_log_record(Lsn at, Buf *scratch, WalRecord *out)
+{
+	WalReader *reader;
+	Status st;
+
+	KV_TRY(wal_reader_open(at, wal_written(), &reader));
+	st = wal_reader_next(reader, out);
+	buf_clear(scratch);
+	if (st == ST_OK)
+		st = buf_append_slice(scratch, out->body);
+	wal_reader_close(reader);
+	out->body = slice_buf(scratch);
+	return st;
+}
+
+/* Committed records that were in the files when the node started, and were not certain then. */
+static Status
+replay_files(bool *did)
+{
+	Lsn applied = kvstore_applied(), until = wal_commit(), floor = wal_ring_floor();
+	bool pending = false;
+	WalReader *reader;
+	WalRecord rec;
+	Status st;
+
+	if (until > floor)
+		until = floor;
+	*did = applied < until;
+	if (!*did)
+		return ST_OK;
+	KV_TRY(wal_reader_open(applied, until, &reader));
+	do
+		st = replay_some(reader, &rec, &pending);
+	while (st == ST_OK);
+	wal_reader_close(reader);
+	if (st == ST_BUSY) {
+		procslot_wake(PROC_COMPACTOR);
+		atomic_store(&kvs->stalled, 1);
+	}
+	commit_wake();
+	return st == ST_NOT_FOUND || st == ST_BUSY ? ST_OK : st;
+}
+
+Status
 kvstore_replay_step(bool *did)
 {
-	*did = commit_work(0);
+	if (apply_below_ring())
+		KV_TRY(replay_files(did));
+	else
+		*did = commit_work(0);
+	if (atomic_load(&kvs->stalled) && kvstore_applied() < wal_commit()) {
+		procslot_sleep(procslot_prepare_sleep(), REPLAY_STALL_US);
+		*did = true;
+	}
 	return ST_OK;
 }

@@ -63,8 +63,14 @@ typedef struct KvShared {
 	_Atomic Lsn flushed;                     /* compaction worker: everything below is in tables */
 	_Atomic uint64_t flushed_term;
 	_Atomic uint64_t pending_time;           /* newest TIME record under way (rule T3) */
-	_Atomic Lsn pending_time_end;
+	_Atomic uint64_t pending_time_end;       /* its end and the generation that it was inserted in: commit.c */
 	_Atomic uint32_t l0_tables;              /* compaction worker: for the slow-down of writers */
+	_Atomic uint32_t flush_waits;            /* compaction worker sets it: a memtable waits for durable; a flusher clears */
+	_Atomic Lsn keep_log;                    /* consensus worker: followers need the log from here; UINT64_MAX: none */
+	_Atomic Lsn log_floor;                   /* WAL writer: the log below is about to go; see kvstore_hold_log() */
+	/* Newest HASH record applied, 0: none or done. Holder of APPLY sets, kvstore_hash_done() clears. */
+	_Atomic Lsn hash_lsn;
+	_Atomic uint64_t hash_time;              /* effective log time there; holder of APPLY, while hash_lsn is 0 */
 	/* -- figures; writers: holder of APPLY */
 	_Alignas(64) _Atomic uint64_t applied_records, applied_ops, freezes, stalls, condition_failures;
 	_Atomic uint64_t session_repeats, session_refusals; /* stamped groups met again; without a session */
@@ -80,6 +86,11 @@ typedef struct KvShared {
 	Superversion pool[SUPERVERSIONS];
 	int nslots;
 	/*
+	 * By slot: the process needs the log from here on; 0 no. Writer: the slot's owner; WAL writer when the slot is
+	 * cleared. Behind want[].
+	 */
+	_Atomic Lsn *hold;
+	/*
 	 * want[slot]: position the process waits for (WANT_LOCAL: durable is enough), 0 = none. Writer: the slot's owner.
 	 */
 	_Atomic uint64_t want[];
@@ -91,6 +102,10 @@ typedef struct KvShared {
 #define WANT_FLAGS UINT64_C(7)
 
 extern KvShared *kvs;
+
+/* Keys of the system keyspace (its byte first). */
+#define CONFIG_KEY "\0config"  /* the newest CONFIG record: u64 where it starts, u64 its end, its body */
+#define CONFIG_HEADER_SIZE 16
 
 /* ---- superversion.c */
 /* First superversion: an active memtable over v. */
@@ -113,6 +128,8 @@ KV_CHECK Status apply_record(const WalRecord *r);
  * memtable may have been free).
  */
 bool apply_committed(bool *moved);
+/* Does what comes next lie below the log's ring? Then only the replay process applies, from the files. */
+bool apply_below_ring(void);
 /*
  * One group of operations against the state below `version`: does it take effect? Index of the first that fails, why.
  */
@@ -153,6 +170,8 @@ bool read_entry_live(Snapshot *s, const Entry *e);
 /* ---- commit.c */
 /* Flush up to `end` and apply as far as possible without waiting, wake who waits for it. False: nothing moved on. */
 bool commit_work(Lsn end);
+/* The same without applying: in a cluster the WAL writer leaves that to the replay process. */
+bool commit_flush(Lsn end);
 /* Wake everybody whose position is reached, and one that must flush next. */
 void commit_wake(void);
 /* Wake everybody who waits for anything. */

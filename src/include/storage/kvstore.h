@@ -54,20 +54,27 @@ KV_CHECK Status kvstore_log_record(Lsn at, Buf *scratch, WalRecord *out);
 KV_CHECK Status kvstore_config(Buf *body, Lsn *start, Lsn *end);
 
 /* ---- a cluster: consensus worker */
-/* commit has moved (wal_set_commit()): wake those who apply. Takes no lock, reads no file. */
+/*
+ * commit has moved (wal_set_commit()), or the gate has closed or the log was cut: wake those who apply, or have waited in
+ * vain. Takes no lock, reads no file.
+ */
 void kvstore_commit_moved(void);
 /* Keep the log from here on for followers; UINT64_MAX: nobody needs any. Bounded by the setting wal_keep_max. */
 void kvstore_keep_log(Lsn from);
-/* Any process: keep it from here on while this process serves it (its slot's own hold); 0: no more. */
-void kvstore_hold_log(Lsn from);
 /*
- * Content hash (rule C7). The newest HASH record applied: its LSN, and the log time then; versions below its end are kept
- * until kvstore_hash_done(lsn). False: none, or it is done.
+ * Any process: keep it from here on while this process serves it (its slot's own hold); 0: no more. False: it is gone, or
+ * about to go. Not bounded by wal_keep_max: whoever serves ends its clients.
+ */
+bool kvstore_hold_log(Lsn from);
+/*
+ * Content hash (rule C7). The newest HASH record applied since the start: its LSN, and the log time then; versions
+ * below it are kept until kvstore_hash_done(lsn), which every node has to call, or the next one. False: none, or done.
  */
 bool kvstore_hash_wanted(Lsn *lsn, uint64_t *log_time);
 /*
  * Hash and number of all live entries (both keyspaces) as of the HASH record at lsn: equal on all replicas. Long: calls
- * `between` (may be NULL) every now and then; not OK from it ends the walk. SNAPSHOT_GONE.
+ * `between` (may be NULL) outside of reads every now and then; not OK from it ends the walk. Not within a read.
+ * SNAPSHOT_GONE: the record is done or there is a newer one.
  */
 KV_CHECK Status kvstore_content_hash(Lsn lsn, uint64_t log_time, Status (*between)(void *arg), void *arg, uint64_t *hash,
                                      uint64_t *entries);

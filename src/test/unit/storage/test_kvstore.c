@@ -161,7 +161,7 @@ start_engine(void)
 	Control control;
 	uint8_t *mem;
 	size_t slots, locks, epochs, clocks, store;
-	Lsn end;
+	Lsn start, end;
 
 	config_init();
 	config.memtable_size = MEMTABLE_BYTES_ANY_RECORD;
@@ -198,9 +198,10 @@ start_engine(void)
 	MUST(kvstore_shmem_init(mem, &control));
 	MUST(kvstore_open());
 	MUST(kvstore_compactor_open());
-	MUST(kvstore_replay());
-	logclock_begin_term(kvstore_applied_time());
-	MUST(wal_begin_term(wal_term() + 1, logclock_now(), &end));
+	MUST(kvstore_recover(false));
+	MUST(kvstore_replay(true));
+	logclock_begin_term(kvstore_applied_time(), clock_wall_ms());
+	MUST(wal_begin_term(wal_term() + 1, logclock_now(), &start, &end));
 	wal_open_gate();
 	CHECK(commit_work(end));
 	CHECK(kvstore_applied() == end);
