@@ -239,6 +239,8 @@ typedef struct WalReader WalReader;
 KV_CHECK Status wal_reader_open(Lsn from, Lsn until, WalReader **out);
 /* NOT_FOUND at `until`. *out is valid until the next call. CORRUPT names file and offset. */
 KV_CHECK Status wal_reader_next(WalReader *r, WalRecord *out);
+/* *raw: its bytes in the stream, with padding. */
+KV_CHECK Status wal_reader_next_raw(WalReader *r, WalRecord *out, Slice *raw);
 void wal_reader_close(WalReader *r);
 
 /* ---- house-keeping (WAL writer) */

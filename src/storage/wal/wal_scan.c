@@ -211,12 +211,19 @@ wal_reader_open(Lsn from, Lsn until, WalReader **out)
 Status
 wal_reader_next(WalReader *r, WalRecord *out)
 {
-	Status s;
 	Slice raw;
+
+	return wal_reader_next_raw(r, out, &raw);
+}
+
+Status
+wal_reader_next_raw(WalReader *r, WalRecord *out, Slice *raw)
+{
+	Status s;
 
 	if (r->scan.pos >= r->scan.until)
 		return status_fail(ST_NOT_FOUND, "end of the log range");
-	s = wal_scan_next(&r->scan, out, &raw);
+	s = wal_scan_next(&r->scan, out, raw);
 	if (s == ST_NOT_FOUND && r->scan.pos < r->certain)
 		return wal_scan_corrupt(&r->scan, "restore the directory from a backup or a replica");
 	return s;
