@@ -105,9 +105,9 @@ typedef enum RaftEventKind {
 	RAFT_EV_DURABLE,       /* local durable position is `end` (may also have fallen: truncation) */
 	RAFT_EV_TRUNCATED,     /* answer to out.truncate */
 	RAFT_EV_FETCHED,       /* follower: what was fetched from the leader's committed log is in ours: append.pos ..
-	                          append.end, terms, config; head.commit as the leader told it. None comes after out.stop_fetch
-	                          or another fetch */
-	RAFT_EV_FETCH_ENDED,   /* follower: the fetch is over, done or failed: the leader's next CATCH_UP may start another */
+	                          append.end, terms, config; head.commit as the leader told it. None comes after
+	                          out.stop_fetch or another fetch */
+	RAFT_EV_FETCH_ENDED,   /* follower: the fetch is over, done or failed; the next CATCH_UP may start another */
 	RAFT_EV_PEER_UP,       /* id: a new connection to it (its log may be shorter than it was, L5). What was sent over
 	                          earlier ones is not delivered any more */
 	RAFT_EV_PEER_DOWN,     /* id */
@@ -278,14 +278,14 @@ void raft_step(Raft *r, const RaftEvent *e, RaftOut *out);
 uint64_t raft_deadline_us(const Raft *r);
 /*
  * What to send to the peer next: STREAM, up, bytes left in its window. *head is the APPEND (end not set), bytes
- * [head->pos, *to) may follow it, as many as the host likes from the front; then raft_sent(). The host asks for each peer
- * whose connection takes bytes, after every step.
+ * [head->pos, *to) may follow it, as many as the host likes from the front; then raft_sent(). The host asks for
+ * each peer whose connection takes bytes, after every step.
  */
 bool raft_next_send(const Raft *r, uint64_t id, uint64_t now_us, RaftMsg *head, uint64_t *to);
 void raft_sent(Raft *r, uint64_t id, uint64_t now_us, uint64_t to);
 /* Until when (own clock) reads may be answered without asking; 0 none, UINT64_MAX for a single voter. */
 uint64_t raft_lease_us(const Raft *r);
-/* From this position on what is applied answers reads of this leadership (its TERM record's end); UINT64_MAX: no leader. */
+/* What is applied from here on answers reads of this leadership (its TERM record's end); UINT64_MAX: no leader. */
 uint64_t raft_serve_from(const Raft *r);
 /*
  * Elected: the most that log time may step to: median of the voters' wall clocks, with the own one (rule T2).

@@ -1,12 +1,13 @@
 /*
  * append.c - follower: APPEND (paper 5.3, figure 2 "AppendEntries"), over byte positions.
  *
- * Rules: L4, a tail is cut only where a record differs, never below commit, never because a message ends earlier;
- * L2, acknowledged is min(durable, matched), matched being how far the log equals that of the leader of this term;
- * commit = min(leader's commit, matched) and never falls; L5, a node whose log was damaged says so until it has all again.
+ * Rules: L4, a tail is cut only where a record differs, never below commit, never because a message ends
+ * earlier; L2, acknowledged is min(durable, matched), matched being how far the log equals that of the
+ * leader of this term; commit = min(leader's commit, matched) and never falls; L5, a node whose log was
+ * damaged says so until it has all again.
  *
- * While a tail is being cut (the host does that aside) everything that claims a position is refused: what is accepted
- * must go to the end of the log.
+ * While a tail is being cut (the host does that aside) everything that claims a position is refused: what is
+ * accepted must go to the end of the log.
  */
 #include "bug.h"
 #include "raft_internal.h"
@@ -247,6 +248,8 @@ raft_on_append(Step *s, const RaftMsg *m, const RaftAppend *a)
 		(void) take_bytes(s, a);
 	follow_commit(s, m->commit);
 	leave_recovery(s);
-	if (!r->truncating)
+	if (r->truncating)
+		raft_refuse(s, m, r->end); /* what follows was not taken */
+	else
 		raft_acknowledge(s, m->stamp_us);
 }

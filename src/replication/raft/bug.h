@@ -1,8 +1,8 @@
 /*
  * bug.h - mistakes that can be switched on, one at a time, to see that tests and simulator catch them.
  *
- * Compiled in only with -DKVD_BUGS; in the server BUG() is the constant false. Each stands at the one spot where it
- * would naturally be made. The second column says who had it or which rule it breaks.
+ * Compiled in only with -DKVD_BUGS; in the server BUG() is the constant false. Each stands at the one spot
+ * where it would naturally be made. The second column says who had it or which rule it breaks.
  */
 #ifndef REPLICATION_RAFT_BUG_H
 #define REPLICATION_RAFT_BUG_H
@@ -15,7 +15,7 @@
 	X(ACK_NOT_MATCHED,         "follower acknowledges what it has, not what was matched: rule L2")           \
 	X(MATCHED_KEPT,            "matched is kept from an earlier leader: rule L2")                            \
 	X(COMMIT_OVER_MATCHED,     "follower commits what was not matched: paper figure 2, min(leaderCommit, new)") \
-	X(MAJORITY_OFF_BY_ONE,     "half is taken for a majority")                                               \
+	X(MAJORITY_OFF_BY_ONE,     "one less than a majority is enough")                                         \
 	X(LEARNER_COUNTS,          "a learner's acknowledgement counts: redis-raft #17")                         \
 	X(REMOVED_LEADER_COUNTS,   "a leader that removes itself counts itself: thesis 4.2.2")                   \
 	X(VOTE_NOT_PERSISTED,      "a vote is answered before it is on disk")                                    \

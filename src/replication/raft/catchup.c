@@ -1,14 +1,14 @@
 /*
- * catchup.c - leader: how a peer gets what it lacks: from the ring, from files, or with tables (paper 7 and thesis 5 in
- * the place of which a follower fetches; rule C3).
+ * catchup.c - leader: how a peer gets what it lacks: from the ring, from files, or with tables (paper 7 and
+ * thesis 5 in the place of which a follower fetches; rule C3).
  *
  *     PROBE ----> STREAM     they part at or above the start of the ring
  *       |  <----             something was refused, or the ring has passed it
  *       +-------> CATCHUP    below the ring, but in log files: it fetches
  *       +-------> INSTALL    below the oldest file, or below the oldest term remembered: it fetches tables too
  *
- * The fork comes from the two term histories (history.c) and is exact, unless the 16 terms in the answer do not
- * reach back to it; then the oldest of them is asked about next.
+ * The fork comes from the two term histories (history.c) and is exact, unless the 16 terms in the answer do
+ * not reach back to it; then the oldest of them is asked about next.
  */
 #include "raft_internal.h"
 

@@ -1,8 +1,9 @@
 /*
- * commit.c - what a majority has: commit (paper 5.3, 5.4.2), and whether a majority answers (CheckQuorum, thesis 6.2).
+ * commit.c - what a majority has: commit (paper 5.3, 5.4.2), and whether a majority answers (CheckQuorum,
+ * thesis 6.2).
  *
- * Leader only. The configuration is the newest in the log, committed or not (thesis 4.1). A leader outside of it does
- * not count itself (thesis 4.2.2).
+ * Leader only. The configuration is the newest in the log, committed or not (thesis 4.1). A leader outside
+ * of it does not count itself (thesis 4.2.2).
  */
 #include "bug.h"
 #include "raft_internal.h"
@@ -13,7 +14,7 @@ raft_majority(uint64_t *number, int n)
 	int majority = n / 2 + 1;
 
 	if (BUG(MAJORITY_OFF_BY_ONE) && n > 1)
-		majority = (n + 1) / 2;
+		majority = n / 2;
 	for (int i = 1; i < n; i++) { /* few: insertion sort, largest first */
 		uint64_t v = number[i];
 		int k = i;

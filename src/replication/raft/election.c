@@ -1,10 +1,11 @@
 /*
- * election.c - pre-vote (thesis 9.6), vote (paper 5.2, 5.4.1; thesis 3.6.1), and when both are refused (thesis 4.2.3,
- * 6.4.1; rules R1, L5).
+ * election.c - pre-vote (thesis 9.6), vote (paper 5.2, 5.4.1; thesis 3.6.1), and when both are refused
+ * (thesis 4.2.3, 6.4.1; rules R1, L5).
  *
- * Term and vote are persisted (out.persist) before the answer leaves; a candidate's own vote likewise, before it counts.
- * A node that hears from a leader, or has just started and may have, refuses whoever asks, itself too: so the leader's
- * lease, which is shorter, has ended before another can be elected. The exception is the campaign a leader has asked for.
+ * Term and vote are persisted (out.persist) before the answer leaves; a candidate's own vote likewise,
+ * before it counts. A node that hears from a leader, or has just started and may have, refuses whoever asks,
+ * itself too: so the leader's lease, which is shorter, has ended before another can be elected. The
+ * exception is the campaign a leader has asked for.
  */
 #include "bug.h"
 #include "raft_internal.h"
@@ -161,7 +162,10 @@ raft_on_prevote_reply(Step *s, const RaftMsg *m)
 	Raft *r = s->r;
 
 	if (!(m->flags & RAFT_GRANTED)) {
-		/* Not granted because of an older term, perhaps: it is told in the answer, and without it we would ask forever. */
+		/*
+		 * Not granted because of an older term, perhaps: it is told in the answer, and without it we would
+		 * ask forever.
+		 */
 		if (m->term > r->vote.term && raft_find_peer(r, m->from) != NULL)
 			raft_adopt_term(s, m->term);
 		return;

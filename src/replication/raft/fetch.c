@@ -1,7 +1,9 @@
 /*
- * fetch.c - follower: CATCH_UP and what it fetched by itself (in the place of paper 7, InstallSnapshot; rule C3).
+ * fetch.c - follower: CATCH_UP and what it fetched by itself (in the place of paper 7, InstallSnapshot; rule
+ * C3).
  *
- * What is fetched is the leader's committed log, so it counts as matched, and as committed as far as the leader has said.
+ * What is fetched is the leader's committed log, so it counts as matched, and as committed as far as the
+ * leader has said.
  */
 #include "bug.h"
 #include "raft_internal.h"
@@ -40,10 +42,10 @@ fetch_log(Step *s, const RaftMsg *m)
 	} else if (m->pos < r->end && m->pos >= r->commit && raft_term_at(r, m->pos) != m->pos_term) {
 		raft_cut_log(s, m->pos); /* proven to differ; fetched when this is done */
 		raft_acknowledge(s, m->stamp_us);
-	} else if (m->pos < r->matched || r->fetching) {
+	} else if (r->fetching) {
 		raft_acknowledge(s, m->stamp_us); /* is further already */
 	} else {
-		raft_refuse(s, m, r->end); /* not where they part: let it look again */
+		raft_refuse(s, m, r->end); /* this is not where they part: the leader looks again */
 	}
 }
 

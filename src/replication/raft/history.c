@@ -1,9 +1,10 @@
 /*
  * history.c - the term history: which term wrote what part of the log.
  *
- * Terms change only at TERM records (rule L1), so a log of any length is described by the starts of its terms, and two
- * logs are compared by these lists. This is what paper 5.3 (log matching; "the accelerated backing up" at its end)
- * becomes when positions are bytes: a fork is found in one round trip, whatever its length.
+ * Terms change only at TERM records (rule L1), so a log of any length is described by the starts of its
+ * terms, and two logs are compared by these lists. This is what paper 5.3 (log matching; "the accelerated
+ * backing up" at its end) becomes when positions are bytes: a fork is found in one round trip, whatever its
+ * length.
  *
  * Invariant: terms[] ascends in term and start; terms[0].start == forgotten once something was forgotten.
  */

@@ -1,11 +1,11 @@
 /*
- * membership.c - single-server changes (thesis 4.1 with the erratum of 2015, 4.2.1 catching up, 4.2.2 removing the
- * leader; rules C1, C2, C4).
+ * membership.c - single-server changes (thesis 4.1 with the erratum of 2015, 4.2.1 catching up, 4.2.2
+ * removing the leader; rules C1, C2, C4).
  *
- * A configuration counts from the moment it is in the log, and is undone when it is truncated; as the next is begun only
- * when the last is committed, one step back is enough. Changes: one member added as learner, one learner made
- * voter, one member removed; only after a commit in the own term (the erratum: else two leaders may have changed the same
- * configuration to ones whose majorities do not meet).
+ * A configuration counts from the moment it is in the log, and is undone when it is truncated; as the next
+ * is begun only when the last is committed, one step back is enough. Changes: one member added as learner,
+ * one learner made voter, one member removed; only after a commit in the own term (the erratum: else two
+ * leaders may have changed the same configuration to ones whose majorities do not meet).
  *
  * A removed peer gets appends until the configuration without it is committed, so that it learns of it.
  */

@@ -1,11 +1,13 @@
 /*
- * progress.c - leader: what it knows of each peer, and what it sends to it (paper 5.3; thesis 10.2.1 pipelining).
+ * progress.c - leader: what it knows of each peer, and what it sends to it (paper 5.3; thesis 10.2.1
+ * pipelining).
  *
- * Bytes are sent by the host straight from its ring (raft_next_send, raft_sent); from here come the empty APPENDs that
- * keep the peer's timer quiet, ask about its log, tell commit positions and carry the stamps of the lease (read.c).
+ * Bytes are sent by the host straight from its ring (raft_next_send, raft_sent); from here come the empty
+ * APPENDs that keep the peer's timer quiet, ask about its log, tell commit positions and carry the stamps of
+ * the lease (read.c).
  *
- * Nothing is lost for good: an idle APPEND claims the end of what was sent, so a peer that lacks something refuses;
- * a window that is full of what was lost is noticed by answers that come, but tell of no progress.
+ * Nothing is lost for good: an idle APPEND claims the end of what was sent, so a peer that lacks something
+ * refuses; a window that is full of what was lost is noticed by answers that come, but tell of no progress.
  */
 #include "bug.h"
 #include "raft_internal.h"

@@ -1,9 +1,10 @@
 /*
  * raft.c - the object: start, one step, and when the next is due by itself.
  *
- * Paper figure 2 is spread over the files of this room as README.md says. Every event goes the same way: its own part,
- * then what follows for a leader (finish), in an order that needs no second round: commit, what a committed configuration
- * changes, transfer, reads, promotions, and last the messages, of which a peer gets one.
+ * Paper figure 2 is spread over the files of this room as README.md says. Every event goes the same way: its
+ * own part, then what follows for a leader (finish), in an order that needs no second round: commit, what a
+ * committed configuration changes, transfer, reads, promotions, and last the messages, of which a peer gets
+ * one.
  */
 #include <stddef.h>
 #include <string.h>

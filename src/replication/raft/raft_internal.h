@@ -72,7 +72,10 @@ void raft_log_start(Step *s, uint64_t stream, uint64_t fetch);
 /* Of n numbers, one for each voter, the largest that a majority has reached. Sorts them. */
 uint64_t raft_majority(uint64_t *number, int n);
 bool raft_own_committed(const Raft *r);
-/* For each voter of the configuration what `of` says; self for this node. Majority of it; UINT64_MAX without voters. */
+/*
+ * For each voter of the configuration what `of` says; self for this node. Majority of it; UINT64_MAX without
+ * voters.
+ */
 typedef uint64_t (*RaftOf)(const RaftPeer *p);
 uint64_t raft_majority_of(const Raft *r, RaftOf of, uint64_t self);
 void raft_try_commit(Step *s);
@@ -112,8 +115,8 @@ uint64_t raft_last_term(const Raft *r);
 /* Newest first, terms that start below `below`; how many. */
 uint32_t raft_history_tail(const Raft *r, uint64_t below, RaftTerm *out);
 /*
- * Where this log and one with `theirs` (newest first) below `end` part. Exact if they have one of these terms in common;
- * else the oldest start listed: above it they differ.
+ * Where this log and one with `theirs` (newest first) below `end` part. Exact if they have one of these
+ * terms in common; else the oldest start listed: above it they differ.
  */
 uint64_t raft_history_fork(const Raft *r, uint64_t end, const RaftTerm *theirs, uint32_t n, bool *exact);
 /* Whether raft_term_before(pos) is an answer. */

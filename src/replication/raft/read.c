@@ -1,10 +1,11 @@
 /*
  * read.c - reads without a log entry: lease and ReadIndex (thesis 6.4, 6.4.1; rules R2, R4).
  *
- * Each APPEND carries the leader's clock, its answer carries it back. If a majority has answered a stamp t, then that
- * majority knew this leader at t or later, and refuses its vote until an election timeout after that (R1). So up to
- * t + 9/10 of it nobody else leads (the lease; the tenth is for clocks that run at different speed), and every read that
- * arrived before t sees the commit position of now. A round for reads is stamped one microsecond after the event.
+ * Each APPEND carries the leader's clock, its answer carries it back. If a majority has answered a stamp t,
+ * then that majority knew this leader at t or later, and refuses its vote until an election timeout after
+ * that (R1). So up to t + 9/10 of it nobody else leads (the lease; the tenth is for clocks that run at
+ * different speed), and every read that arrived before t sees the commit position of now. A round for reads
+ * is stamped one microsecond after the event.
  */
 #include "bug.h"
 #include "raft_internal.h"

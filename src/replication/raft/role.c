@@ -1,8 +1,8 @@
 /*
  * role.c - changes of role and term (paper 5.1, figure 2 "rules for servers").
  *
- * A new term is persisted before anything that depends on it leaves (out.persist comes first). A leader closes the gate
- * before anything else when it steps down.
+ * A new term is persisted before anything that depends on it leaves (out.persist comes first). A leader
+ * closes the gate before anything else when it steps down.
  */
 #include "bug.h"
 #include "raft_internal.h"
@@ -80,13 +80,19 @@ raft_heard_leader(Step *s, const RaftMsg *m)
 	r->deadline_us = raft_random_timeout(s, r->timing.election_us);
 	if (m->stamp_us > r->stamp_us)
 		r->stamp_us = m->stamp_us;
-	/* L5: all that was ever committed is below the commit position of a leader that has committed in its own term. */
+	/*
+	 * L5: all that was ever committed is below the commit position of a leader that has committed in its own
+	 * term.
+	 */
 	if (r->recover_to == 0 && ((m->flags & RAFT_OWN_TERM) || BUG(RECOVERED_TOO_EARLY)))
 		r->recover_to = m->commit;
 	return true;
 }
 
-/* Its TERM record is still to come: peers are asked about the log before it, which is also the first heartbeat. */
+/*
+ * Its TERM record is still to come: peers are asked about the log before it, which is also the first
+ * heartbeat.
+ */
 void
 raft_become_leader(Step *s)
 {

@@ -1,10 +1,10 @@
 /*
  * transfer.c - leadership transfer (thesis 3.10).
  *
- * The gate is closed and the lease ended first (R2): the target's campaign is granted although a leader is heard of. When it
- * has everything, it is told to campaign at once. If that leads to nothing within an election timeout the gate is
- * opened again; the lease comes back only when the target, still in our term, has answered something newer than the last
- * TIMEOUT_NOW, which it then ignores should it arrive at last.
+ * The gate is closed and the lease ended first (R2): the target's campaign is granted although a leader is
+ * heard of. When it has everything, it is told to campaign at once. If that leads to nothing within an
+ * election timeout the gate is opened again; the lease comes back only when the target, still in our term,
+ * has answered something newer than the last TIMEOUT_NOW, which it then ignores should it arrive at last.
  */
 #include "bug.h"
 #include "raft_internal.h"
