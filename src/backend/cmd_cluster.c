@@ -7,6 +7,7 @@
  */
 #include <stdio.h>
 
+#include "ipc/latency.h"
 #include "ipc/nodestate.h"
 #include "port/clock.h"
 #include "replication/replstate.h"
@@ -271,6 +272,27 @@ largest_lag(const ReplView *v, uint64_t *bytes, uint64_t *ms)
 	}
 }
 
+/* latency.WORD_count, and quantiles in ns. */
+static Status
+emit_latency(const char *word, LatencyKind kind, EmitFn emit, void *arg)
+{
+	static const struct {
+		const char *word;
+		double q;
+	} quantiles[] = { { "p50", 0.5 }, { "p90", 0.9 }, { "p99", 0.99 }, { "max", 1 } };
+	char name[48];
+	Histogram h;
+
+	latency_read(kind, &h);
+	snprintf(name, sizeof name, "latency.%s_count", word);
+	KV_TRY(emit(arg, name, h.count));
+	for (size_t i = 0; i < sizeof quantiles / sizeof *quantiles; i++) {
+		snprintf(name, sizeof name, "latency.%s_ns_%s", word, quantiles[i].word);
+		KV_TRY(emit(arg, name, histogram_quantile(&h, quantiles[i].q)));
+	}
+	return ST_OK;
+}
+
 Status
 replication_emit(EmitFn emit, void *arg)
 {
@@ -283,6 +305,8 @@ replication_emit(EmitFn emit, void *arg)
 	largest_lag(&v, &lag_bytes, &lag_ms);
 	for (int i = 0; i < v.n; i++)
 		voters += v.peer[i].voter;
+	KV_TRY(emit_latency("commit", LATENCY_COMMIT, emit, arg));
+	KV_TRY(emit_latency("log_sync", LATENCY_LOG_SYNC, emit, arg));
 	KV_TRY(emit(arg, "replication.alarm", v.alarm != REPL_NO_ALARM));
 	KV_TRY(emit(arg, "replication.elections", v.elections));
 	KV_TRY(emit(arg, "replication.fetching", v.fetching));

@@ -9,6 +9,8 @@
 #include "common/config.h"
 #include "common/kv_assert.h"
 #include "ipc/delegate.h"
+#include "ipc/latency.h"
+#include "port/clock.h"
 #include "replication/replstate.h"
 #include "session.h"
 
@@ -377,8 +379,9 @@ delegate_run(Session *s, uint32_t generation, bool *done)
 Status
 write_run_commit(Session *s, bool last)
 {
+	static unsigned measured;
 	uint32_t generation;
-	uint64_t version = 0;
+	uint64_t version = 0, began = 0;
 	bool done = false;
 	Status st;
 
@@ -400,8 +403,12 @@ write_run_commit(Session *s, bool last)
 		warm_up(&s->run);
 		kvstore_hold();
 	}
+	if (s->run.ack == ACK_QUORUM && measured++ % LATENCY_COMMIT_SAMPLE == 0)
+		began = clock_mono_ns();
 	st = kvstore_write(generation, &s->run.body, s->run.ops, s->run.ack, s->run.timeout_ms,
 					   s->run.deletes_only, &version);
+	if (began != 0 && st == ST_OK)
+		latency_add(LATENCY_COMMIT, clock_mono_ns() - began);
 	if (st == ST_OK && s->run.ack != ACK_QUORUM)
 		s->own_version = version;
 	st = answer_run(s, st, version);

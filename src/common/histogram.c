@@ -9,8 +9,8 @@
 
 #define SUB (1u << HISTOGRAM_SUB_BITS)
 
-static unsigned
-bucket_of(uint64_t v)
+unsigned
+histogram_bucket(uint64_t v)
 {
 	unsigned shift;
 
@@ -50,7 +50,7 @@ histogram_add(Histogram *h, uint64_t value)
 		h->max = value;
 	if (value < h->min)
 		h->min = value;
-	h->bucket[bucket_of(value)]++;
+	h->bucket[histogram_bucket(value)]++;
 }
 
 void

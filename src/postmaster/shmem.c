@@ -13,12 +13,15 @@
 #include "backend/backend.h"
 #include "ipc/delegate.h"
 #include "ipc/epoch.h"
+#include "ipc/latency.h"
 #include "ipc/logclock.h"
 #include "ipc/lwlock.h"
 #include "ipc/nodestate.h"
 #include "port/fs.h"
 #include "port/proc.h"
 #include "postmaster_internal.h"
+#include "replication/check.h"
+#include "replication/fetch.h"
 #include "replication/replstate.h"
 #include "storage/kvstore.h"
 
@@ -81,6 +84,13 @@ nodestate_make(void *mem)
 }
 
 static Status
+latency_make(void *mem)
+{
+	latency_shmem_init(mem);
+	return ST_OK;
+}
+
+static Status
 logclock_make(void *mem)
 {
 	logclock_shmem_init(mem);
@@ -119,6 +129,20 @@ replstate_make(void *mem)
 	return ST_OK;
 }
 
+static Status
+fetch_make(void *mem)
+{
+	fetch_shmem_init(mem);
+	return ST_OK;
+}
+
+static Status
+check_make(void *mem)
+{
+	check_shmem_init(mem);
+	return ST_OK;
+}
+
 static size_t
 kvstore_size(void)
 {
@@ -141,9 +165,12 @@ static const struct {
 	{ epoch_shmem_size, epoch_make },
 	{ nodestate_shmem_size, nodestate_make },
 	{ logclock_shmem_size, logclock_make },
+	{ latency_shmem_size, latency_make },
 	{ delegate_size, delegate_make },
 	{ backend_size, backend_make },
 	{ replstate_size, replstate_make },
+	{ fetch_shmem_size, fetch_make },
+	{ check_shmem_size, check_make },
 	{ kvstore_size, kvstore_make },
 };
 #define PIECES (sizeof pieces / sizeof *pieces)

@@ -23,6 +23,8 @@ typedef struct Histogram {
 
 void histogram_init(Histogram *h);
 void histogram_add(Histogram *h, uint64_t value);
+/* Index of the bucket that counts a value: for histograms kept elsewhere. */
+unsigned histogram_bucket(uint64_t value);
 void histogram_merge(Histogram *into, const Histogram *from);
 /* Value at quantile q in [0, 1] (upper edge of its bucket, at most max); 0 when empty. */
 uint64_t histogram_quantile(const Histogram *h, double q);

@@ -12,6 +12,7 @@
  */
 #include "common/elog.h"
 #include "common/kv_assert.h"
+#include "ipc/latency.h"
 #include "ipc/lwlock.h"
 #include "ipc/procslot.h"
 #include "port/clock.h"
@@ -117,6 +118,7 @@ count_flush(uint64_t began, uint64_t bytes)
 	store_release(&s->flush_ns, atomic_load_explicit(&s->flush_ns, memory_order_relaxed) + took);
 	if (took > atomic_load_explicit(&s->flush_ns_max, memory_order_relaxed))
 		store_release(&s->flush_ns_max, took);
+	latency_add(LATENCY_LOG_SYNC, took);
 }
 
 static void
