@@ -34,14 +34,14 @@ static const struct {
 	[PROTO_STATS] = { CLASS_OTHER, cmd_stats },
 	[PROTO_CONFIG] = { CLASS_OTHER, cmd_config },
 	[PROTO_CHECKPOINT] = { CLASS_OTHER, cmd_checkpoint },
+	[PROTO_SESSION] = { CLASS_OTHER, cmd_session },
 	[PROTO_CLUSTER] = { CLASS_OTHER, cmd_cluster },
 };
 
 /* Longest first request that is waited for: a stranger gets no large buffer. HELLO with its name is shorter. */
 #define HELLO_LENGTH_MAX 1024
-/* Where doc/protocol.md puts the sizes inside a write of one operation. */
-#define AT_OP_KEY (PROTO_WRITE_PREFIX + 4)
-#define AT_OP_VALUE (PROTO_WRITE_PREFIX + 8)
+/* Where doc/protocol.md puts the sizes inside an operation. */
+enum { AT_OP_KEY = 4, AT_OP_VALUE = 8 };
 
 Status
 answer_error(Session *s, const Request *r, Status code, uint64_t detail)
@@ -221,17 +221,21 @@ Status
 early_size_check(const ProtoHeader *h, const uint8_t *payload, size_t have)
 {
 	bool single = h->type == PROTO_PUT || h->type == PROTO_DELETE || h->type == PROTO_INCR;
+	const uint8_t *op = payload + PROTO_WRITE_PREFIX;
 
 	if (h->type == PROTO_GET && h->length > PROTO_READ_PREFIX + KV_KEY_MAX)
 		return status_fail(ST_KEY_TOO_LARGE, "a key has at most %d bytes", KV_KEY_MAX);
-	if (!single || have < PROTO_WRITE_PREFIX + PROTO_OP_HEADER)
+	if (!single || have < PROTO_WRITE_PREFIX)
 		return ST_OK;
-	if (get_u32(payload + AT_OP_KEY) > KV_KEY_MAX)
+	op += (payload[1] & PROTO_WRITE_STAMPED) != 0 ? PROTO_STAMP : 0;
+	if (have < (size_t) (op - payload) + PROTO_OP_HEADER)
+		return ST_OK;
+	if (get_u32(op + AT_OP_KEY) > KV_KEY_MAX)
 		return status_fail(ST_KEY_TOO_LARGE, "a key has at most %d bytes, this one %u", KV_KEY_MAX,
-						   get_u32(payload + AT_OP_KEY));
-	if (get_u32(payload + AT_OP_VALUE) > (uint64_t) config.max_value_size)
+						   get_u32(op + AT_OP_KEY));
+	if (get_u32(op + AT_OP_VALUE) > (uint64_t) config.max_value_size)
 		return status_fail(ST_VALUE_TOO_LARGE, "a value has at most %lld bytes (max_value_size), this one %u",
-						   (long long) config.max_value_size, get_u32(payload + AT_OP_VALUE));
+						   (long long) config.max_value_size, get_u32(op + AT_OP_VALUE));
 	return ST_OK;
 }
 

@@ -22,7 +22,9 @@ typedef struct Pending {
 	uint32_t id;
 	uint8_t command;
 	bool conditional;     /* its outcome has to be looked up */
+	bool stamped;         /* a stamp stands before its operations: the outcome is in the session's slot */
 	uint32_t first, count;/* its operations in the run */
+	uint64_t session, serial; /* stamped */
 	size_t body_at;       /* where they begin in the run's body */
 } Pending;
 
@@ -113,9 +115,22 @@ KV_CHECK Status get_run(Session *s, const Request *r, bool *taken);
 KV_CHECK Status write_run_add(Session *s, const Request *r);
 /* last: nothing of this batch comes after it, so its answers may be left to the WAL writer. */
 KV_CHECK Status write_run_commit(Session *s, bool last);
-/* Check the 8-byte write prefix. BAD_REQUEST. */
-KV_CHECK Status decode_write_prefix(Reader *r, Ack *ack, int *timeout_ms);
 void write_run_free(WriteRun *run);
+
+/* Why an operation did not take effect, for people. */
+const char *reason_text(Status st);
+
+/* ---- cmd_session.c */
+typedef struct WritePrefix {
+	Ack ack;
+	int timeout_ms;
+	bool stamped;
+	uint64_t session, serial;
+} WritePrefix;
+/* The write prefix and the stamp behind it, if there is one. BAD_REQUEST. */
+KV_CHECK Status decode_write_prefix(Reader *r, WritePrefix *p);
+/* REQUIRES a read of one's own. Answer to the stamped request whose first operation has `version`. */
+KV_CHECK Status answer_stamped(Session *s, const Pending *p, uint64_t version);
 
 /* ---- commands: append one answer. A failure that is the client's is an answer too; not OK closes the connection. */
 typedef Status (*CommandFn)(Session *s, const Request *r);
@@ -131,6 +146,7 @@ KV_CHECK Status cmd_delete_range(Session *s, const Request *r);
 KV_CHECK Status cmd_stats(Session *s, const Request *r);
 KV_CHECK Status cmd_config(Session *s, const Request *r);
 KV_CHECK Status cmd_checkpoint(Session *s, const Request *r);
+KV_CHECK Status cmd_session(Session *s, const Request *r);
 KV_CHECK Status cmd_cluster(Session *s, const Request *r);
 
 /* Size of a request that may be refused before all of it has come: OK, or the code to refuse it with. */

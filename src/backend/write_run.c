@@ -2,7 +2,8 @@
  * write_run.c - consecutive writes of a drained batch become one log record, one wait, one set of answers.
  *
  * Plain writes need nothing but the record's LSN for their answers. Conditional ones look up, at their own
- * version, what the apply made of them (rule A8); versions from before the insertion on are held meanwhile.
+ * version, what the apply made of them (rule A8); versions from before the insertion on are held meanwhile. So do
+ * stamped ones, whose outcome is in a slot of their session (storage/session.h).
  */
 #include <stdlib.h>
 
@@ -13,25 +14,12 @@
 #include "port/clock.h"
 #include "replication/replstate.h"
 #include "session.h"
+#include "storage/session.h"
 
 /* Header and padding of the record around the run's body. */
 #define RUN_BODY_MAX (KV_RECORD_MAX - WAL_HEADER_SIZE - 8)
 /* An operation grows by its keyspace byte when it enters the run. */
 #define OP_GROWTH 1
-
-Status
-decode_write_prefix(Reader *r, Ack *ack, int *timeout_ms)
-{
-	const uint8_t *p = reader_take(r, PROTO_WRITE_PREFIX);
-	uint32_t ms;
-
-	if (p == NULL || p[0] > ACK_NONE || p[1] != 0 || p[2] != 0 || p[3] != 0)
-		return status_fail(ST_BAD_REQUEST, "bad write prefix: ack is 0, 1 or 2, the next three bytes 0");
-	*ack = (Ack) p[0];
-	ms = get_u32(p + 4);
-	*timeout_ms = deadline_of(ms);
-	return ST_OK;
-}
 
 /*
  * An operation's internal key without a copy: the byte before the key is the end of the operation's
@@ -110,7 +98,7 @@ decode_count(const Request *r, Reader *reader, uint32_t *count)
 	return ST_OK;
 }
 
-/* Append the request's operations to the run's body; on failure the run is as before. */
+/* Append the request's operations, behind their stamp if they have one, to the run's body. */
 static Status
 encode_ops(WriteRun *run, const Request *r, Reader *reader, uint32_t count, Pending *p, bool *deletes_only)
 {
@@ -119,9 +107,12 @@ encode_ops(WriteRun *run, const Request *r, Reader *reader, uint32_t count, Pend
 	};
 	Op op;
 
+	if (p->stamped)
+		KV_TRY(session_encode_stamp(&run->body, p->session, p->serial, slice_of(NULL, 0)));
+	p->body_at = run->body.len;
 	for (uint32_t i = 0; i < count; i++) {
 		KV_TRY(decode_op(reader, kinds[r->header.type], &op));
-		if (i > 0)
+		if (i > 0 || p->stamped)
 			op.flags |= OP_GROUPED;
 		p->conditional |= op_is_conditional(&op);
 		*deletes_only &= op.kind == OP_DELETE;
@@ -146,26 +137,30 @@ static Status
 add_request(WriteRun *run, const Request *r, bool *too_full)
 {
 	Reader reader = reader_of(r->payload, r->header.length);
-	Pending p = {
-		.id = r->header.id, .command = r->header.type, .first = run->ops, .body_at = run->body.len
-	};
+	Pending p = { .id = r->header.id, .command = r->header.type };
+	size_t body_at = run->body.len;
 	bool deletes_only = true;
-	Ack ack;
-	int timeout_ms;
+	WritePrefix prefix;
+	uint32_t ops;
 	Status st;
 
 	*too_full = false;
 	if (r->header.flags != 0 || r->header.status != 0)
 		return status_fail(ST_BAD_REQUEST, "flags and status of a request must be 0");
-	KV_TRY(decode_write_prefix(&reader, &ack, &timeout_ms));
+	KV_TRY(decode_write_prefix(&reader, &prefix));
 	KV_TRY(decode_count(r, &reader, &p.count));
-	if (run->ops > 0 && (run->ack != ack || run->ops + p.count > KV_BATCH_OPS_MAX ||
-						 run->body.len + r->header.length + (size_t) p.count * OP_GROWTH > WRITE_RUN_BYTES)) {
+	p.stamped = prefix.stamped;
+	p.session = prefix.session;
+	p.serial = prefix.serial;
+	p.first = run->ops + p.stamped;
+	ops = p.count + p.stamped;
+	if (run->ops > 0 && (run->ack != prefix.ack || run->ops + ops > OP_RECORD_MAX ||
+						 run->body.len + r->header.length + (size_t) ops * OP_GROWTH > WRITE_RUN_BYTES)) {
 		*too_full = true;
 		return ST_OK;
 	}
 	st = encode_ops(run, r, &reader, p.count, &p, &deletes_only);
-	if (st == ST_OK && p.conditional && ack != ACK_QUORUM)
+	if (st == ST_OK && p.conditional && prefix.ack != ACK_QUORUM)
 		st = status_fail(ST_BAD_REQUEST, "conditions and increments need ack 0 (quorum)");
 	if (st == ST_OK && run->body.len > RUN_BODY_MAX)
 		st = status_fail(ST_BATCH_TOO_LARGE, "the operations take %zu bytes of log, more than %d",
@@ -173,13 +168,14 @@ add_request(WriteRun *run, const Request *r, bool *too_full)
 	if (st == ST_OK)
 		st = buf_append(&run->pending, &p, sizeof p);
 	if (st != ST_OK) {
-		run->body.len = p.body_at;
+		run->body.len = body_at;
 		return st;
 	}
-	run->timeout_ms = run->ops == 0 || timeout_ms > run->timeout_ms ? timeout_ms : run->timeout_ms;
-	run->ack = ack;
-	run->ops += p.count;
-	run->conditional |= p.conditional;
+	if (run->ops == 0 || prefix.timeout_ms > run->timeout_ms)
+		run->timeout_ms = prefix.timeout_ms;
+	run->ack = prefix.ack;
+	run->ops += ops;
+	run->conditional |= p.conditional || p.stamped;
 	run->deletes_only = run->deletes_only && deletes_only;
 	return ST_OK;
 }
@@ -234,7 +230,7 @@ find_reason(const WriteRun *run, const Pending *p, uint64_t version, uint64_t *d
 	return reason;
 }
 
-static const char *
+const char *
 reason_text(Status st)
 {
 	switch (st) {
@@ -317,6 +313,8 @@ answer_run(Session *s, Status st, uint64_t version)
 		if (st != ST_OK) {
 			count_error(st);
 			result = proto_error(&s->out, all[i].id, all[i].command | PROTO_ANSWER, st, 0, status_detail());
+		} else if (all[i].stamped) {
+			result = answer_stamped(s, &all[i], version + all[i].first);
 		} else if (all[i].conditional) {
 			result = answer_conditional(s, &all[i], version + all[i].first);
 		} else {
@@ -328,21 +326,36 @@ answer_run(Session *s, Status st, uint64_t version)
 	return result;
 }
 
+/* Read before insertion what applying this operation will read. IO_ERROR: it can't be read. */
+static Status
+warm_up_op(Snapshot *snapshot, const Op *op)
+{
+	uint8_t key[SESSION_KEY_SIZE];
+	Entry e;
+	Status st;
+
+	if (op->kind != OP_STAMP && !op_is_conditional(op))
+		return ST_OK;
+	st = kvstore_get(snapshot, op->key, &e);
+	if (op->kind == OP_STAMP && st != ST_IO_ERROR)
+		st = kvstore_get(snapshot, session_key(session_of_slot(op->key), key), &e);
+	return st == ST_IO_ERROR ? st : ST_OK;
+}
+
 /*
- * Read the keys of conditional operations before they enter the log, so that applying them rarely waits for
- * the disk.
+ * Read the keys of conditional operations, and the slots of stamps, before they enter the log, so that applying
+ * them rarely waits for the disk.
  */
 static void
 warm_up(const WriteRun *run)
 {
 	Reader reader = reader_of(run->body.data, run->body.len);
 	Snapshot snapshot;
-	Entry e;
 	Op op;
 
 	kvstore_begin_read(&snapshot, 0);
 	while (reader_left(&reader) > 0 && op_decode(&reader, &op) == ST_OK)
-		if (op_is_conditional(&op) && kvstore_get(&snapshot, op.key, &e) == ST_IO_ERROR)
+		if (warm_up_op(&snapshot, &op) != ST_OK)
 			break; /* the apply will meet it, and say so */
 	kvstore_end_read();
 }

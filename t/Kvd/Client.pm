@@ -208,6 +208,21 @@ sub mget
 	return $a->{code} == 0 ? { %$a, %{ parse_mget($a->{payload}) } } : $a;
 }
 
+# { session, ttl }; of a session to stamp writes with: put(..., stamp => [ $session, $serial, $confirmed ])
+sub session_open
+{
+	my ($self, $ttl) = @_;
+	my $a = $self->call($CMD{SESSION}, pack 'Cx3VQ<', 0, 0, $ttl || 0);
+	@$a{qw(session ttl)} = unpack 'Q<Q<', $a->{payload} if $a->{code} == 0;
+	return $a;
+}
+
+sub session_close
+{
+	my ($self, $session) = @_;
+	return $self->call($CMD{SESSION}, pack 'Cx3VQ<', 1, 0, $session);
+}
+
 # One page.
 sub scan
 {
