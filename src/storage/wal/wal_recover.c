@@ -57,9 +57,23 @@ note_record(const WalRecord *r, WalRecovery *out)
 }
 
 /* All records from scan->pos on; those at or above the tail's start are written again. cut: damage is the end. */
-static Status
-scan_all(WalScan *scan, Lsn mark, Tail *tail, bool cut, WalRecovery *out)
+/*
+ * What may not be committed yet goes into the ring: a leader sends it from there, and nowhere else is it to be had (only
+ * committed log is read from files for others). Half of the ring: the rest is for what comes. *kept: where it begins.
+ */
+static void
+keep_in_ring(const WalRecord *r, Slice raw, Lsn *kept)
 {
+	if (*kept == 0 || r->end - *kept > wal_sh->ring_bytes / 2)
+		*kept = r->header.lsn;
+	wal_ring_copy_in(r->header.lsn, raw.data, raw.len);
+}
+
+static Status
+scan_all(WalScan *scan, const WalMark *m, Tail *tail, bool cut, WalRecovery *out, Lsn *kept)
+{
+	Lsn mark = tail->from;
+
 	for (;;) {
 		WalRecord r;
 		Slice raw;
@@ -80,13 +94,15 @@ scan_all(WalScan *scan, Lsn mark, Tail *tail, bool cut, WalRecovery *out)
 			return wal_scan_corrupt(scan, "\"" WAL_MARK_FILE "\" belongs to another log: restore both");
 		}
 		note_record(&r, out);
+		if (r.header.lsn >= m->commit)
+			keep_in_ring(&r, raw, kept);
 		if (r.header.lsn >= tail->from)
 			KV_TRY(tail_add(tail, raw));
 	}
 }
 
 static void
-publish(Lsn from, const WalMark *m, WalRecovery *out)
+publish(Lsn from, const WalMark *m, Lsn kept, WalRecovery *out)
 {
 	WalShared *s = wal_sh;
 
@@ -94,7 +110,7 @@ publish(Lsn from, const WalMark *m, WalRecovery *out)
 	atomic_store(&s->durable, out->end);
 	atomic_store(&s->commit, from);
 	atomic_store(&s->released, from);
-	atomic_store(&s->ring_base, out->end);
+	atomic_store(&s->ring_base, kept != 0 ? kept : out->end);
 	atomic_store(&s->start_lsn, out->end);
 	atomic_store(&s->reserve, wal_word(wal_word_generation(atomic_load(&s->reserve)), out->end));
 	out->commit_hint = m->commit < out->end ? m->commit : out->end;
@@ -114,7 +130,9 @@ lower_mark(Lsn end, WalMark *m)
 static Status
 recover(WalScan *scan, Tail *tail, Lsn from, WalMark *m, bool cut, WalRecovery *out)
 {
-	KV_TRY(scan_all(scan, tail->from, tail, cut, out));
+	Lsn kept = 0;
+
+	KV_TRY(scan_all(scan, m, tail, cut, out, &kept));
 	out->end = scan->pos;
 	if (out->damaged_at != 0)
 		KV_TRY(lower_mark(out->end, m));
@@ -122,7 +140,7 @@ recover(WalScan *scan, Tail *tail, Lsn from, WalMark *m, bool cut, WalRecovery *
 	KV_TRY(wal_segment_settle(out->end)); /* before the tail, so that the file has its size */
 	KV_TRY(tail_write(tail));
 	KV_TRY(wal_segment_sync(tail->from, out->end));
-	publish(from, m, out);
+	publish(from, m, kept, out);
 	if (m->durable < out->end) {
 		m->durable = out->end;
 		KV_TRY(wal_mark_write(m));

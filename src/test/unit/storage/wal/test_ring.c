@@ -244,11 +244,48 @@ test_read_too_old(void **state)
 	assert_ok(wal_ring_read(first + 1000, &scratch, &r));
 	wal_test_flush();
 	before = wal_inserted();
-	wal_test_start(&rec); /* after a start the ring is empty */
+	wal_test_start(&rec);
 	assert_int_equal(rec.end, before);
+	assert_ok(wal_ring_read(before - 1000, &scratch, &r));
+	assert_true(wal_ring_floor() >= before - TEST_RING / 2);
 	wal_test_open();
-	assert_status(wal_ring_read(before - 1000, &scratch, &r), ST_NOT_FOUND);
 	assert_ok(wal_ring_read(before, &scratch, &r));
+	buf_free(&scratch);
+}
+
+/* After a start the ring holds what may not be committed yet: a leader has it to send from nowhere else. */
+static void
+test_uncommitted_kept(void **state)
+{
+	WalRecovery rec;
+	Buf scratch = { 0 };
+	WalRecord r;
+	Lsn committed, end;
+	bool did = false;
+
+	(void) state;
+	wal_test_no_sync();
+	wal_test_start(&rec);
+	wal_set_alone_limit(0); /* others have a say */
+	wal_test_open();
+	wal_test_insert(0, 960);
+	wal_test_flush();
+	committed = wal_inserted();
+	wal_set_commit(committed);
+	wal_test_insert(1, 960);
+	wal_test_insert(2, 960);
+	wal_test_flush();
+	end = wal_inserted();
+	while (!did)
+		assert_ok(wal_update_mark(&did));
+	assert_ok(wal_test_recover(&rec));
+	assert_int_equal(rec.commit_hint, committed);
+	assert_int_equal(wal_ring_floor(), committed);
+	assert_status(wal_ring_read(committed - 1000, &scratch, &r), ST_NOT_FOUND);
+	assert_ok(wal_ring_read(committed, &scratch, &r));
+	assert_int_equal(r.body.len, 960);
+	assert_ok(wal_ring_read(r.end, &scratch, &r));
+	assert_int_equal(r.end, end);
 	buf_free(&scratch);
 }
 
@@ -363,6 +400,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_applied_alone_makes_no_room, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wrap_and_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_read_too_old, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_uncommitted_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_last_position, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
 	};
