@@ -324,16 +324,35 @@ peer_out_send_range(PeerOut *o, const RaftMsg *head, uint64_t to)
 
 /* ---- connecting */
 
+/* For tests: KVD_TEST_PEERS="ADDRESS=INSTEAD ..." puts a proxy between this node and those at ADDRESS. */
+static const char *
+dialled(const char *address, char instead[MEMBERSHIP_ADDRESS_MAX + 1])
+{
+	const char *list = getenv("KVD_TEST_PEERS");
+	size_t len = strlen(address);
+
+	for (const char *at = list; at != NULL && *at != '\0'; at += strspn(at, " ")) {
+		size_t n = strcspn(at, " ");
+
+		if (n > len + 1 && n - len - 1 <= MEMBERSHIP_ADDRESS_MAX && memcmp(at, address, len) == 0 && at[len] == '=') {
+			snprintf(instead, MEMBERSHIP_ADDRESS_MAX + 1, "%.*s", (int) (n - len - 1), at + len + 1);
+			return instead;
+		}
+		at += n;
+	}
+	return address;
+}
+
 static void
 connect_now(PeerOut *o)
 {
-	char host[MEMBERSHIP_ADDRESS_MAX + 1];
+	char host[MEMBERSHIP_ADDRESS_MAX + 1], instead[MEMBERSHIP_ADDRESS_MAX + 1];
 	uint64_t now = clock_mono_ns();
 	uint16_t port;
 	Status st = ST_OK;
 
 	if (o->resolved_ns == 0 || (o->to.named && now - o->resolved_ns > peers_ms(PEERS_RESOLVE_MS))) {
-		st = address_split(o->address, 0, host, &port);
+		st = address_split(dialled(o->address, instead), 0, host, &port);
 		if (st == ST_OK)
 			st = net_resolve(host, port, &o->to);
 		o->resolved_ns = st == ST_OK ? clock_mono_ns() : 0;
