@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/kv_assert.h"
@@ -122,11 +123,37 @@ posix_pwritev(int fd, const struct iovec *iov, int n, uint64_t off)
 	}
 }
 
+/* For tests: KVD_TEST_SYNC_DELAY names a file that says how many ms a sync shall take; without the file, as usual. */
+static void
+test_sync_delay(void)
+{
+	static const char *path;
+	static bool known;
+	struct timespec t;
+	char text[16] = "";
+	ssize_t n = -1;
+	long ms;
+	int fd;
+
+	if (!known)
+		path = getenv("KVD_TEST_SYNC_DELAY");
+	known = true;
+	if (path == NULL || (fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+		return;
+	n = read(fd, text, sizeof text - 1);
+	close(fd);
+	ms = n > 0 ? strtol(text, NULL, 10) : 0;
+	t = (struct timespec){ ms / 1000, ms % 1000 * 1000000 };
+	while (ms > 0 && nanosleep(&t, &t) != 0 && errno == EINTR)
+		;
+}
+
 static Status
 posix_sync(int fd)
 {
 	int rc;
 
+	test_sync_delay();
 	do
 #ifdef __APPLE__
 		rc = fcntl(fd, F_FULLFSYNC); /* fsync there does not empty the drive's cache */
@@ -143,6 +170,7 @@ posix_datasync(int fd)
 #ifdef __linux__
 	int rc;
 
+	test_sync_delay();
 	do
 		rc = fdatasync(fd);
 	while (rc != 0 && errno == EINTR);
