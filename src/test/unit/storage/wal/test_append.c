@@ -1,6 +1,7 @@
 /* A follower's log: appending, cutting on request, the ring's bytes for senders, damage, a log begun anew. */
 #include "wal_test.h"
 
+#include <signal.h>
 #include <sys/wait.h>
 
 #include "common/coding.h"
@@ -451,6 +452,48 @@ test_floor_never_falls(void **state)
 	buf_free(&log);
 }
 
+/* The source of an append stands in memory that faults: what others see while the bytes are being copied. */
+static uint8_t *faulting;
+static Lsn seen_inserted, seen_position;
+
+static void
+on_fault(int sig)
+{
+	(void) sig;
+	seen_inserted = wal_inserted();
+	seen_position = wal_word_pos(atomic_load(&wal_sh->reserve));
+	if (mprotect(faulting, 4096, PROT_READ) != 0)
+		_exit(5);
+}
+
+static void
+test_copying_is_not_inserted(void **state)
+{
+	struct sigaction act = { .sa_handler = on_fault }, old_segv, old_bus;
+	WalRecovery rec;
+	Buf log = { 0 };
+	Lsn end;
+
+	(void) state;
+	follower_start(&rec);
+	end = add_term(&log, rec.end, 1, 0);
+	end = add_write(&log, end, 1, 100);
+	faulting = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(faulting != MAP_FAILED);
+	memcpy(faulting, log.data, log.len);
+	assert_int_equal(mprotect(faulting, 4096, PROT_NONE), 0);
+	assert_int_equal(sigaction(SIGSEGV, &act, &old_segv), 0);
+	assert_int_equal(sigaction(SIGBUS, &act, &old_bus), 0);
+	append(rec.end, slice_of(faulting, log.len));
+	assert_int_equal(sigaction(SIGSEGV, &old_segv, NULL), 0);
+	assert_int_equal(sigaction(SIGBUS, &old_bus, NULL), 0);
+	assert_int_equal(seen_position, end); /* taken, so that readers of what it overwrites know */
+	assert_int_equal(seen_inserted, rec.end);
+	assert_int_equal(wal_inserted(), end);
+	munmap(faulting, 4096);
+	buf_free(&log);
+}
+
 /* A flusher and a reader in other processes while records are appended: no torn bytes, no early durable. */
 static void
 test_beside_a_flusher(void **state)
@@ -676,6 +719,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_wraps, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_append_cut_append, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_floor_never_falls, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_copying_is_not_inserted, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_beside_a_flusher, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damage_is_named_and_cut, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_restart_at, setup, teardown),
