@@ -8,9 +8,9 @@
  * play ball.
  *
  * What may be sent again:
- *  1. A read, and a write of which no byte has left: always, until its deadline.
+ *  1. A read, a stamped write, opening a session, and whatever has not left at all: always, until the deadline.
  *  2. What was answered NOT_LEADER, if nothing behind it in the batch was done: the order of writes is kept.
- *  3. A write that has left and got no answer: never; its outcome is unknown.
+ *  3. Any other write that has left and got no answer: never; its outcome is unknown.
  */
 #include <errno.h>
 #include <poll.h>
@@ -39,7 +39,8 @@ typedef enum ItemState { ITEM_TODO, ITEM_DONE, ITEM_REFUSED, ITEM_LOST } ItemSta
 typedef struct ForwardItem {
 	uint32_t id;
 	uint8_t command;
-	bool write, quorum;
+	bool once;   /* must not be sent again after it has left */
+	bool quorum; /* the answer begins with the version that the write made */
 	ItemState state;
 	size_t at, len;               /* its frame in Forward.frames */
 	size_t answer_at, answer_len; /* and the answer's in Forward.answers */
@@ -91,6 +92,16 @@ is_linearizable_read(const Request *r)
 	}
 }
 
+/* Is it done at most once however often it comes, or does it do no harm? */
+static bool
+is_repeatable(const Request *r)
+{
+	if (!is_write(r) || r->header.type == PROTO_SESSION)
+		return true;
+	return r->header.type != PROTO_CLUSTER && r->header.length > 1 &&
+		   (r->payload[1] & PROTO_WRITE_STAMPED) != 0;
+}
+
 bool
 forward_wanted(const Session *s, const Request *r)
 {
@@ -102,9 +113,7 @@ Status
 forward_add(Session *s, const Request *r)
 {
 	Forward *f = &s->forward;
-	ForwardItem item = {
-		.id = r->header.id, .command = r->header.type, .write = is_write(r), .at = f->frames.len
-	};
+	ForwardItem item = { .id = r->header.id, .command = r->header.type, .at = f->frames.len };
 	int ms = PROTO_DEADLINE_MS;
 
 	if (r->header.length >= 8) /* prefixes and CLUSTER have their deadline at the same place */
@@ -112,7 +121,8 @@ forward_add(Session *s, const Request *r)
 	if (item_count(f) == 0 || ms > f->timeout_ms)
 		f->timeout_ms = ms;
 	item.len = PROTO_HEADER_SIZE + (size_t) r->header.length;
-	item.quorum = item.write && r->header.length > 0 && r->payload[0] == ACK_QUORUM &&
+	item.once = !is_repeatable(r);
+	item.quorum = is_write(r) && r->header.length > 0 && r->payload[0] == ACK_QUORUM &&
 				  r->header.type != PROTO_SESSION && r->header.type != PROTO_CLUSTER;
 	KV_TRY(buf_append(&f->frames, r->payload - PROTO_HEADER_SIZE, item.len));
 	KV_TRY(buf_append(&f->items, &item, sizeof item));
@@ -311,7 +321,7 @@ exchange(Forward *f, int first, int end, uint64_t deadline_ns)
 	if (next < end)
 		link_close(f);
 	for (int i = next; i < end; i++)
-		if (items(f)[i].write && items(f)[i].at < at)
+		if (items(f)[i].once && items(f)[i].at < at)
 			items(f)[i].state = ITEM_LOST;
 }
 
