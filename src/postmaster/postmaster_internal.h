@@ -63,6 +63,8 @@ void worker_loop(const char *what, Status (*step)(uint64_t *nap_us));
 /* Where log lines of this process and its children go; put the settings about logging in force. */
 void worker_log_fd(int fd);
 void worker_apply_log_settings(void);
+/* After child_reload: read the settings again. */
+void worker_reload(void);
 /* End the node: CORRUPT and failed I/O on what we own. */
 _Noreturn void worker_failed(const char *what);
 

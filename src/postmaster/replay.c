@@ -11,6 +11,7 @@
 #include "port/child.h"
 #include "port/clock.h"
 #include "postmaster_internal.h"
+#include "replication/consensus.h"
 #include "storage/kvstore.h"
 
 #define NAP_US 1000000 /* whoever moves commit wakes us */
@@ -35,18 +36,36 @@ must(Status st, const char *what)
 	child_exit(st == ST_CORRUPT || st == ST_IO_ERROR ? EXIT_STOP_NODE : EXIT_FATAL);
 }
 
+/* Find the log's end. Damage is cut only where other nodes have what it held (rule L5). */
+static Status
+read_log(const Control *control)
+{
+	WalRecovery found;
+	Status st = kvstore_recover(false);
+
+	kvstore_recovered(&found);
+	if (st != ST_CORRUPT || found.damaged_at == 0)
+		return st;
+	KV_TRY(consensus_may_cut(control));
+	return kvstore_recover(true);
+}
+
 void
 replay_main(void)
 {
 	NodeState *node = nodestate();
 	WalRecovery found;
 	uint64_t begun = clock_mono_ns();
+	bool alone;
+	Control control;
 
 	must(kvstore_open(), "opening the tables");
 	atomic_store(&node->manifest_open, 1);
 	child_report(REPORT_MANIFEST_OPEN);
-	must(kvstore_recover(false), "reading the log");
-	must(kvstore_replay(true), "replaying the log");
+	must(control_read(&control), "reading " CONTROL_FILE);
+	must(read_log(&control), "reading the log");
+	must(consensus_is_alone(&control, &alone), "reading the configuration");
+	must(kvstore_replay(alone), "replaying the log");
 	kvstore_recovered(&found);
 	if (found.torn_bytes > 0)
 		elog(LOG_LEVEL_LOG, "cut %" PRIu64 " bytes of an unfinished record off the log's end", found.torn_bytes);

@@ -29,8 +29,8 @@ worker_apply_log_settings(void)
 	elog_setup(log_fd, (LogLevel) config.log_level, config.log_format == 1);
 }
 
-static void
-reload(void)
+void
+worker_reload(void)
 {
 	child_reload = 0;
 	/* The postmaster has read the same files and said what is wrong with them; then nothing changes here. */
@@ -62,7 +62,7 @@ worker_loop(const char *what, Status (*step)(uint64_t *nap_us))
 		Status st;
 
 		if (child_reload)
-			reload();
+			worker_reload();
 		token = procslot_prepare_sleep(); /* before the step looks: what comes after it ends the sleep */
 		st = step(&nap_us);
 		if (st != ST_OK && !may_pass(st))
