@@ -237,8 +237,9 @@ wake_sleeper(ProcSlot *s)
 }
 
 /*
- * Only the first of several wakers pays for the system call: it takes `sleeping` away. The others may leave,
- * because the owner raises `sleeping` again (and looks at the condition after it) before its next sleep.
+ * Only the first of several wakers pays for the system call: it takes `sleeping` away. The others may
+ * leave, because the owner raises `sleeping` again (and looks at the condition after it) before its next
+ * sleep.
  */
 void
 procslot_wake(int i)

@@ -1,8 +1,9 @@
 /*
- * net_async.c - connections that never make their process wait: begin, finish, send and receive what goes, poll many.
+ * net_async.c - connections that never make their process wait: begin, finish, send and receive what goes,
+ * poll many.
  *
- * The consensus worker's connections to other nodes (replication/peers.c). No locks. One exception: a host that is no
- * number is looked up when a connection is begun, which takes as long as the name service does.
+ * The consensus worker's connections to other nodes (replication/peers.c). No locks. One exception: a host
+ * that is no number is looked up when a connection is begun, which takes as long as the name service does.
  */
 #define _GNU_SOURCE
 #include "port/net.h"
@@ -22,7 +23,7 @@
 #include "common/kv_assert.h"
 #include "port/clock.h"
 
-/* An idle connection to a node that is gone is noticed after about 5 + 3 * 2 s; one with bytes under way much earlier. */
+/* An idle connection to a node that is gone is noticed after about 5 + 3 * 2 s. */
 #define KEEPALIVE_IDLE_S 5
 #define KEEPALIVE_INTERVAL_S 2
 #define KEEPALIVE_PROBES 3

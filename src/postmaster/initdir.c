@@ -8,6 +8,8 @@
  * 2. kvd.control is written last, when everything else is on disk: a directory that has it is complete.
  *    Until then kvd.init stands there, made first in an empty directory; what is found beside it is an
  *    initialisation that was cut off, and it is begun again.
+ * 3. A blank directory (no cluster yet) has everything but log, tables and members; they are made when it
+ *    gets a cluster, and kvd.control, replaced, says last that it has one.
  */
 #include <stdio.h>
 #include <string.h>
@@ -117,20 +119,40 @@ initdir_tidy(void)
 	return fs_sync_dir(".");
 }
 
+static Status
+make_identity(bool blank, Control *control)
+{
+	uint32_t segment_size = (uint32_t) config.wal_segment_size;
+
+	KV_TRY(blank ? control_make_blank(control, segment_size) : control_make(control, segment_size));
+	KV_TRY(votefile_create(control->node_incarnation));
+	return blank ? ST_OK : kvstore_create(control);
+}
+
 Status
-initdir_make(void)
+initdir_make(bool blank, bool keep_settings)
 {
 	Control control;
 
 	KV_TRY(make_marker());
 	KV_TRY(sweep());
 	KV_TRY(config_write_sample_file("."));
-	KV_TRY(control_make(&control, (uint32_t) config.wal_segment_size));
-	KV_TRY(votefile_create(control.node_incarnation));
-	KV_TRY(kvstore_create(&control));
+	if (keep_settings)
+		KV_TRY(bootstrap_keep_settings());
+	KV_TRY(make_identity(blank, &control));
 	KV_TRY(fs_sync_dir("."));
 	KV_TRY(control_write(&control));
 	KV_TRY(initdir_tidy());
 	elog(LOG_LEVEL_INFO, "made a new data directory");
 	return ST_OK;
+}
+
+Status
+initdir_form(const Bootstrap *b)
+{
+	KV_TRY(sweep());
+	KV_TRY(kvstore_create(&b->control));
+	KV_TRY(membership_file_write(&b->members, b->at));
+	KV_TRY(fs_sync_dir("."));
+	return control_write(&b->control);
 }

@@ -22,20 +22,27 @@
 
 typedef struct Arguments {
 	const char *dir;
-	bool init_only, check, show_config;
+	bool init_only, check, show_config, recover_alone; /* modes that end */
+	bool cluster_init, join;                           /* ways to start the first time */
+	bool yes;
 } Arguments;
 
 static const char help_text[] =
 	"kvd " KVD_VERSION " - key-value server\n"
 	"\n"
-	"usage: kvd -D DIR [-p PORT] [-c NAME=VALUE]... [--init-only | --check | --config]\n"
+	"usage: kvd -D DIR [-p PORT] [-c NAME=VALUE]... [--cluster-init | --join] [--init-only]\n"
+	"       kvd -D DIR --check | --config | --recover-alone [--yes]\n"
 	"\n"
 	"  -D DIR          data directory; made if it is missing or empty\n"
 	"  -p PORT         TCP port, short for -c port=PORT; 0: any\n"
 	"  -c NAME=VALUE   a setting, before those in DIR/kvd.conf\n"
+	"  --cluster-init  first start of the first node of a cluster: chooses peer_port, says how to add others\n"
+	"  --join          first start of another node: waits until kvctl cluster add makes it a member\n"
 	"  --init-only     make the data directory and end\n"
 	"  --check         check log and tables of a stopped server, change nothing that matters, and end\n"
 	"  --config        print all settings: name, value, unit, source, default, help\n"
+	"  --recover-alone of a stopped node whose cluster lost its majority for good: make it a cluster of one. Tells\n"
+	"                  what may be lost, and does it with --yes\n"
 	"  --help          this text\n"
 	"  --version       the version\n"
 	"\n"
@@ -81,6 +88,22 @@ value_of(int argc, char **argv, int *i)
 	return argv[++*i];
 }
 
+static bool *
+flag_of(Arguments *a, const char *s)
+{
+	const struct {
+		const char *name;
+		bool *flag;
+	} flags[] = { { "--init-only", &a->init_only }, { "--check", &a->check }, { "--config", &a->show_config },
+		{ "--cluster-init", &a->cluster_init }, { "--join", &a->join }, { "--recover-alone", &a->recover_alone },
+		{ "--yes", &a->yes } };
+
+	for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+		if (strcmp(flags[i].name, s) == 0)
+			return flags[i].flag;
+	return NULL;
+}
+
 static void
 parse(int argc, char **argv, Arguments *a)
 {
@@ -96,12 +119,8 @@ parse(int argc, char **argv, Arguments *a)
 		} else if (strncmp(s, "-p", 2) == 0) {
 			snprintf(port, sizeof port, "port=%s", value_of(argc, argv, &i));
 			set(port);
-		} else if (strcmp(s, "--init-only") == 0) {
-			a->init_only = true;
-		} else if (strcmp(s, "--check") == 0) {
-			a->check = true;
-		} else if (strcmp(s, "--config") == 0) {
-			a->show_config = true;
+		} else if (flag_of(a, s) != NULL) {
+			*flag_of(a, s) = true;
 		} else if (strcmp(s, "--help") == 0) {
 			fputs(help_text, stdout);
 			exit(0);
@@ -112,8 +131,12 @@ parse(int argc, char **argv, Arguments *a)
 			usage("unknown argument ", s);
 		}
 	}
-	if (a->init_only + a->check + a->show_config > 1)
-		usage("only one of --init-only, --check and --config can be done", "");
+	if (a->init_only + a->check + a->show_config + a->recover_alone > 1)
+		usage("only one of --init-only, --check, --config and --recover-alone can be done", "");
+	if (a->cluster_init + a->join + a->check + a->show_config + a->recover_alone > 1)
+		usage("--cluster-init and --join are for the first start of a node, one of them", "");
+	if (a->yes && !a->recover_alone)
+		usage("--yes goes with --recover-alone", "");
 	if (a->dir == NULL && !a->show_config)
 		usage("-D DIR is missing: where is the data, or shall it be?", "");
 }
@@ -206,13 +229,107 @@ open_log(void)
 	worker_apply_log_settings();
 }
 
+/* ---- the data directory: as it is, or made */
+
+static void
+make_directory(const Arguments *a)
+{
+	bool blank = a->join || (config.cluster_members[0] != '\0' && !a->cluster_init);
+
+	if (blank || a->cluster_init)
+		must(bootstrap_settings(a->join));
+	must(initdir_make(blank, blank || a->cluster_init));
+}
+
+static void
+print_next_steps(void)
+{
+	printf("made the first node of a cluster: %s, port %lld for clients, %lld for other nodes\n", config.node_name,
+	       (long long) config.port, (long long) config.peer_port);
+	printf("start another:           kvd -D DIR2 --join -c node_name=NAME -p PORT\n");
+	printf("then make it a member:   kvctl -p %lld cluster add NAME@HOST:PEER_PORT    (PORT + %d)\n",
+	       (long long) config.port, BOOTSTRAP_PORT_STEP);
+	printf("on several machines:     set listen_addresses, peer_listen_addresses (doc/operations.md, A cluster)\n");
+	fflush(stdout);
+}
+
+/* What a directory that is there already does not agree with. */
+static void
+check_arguments(const Arguments *a, const Control *control)
+{
+	bool blank = control_blank(control);
+
+	if (a->cluster_init)
+		must(status_fail(ST_USAGE, blank ? "this node waits to become a member of a cluster (--join): it can't be the "
+		                 "first of a new one; use another directory" : "this data directory has been made already: "
+		                 "start it without --cluster-init"));
+	if (a->join && !blank)
+		must(status_fail(ST_USAGE, "this node belongs to a cluster already: start it without --join. To give its place "
+		                 "to a new one: an empty directory, --join, then kvctl cluster replace"));
+	if (blank && (a->check || a->recover_alone))
+		must(status_fail(ST_USAGE, "this node belongs to no cluster yet: there is nothing in it"));
+	if (!blank && !a->check && !a->recover_alone)
+		must(recover_alone_pending());
+}
+
+static int
+recover(const Control *control, bool yes)
+{
+	Status st = recover_alone(control, yes);
+
+	if (st != ST_OK)
+		fprintf(stderr, "kvd: %s\n", status_detail());
+	return st == ST_OK ? 0 : st == ST_USAGE ? EXIT_USAGE : EXIT_FATAL;
+}
+
+static int
+serve(Control *control, const char *dir)
+{
+	open_log();
+	if (control_blank(control)) {
+		Status st = blank_wait(dir, control);
+
+		if (st == ST_TIMEOUT) {
+			elog(LOG_LEVEL_LOG, "%s", status_detail());
+			return 0;
+		}
+		must(st);
+	} else if (config.cluster_members[0] != '\0') {
+		elog(LOG_LEVEL_LOG, "cluster_members is not looked at: this node belongs to a cluster already");
+	}
+	warn_segment_size(control);
+	return postmaster_run(control, dir);
+}
+
+/* Take the lock; the directory is complete afterwards. True: it was made just now. */
+static bool
+prepare(const Arguments *a, const char *dir)
+{
+	bool empty;
+
+	must(initdir_look(dir, &empty));
+	if (empty && (a->check || a->recover_alone)) {
+		fprintf(stderr, "kvd: \"%s\" is not a data directory\n", dir);
+		exit(EXIT_FATAL);
+	}
+	must(config_load(".", false, NULL));
+	worker_apply_log_settings();
+	must(lock_take(dir));
+	must(initdir_look(dir, &empty)); /* again: another server may have made it meanwhile */
+	if (empty)
+		make_directory(a);
+	else
+		must(initdir_tidy());
+	return empty;
+}
+
 int
 main(int argc, char **argv)
 {
 	static char dir[PATH_MAX_SHOWN];
 	Arguments a = { 0 };
 	Control control;
-	bool empty;
+	bool made;
 
 	child_private_umask();
 	elog_process("postmaster");
@@ -223,8 +340,9 @@ main(int argc, char **argv)
 		print_config();
 		return 0;
 	}
-	if (a.show_config || a.check)
-		enter_existing(a.dir, a.check ? "--check" : "--config", dir, sizeof dir);
+	if (a.show_config || a.check || a.recover_alone)
+		enter_existing(a.dir, a.check ? "--check" : a.show_config ? "--config" : "--recover-alone", dir,
+		               sizeof dir);
 	else
 		enter(a.dir, dir, sizeof dir);
 	if (a.show_config) {
@@ -232,25 +350,19 @@ main(int argc, char **argv)
 		print_config();
 		return 0;
 	}
-
-	must(initdir_look(dir, &empty));
-	if (empty && a.check) {
-		fprintf(stderr, "kvd: \"%s\" is not a data directory\n", dir);
-		return EXIT_FATAL;
-	}
-	must(config_load(".", false, NULL));
-	worker_apply_log_settings();
-	must(lock_take(dir));
-	must(initdir_look(dir, &empty)); /* again: another server may have made it meanwhile */
-	must(empty ? initdir_make() : initdir_tidy());
+	made = prepare(&a, dir);
+	must(control_read(&control));
+	if (!made)
+		check_arguments(&a, &control);
 	if (a.init_only) {
-		printf(empty ? "made data directory %s\n" : "%s is a data directory already\n", dir);
+		printf(made ? "made data directory %s\n" : "%s is a data directory already\n", dir);
 		return 0;
 	}
-	must(control_read(&control));
 	if (a.check)
 		return check_directory(&control, dir);
-	open_log();
-	warn_segment_size(&control);
-	return postmaster_run(&control, dir);
+	if (a.recover_alone)
+		return recover(&control, a.yes);
+	if (a.cluster_init)
+		print_next_steps();
+	return serve(&control, dir);
 }

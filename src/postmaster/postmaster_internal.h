@@ -11,13 +11,19 @@
 
 #include "common/status.h"
 #include "ipc/procslot.h"
+#include "replication/bootstrap.h"
 #include "storage/control.h"
 
 /* ---- initdir.c: in the data directory */
 /* FOREIGN: there are files here, but not ours. *empty: nothing is here yet, or what a cut-off start left. */
 KV_CHECK Status initdir_look(const char *shown, bool *empty);
-/* Make everything. REQUIRES the lock. */
-KV_CHECK Status initdir_make(void);
+/*
+ * Make everything; blank: but for what only a cluster can tell; keep_settings: those of a node with others are put
+ * into kvd.auto.conf. REQUIRES the lock.
+ */
+KV_CHECK Status initdir_make(bool blank, bool keep_settings);
+/* A blank directory becomes that of a member; can be cut off anywhere and done again. REQUIRES the lock. */
+KV_CHECK Status initdir_form(const Bootstrap *b);
 /* In a complete directory: the mark of an unfinished one must not stay. REQUIRES the lock. */
 KV_CHECK Status initdir_tidy(void);
 
@@ -27,8 +33,18 @@ KV_CHECK Status lock_take(const char *shown);
 /* Child: attached ones keep the FIFO's read end. */
 void lock_close_in_child(bool attached);
 
+/* ---- blank.c: wait until a blank directory belongs to a cluster; *control is the new one. TIMEOUT: told to stop. */
+KV_CHECK Status blank_wait(const char *dir, Control *control);
+
+/* ---- recover_alone.c */
+/* BUSY: one was begun and cut off. */
+KV_CHECK Status recover_alone_pending(void);
+/* Says on standard output what it does and what may be lost. USAGE: nothing done without `yes`. */
+KV_CHECK Status recover_alone(const Control *control, bool yes);
+
 /* ---- pidfile.c: postmaster.pid, for kvctl. Lines: pid, port, start (ms since 1970), directory, state, addresses */
 #define PIDFILE "postmaster.pid"
+#define PIDFILE_WAITING "waiting" /* state of a blank node */
 KV_CHECK Status pidfile_write(const char *dir, uint64_t started_ms, int port, const char *state);
 void pidfile_remove(void);
 
@@ -72,6 +88,8 @@ _Noreturn void replay_main(void);
 _Noreturn void walwriter_main(void);
 _Noreturn void compactor_main(void);
 _Noreturn void consensus_main(void);
+_Noreturn void fetcher_main(void);
+_Noreturn void checker_main(void);
 
 /* ---- clients.c: listening sockets, accepting, refusing */
 #define LISTEN_MAX 16 /* sockets; more addresses than that are a mistake in listen_addresses */

@@ -1,7 +1,8 @@
 /*
  * membership.c - who is in the cluster: the body of a CONFIG record, and questions about it.
  *
- * Pure. Formats, byte by byte: doc/formats-vote.md. Format 1, of clusters of one before there were others, is still read.
+ * Pure. Formats, byte by byte: doc/formats-vote.md. Format 1, of clusters of one before there were others,
+ * is still read.
  */
 #include "replication/membership.h"
 

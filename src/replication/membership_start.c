@@ -3,8 +3,8 @@
  *
  * Replay process and consensus worker, after kvstore_recover(). Reads log and tables; no locks.
  *
- * A configuration counts from when it is in the log, committed or not; the newest record there decides. Tables hold what
- * was committed, which is never undone, so theirs has no predecessor that could come back.
+ * A configuration counts from when it is in the log, committed or not; the newest record there decides.
+ * Tables hold what was committed, which is never undone, so theirs has no predecessor that could come back.
  */
 #include "replication/membership.h"
 #include "storage/kvstore.h"
@@ -55,8 +55,9 @@ from_file(MembershipAt *out)
 }
 
 /*
- * What was in force before the only record that the log names: from tables if theirs is older, else what the node began
- * with. The first record of a log repeats that, so where the file names a later one already, the record itself tells.
+ * What was in force before the only record that the log names: from tables if theirs is older, else what
+ * the node began with. The first record of a log repeats that, so where the file names a later one already,
+ * the record itself tells.
  */
 static Status
 before(const MembershipAt *current, MembershipAt *out)

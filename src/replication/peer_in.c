@@ -1,11 +1,12 @@
 /*
  * peer_in.c - connections from other nodes: listen, accept, check the hello, take frames apart.
  *
- * Consensus worker (or a blank node's waiting process). Nothing waits. Whoever connects is a stranger until its hello was
- * accepted (rule C1), and gets little memory and little time for that.
+ * Consensus worker (or a blank node's waiting process). Nothing waits. Whoever connects is a stranger until
+ * its hello was accepted (rule C1), and gets little memory and little time for that.
  *
  * Invariants:
- * 1. At most one accepted connection of each node; a newer one takes the place of the older, whose LOST is told first.
+ * 1. At most one accepted connection of each node; a newer one takes the place of the older, whose LOST is
+ *    told first.
  * 2. Malformed bytes end their own connection and nothing else.
  */
 #include <stdio.h>
@@ -138,7 +139,7 @@ check_hello(const PeerHello *h)
 						   "node %s has lost its data directory and is a new one now; if that is meant: "
 						   "kvctl cluster replace %s %s",
 						   peer_self.name, peer_self.name, peer_self.peer_address);
-	/* Who goes by a newer configuration than ours knows better who is a member; one that was removed goes by an older. */
+	/* Who goes by a newer configuration knows better who is a member; one that was removed goes by an older one. */
 	if (peer_self.blank || membership_find(&peer_self.members, h->self) != NULL ||
 		h->config_at > peer_self.at)
 		return ST_OK;

@@ -11,7 +11,7 @@
 #include "port/net.h"
 #include "storage/control.h"
 
-#define PEERS_OUT_MAX 48         /* members, nodes that just left or that we do not know yet, nodes that are asked who they are */
+#define PEERS_OUT_MAX 48         /* members; nodes that left or are not known yet; nodes that are asked */
 #define PEERS_IN_MAX 64          /* two of each member while one is replaced, and as many strangers */
 #define PEERS_LISTEN_MAX 8       /* sockets; more addresses than that are a mistake in peer_listen_addresses */
 #define PEERS_QUEUE_MAX 65536    /* bytes of messages that wait for a connection to take them; then they are dropped */
@@ -19,7 +19,7 @@
 #define PEERS_SEND_BUFFER 524288 /* in the system: a heartbeat stands behind no more than this and one chunk */
 #define PEERS_IN_BUFFER (2 * (PEER_FRAME_MAX)) /* a frame being read while the one before is still looked at */
 #define PEERS_GREET_MS 5000      /* connect, hello and answer, each */
-#define PEERS_STALL_MS 3000      /* at least; with bytes waiting and none taken for so long, a connection is made anew */
+#define PEERS_STALL_MS 3000      /* at least; bytes wait and none is taken: the connection is made anew */
 #define PEERS_PAUSE_MIN_MS 50    /* between attempts, doubling */
 #define PEERS_PAUSE_MAX_MS 1000
 #define PEERS_LINGER_MS 5000     /* a node that left the configuration hears this much longer how that ended */

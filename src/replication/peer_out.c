@@ -1,12 +1,15 @@
 /*
  * peer_out.c - connections to other nodes: connect, greet, send; again and again.
  *
- * Consensus worker (or a blank node's waiting process). Nothing waits, but for the lookup of a name that is no number.
+ * Consensus worker (or a blank node's waiting process). Nothing waits, but for the lookup of a name that is
+ * no number.
  *
  * Invariants:
- * 1. Bytes leave in the order in which they were queued; log bytes [range_from, range_to) stand at range_at between them.
- * 2. Log bytes count as sent only if they were still in the ring after they had been handed to the system (rule C3);
- *    else the connection ends, and the other node drops what was cut off (its CRCs would find it, too).
+ * 1. Bytes leave in the order in which they were queued; log bytes [range_from, range_to) stand at range_at
+ *    between them.
+ * 2. Log bytes count as sent only if they were still in the ring after they had been handed to the system
+ *    (rule C3); else the connection ends, and the other node drops what was cut off (its CRCs would find
+ *    it, too).
  * 3. The user hears UP and DOWN in turn, beginning with UP.
  */
 #include <stdio.h>

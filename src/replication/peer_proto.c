@@ -3,8 +3,8 @@
  *
  * Pure. Format: doc/peer-protocol.md. All numbers little-endian.
  *
- * Invariant: a decoder never reads past its input and never gives out a value that the rest of the server could not
- * have made (lengths, counts, texts).
+ * Invariant: a decoder never reads past its input and never gives out a value that the rest of the server
+ * could not have made (lengths, counts, texts).
  */
 #include "peer_proto.h"
 

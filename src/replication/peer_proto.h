@@ -50,8 +50,8 @@ typedef struct PeerAnswer {
 size_t peer_hello_encode(const PeerHello *h, uint8_t out[PEER_HELLO_MAX]);
 size_t peer_answer_encode(const PeerAnswer *a, uint8_t out[PEER_HELLO_MAX]);
 /*
- * From the front of `in`; *used: its bytes. NOT_FOUND: not all there yet. PROTOCOL: malformed. BAD_VERSION (hello): the
- * sender speaks newer versions only; nothing but newest and oldest is known.
+ * From the front of `in`; *used: its bytes. NOT_FOUND: not all there yet. PROTOCOL: malformed. BAD_VERSION
+ * (hello): the sender speaks newer versions only; nothing but newest and oldest is known.
  */
 KV_CHECK Status peer_hello_decode(Slice in, PeerHello *h, size_t *used);
 KV_CHECK Status peer_answer_decode(Slice in, PeerAnswer *a, size_t *used);

@@ -1,8 +1,9 @@
 /*
  * peers.c - the transport's face: set up, wait for sockets and wakes, what happened, what to send.
  *
- * Consensus worker only (bootstrap.c in a blank node's waiting process). Connections that we made are in peer_out.c,
- * those that we accepted in peer_in.c, their bytes in peer_proto.c. Messages travel on the former and come on the latter.
+ * Consensus worker only (bootstrap.c in a blank node's waiting process). Connections that we made are in
+ * peer_out.c, those that we accepted in peer_in.c, their bytes in peer_proto.c. Messages travel on the
+ * former and come on the latter.
  */
 #include "replication/peers.h"
 

@@ -244,6 +244,8 @@ await_ready(Ctl *ctl, pid_t child, const char *log, off_t log_from, uint64_t wai
 		}
 		if (pidfile_read(ctl->dir, &p) == ST_OK && p.pid == (long) child && strcmp(p.state, "ready") == 0)
 			return show_running(ctl, &p, "server is ready");
+		if (pidfile_read(ctl->dir, &p) == ST_OK && p.pid == (long) child && strcmp(p.state, "waiting") == 0)
+			return show_running(ctl, &p, "node waits to be made a member of a cluster (see its log)");
 		waiting(ctl, start, &dots);
 		pause_ms(POLL_MS);
 	}

@@ -25,6 +25,8 @@ typedef enum ProcKind {
 	PROC_CONSENSUS,
 	PROC_WALWRITER,
 	PROC_COMPACTOR,
+	PROC_FETCHER, /* these two only where there are other nodes */
+	PROC_CHECKER,
 	PROC_AUX_COUNT,
 	PROC_BACKEND = PROC_AUX_COUNT
 } ProcKind;
@@ -101,15 +103,17 @@ void procslot_sleep(uint32_t token, uint64_t timeout_us);
 void procslot_wake(int i);
 
 /*
- * A process that sleeps in poll(), because it waits for sockets too, is woken by a byte in a pipe. There is one pipe,
- * made before the first fork and inherited by all; the process that uses it is the consensus worker.
+ * A process that sleeps in poll(), because it waits for sockets too, is woken by a byte in a pipe. There is
+ * one pipe, made before the first fork and inherited by all; the process that uses it is the consensus
+ * worker.
  */
 KV_CHECK Status procslot_make_pipe(void);
 /* Owner, after procslot_attach(): from now on I sleep on this descriptor (returned; readable means woken). */
 int procslot_use_pipe(void);
 /*
- * Instead of prepare and sleep: for (;;) { look at everything; procslot_prepare_pipe_sleep(&seen) ? poll : poll without
- * waiting; procslot_end_pipe_sleep(&seen); }. seen: wakes known about, 0 at first. False: there was one since.
+ * Instead of prepare and sleep: for (;;) { look at everything; procslot_prepare_pipe_sleep(&seen) ? poll :
+ * poll without waiting; procslot_end_pipe_sleep(&seen); }. seen: wakes known about, 0 at first. False:
+ * there was one since.
  */
 bool procslot_prepare_pipe_sleep(const uint32_t *seen);
 void procslot_end_pipe_sleep(uint32_t *seen);

@@ -47,8 +47,9 @@ KV_CHECK Status net_resolve(const char *host, uint16_t port, NetAddress *out);
 KV_CHECK Status net_connect_begin(const NetAddress *to, int *fd);
 KV_CHECK Status net_connect_end(int fd);
 /*
- * For a connection between nodes: non-blocking, no delay, keepalive of seconds; at most so many bytes wait in the system
- * (0: its choice); bytes that nobody acknowledges for stall_ms end it where the system can (0: its choice).
+ * For a connection between nodes: non-blocking, no delay, keepalive of seconds; at most so many bytes wait
+ * in the system (0: its choice); bytes that nobody acknowledges for stall_ms end it where the system can
+ * (0: its choice).
  */
 void net_tune(int fd, int send_buffer, int stall_ms);
 /* What is there, what goes: bytes; 0 nothing now; -1 the connection has ended. */

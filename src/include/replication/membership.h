@@ -23,7 +23,7 @@ typedef struct Member {
 	char name[MEMBERSHIP_NAME_MAX + 1];
 	uint64_t incarnation; /* rule C1 */
 	bool voter;           /* else a learner */
-	char peer_address[MEMBERSHIP_ADDRESS_MAX + 1];   /* where other nodes reach it; "" for a node that never had peers */
+	char peer_address[MEMBERSHIP_ADDRESS_MAX + 1];   /* where other nodes reach it; "": it never had any */
 	char client_address[MEMBERSHIP_ADDRESS_MAX + 1]; /* what clients are redirected to */
 } Member;
 
@@ -37,7 +37,7 @@ typedef struct Membership {
 KV_CHECK Status membership_encode(const Membership *m, Buf *out);
 /* CORRUPT, or BAD_VERSION for a newer format. */
 KV_CHECK Status membership_decode(Slice body, Membership *out);
-/* Letters, digits, dots, dashes, underscores; 1 to MEMBERSHIP_NAME_MAX: it stands in addresses and file names of people. */
+/* Letters, digits, dots, dashes, underscores; 1 to MEMBERSHIP_NAME_MAX: people write it in front of addresses. */
 bool membership_name_ok(const char *name, size_t len);
 /* NULL: not in it. */
 const Member *membership_find(const Membership *m, uint64_t incarnation);
@@ -47,17 +47,17 @@ int membership_voters(const Membership *m);
 bool membership_alone(const Membership *m, uint64_t self);
 
 /*
- * MEMBERSHIP_FILE: the configuration this node last knew, with the LSN of its record (0: from before the log). It is
- * what a node starts from whose log and tables name none yet, and tells before the log is read whether there are
- * others (rule L5). Replaced as a whole, synced.
+ * MEMBERSHIP_FILE: the configuration this node last knew, with the LSN of its record (0: from before the
+ * log). It is what a node starts from whose log and tables name none yet, and tells before the log is read
+ * whether there are others (rule L5). Replaced as a whole, synced.
  */
 KV_CHECK Status membership_file_write(const Membership *m, Lsn at);
 /* NOT_FOUND: a node that never had others. CORRUPT. */
 KV_CHECK Status membership_file_read(Membership *m, Lsn *at);
 /*
- * The configuration in force at start and the one before it (previous->n 0: none), after kvstore_recover(): the newest
- * CONFIG records of the log, else of the tables, else the file. *start, *end of the record (0, 0: file). NOT_FOUND: a
- * new node alone. Replay process and consensus worker, at start.
+ * The configuration in force at start and the one before it (previous->n 0: none), after kvstore_recover():
+ * the newest CONFIG records of the log, else of the tables, else the file. *start, *end of the record (0,
+ * 0: file). NOT_FOUND: a new node alone. Replay process and consensus worker, at start.
  */
 typedef struct MembershipAt {
 	Membership members;

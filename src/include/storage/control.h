@@ -1,11 +1,13 @@
 /*
  * control.h - the file `kvd.control`: what a data directory is, fixed when it is made.
  *
- * Format (doc/formats.md): magic, format version, identities, CRC; written once with fs_replace_file().
+ * Format (doc/formats.md): magic, format version, identities, CRC; written with fs_replace_file(): when the
+ * directory is made, and once more when a node that was made blank becomes a member of a cluster.
  */
 #ifndef STORAGE_CONTROL_H
 #define STORAGE_CONTROL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/status.h"
@@ -27,6 +29,12 @@ typedef struct Control {
 
 /* Fill with fresh random identities. BAD_SETTING: segment size no power of two or out of bounds. */
 KV_CHECK Status control_make(Control *c, uint32_t wal_segment_size);
+/*
+ * The same for a node that belongs to no cluster yet: it has its incarnation; cluster_id and crc_seed are
+ * zero, and the cluster's wal_segment_size will take the place of this one.
+ */
+KV_CHECK Status control_make_blank(Control *c, uint32_t wal_segment_size);
+bool control_blank(const Control *c);
 KV_CHECK Status control_write(const Control *c);
 /* NOT_FOUND: no such file. FOREIGN: other magic or a newer format. CORRUPT: bad checksum. */
 KV_CHECK Status control_read(Control *c);

@@ -1,7 +1,7 @@
 /*
  * control.c - the file kvd.control: identity and fixed choices of a data directory.
  *
- * Runs in the postmaster and in tools. Written once, by fs_replace_file(). Format, 60 bytes, little-endian:
+ * Runs in the postmaster and in tools. Written by fs_replace_file(). Format, 60 bytes, little-endian:
  *	 0  8 bytes  magic "kvdctrl" and a zero byte
  *	 8  u32      format, 1
  *	12  u32      wal_segment_size
@@ -48,6 +48,23 @@ control_make(Control *c, uint32_t wal_segment_size)
 	KV_TRY(proc_random(c->cluster_id, sizeof c->cluster_id));
 	KV_TRY(proc_random(&c->node_incarnation, sizeof c->node_incarnation));
 	return proc_random(&c->crc_seed, sizeof c->crc_seed);
+}
+
+Status
+control_make_blank(Control *c, uint32_t wal_segment_size)
+{
+	KV_TRY(control_make(c, wal_segment_size));
+	memset(c->cluster_id, 0, sizeof c->cluster_id);
+	c->crc_seed = 0;
+	return ST_OK;
+}
+
+bool
+control_blank(const Control *c)
+{
+	static const uint8_t none[sizeof c->cluster_id];
+
+	return memcmp(c->cluster_id, none, sizeof none) == 0;
 }
 
 Status

@@ -91,7 +91,7 @@ an_empty_directory_is_made(void **state)
 	(void) state;
 	assert_int_equal(initdir_look(dir, &empty), ST_OK);
 	assert_true(empty);
-	assert_int_equal(initdir_make(), ST_OK);
+	assert_int_equal(initdir_make(false, false), ST_OK);
 	assert_complete();
 	assert_int_equal(stat("kvd.conf", &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
@@ -181,11 +181,11 @@ cut_off_at_any_point_it_is_begun_again(void **state)
 
 		operations = 0;
 		fs = &faulty;
-		done = initdir_make() == ST_OK;
+		done = initdir_make(false, false) == ST_OK;
 		fs = &fs_posix;
 		assert_int_equal(initdir_look(dir, &empty), ST_OK);
 		if (empty)
-			assert_int_equal(initdir_make(), ST_OK);
+			assert_int_equal(initdir_make(false, false), ST_OK);
 		else
 			assert_int_equal(initdir_tidy(), ST_OK);
 		assert_complete();
