@@ -27,7 +27,8 @@ our @EXPORT_OK = qw(%CMD %CODE %CODE_NAME crc32c frame header frame_ok error_pay
 our %EXPORT_TAGS = (all => \@EXPORT_OK);
 
 %CMD = (HELLO => 1, PING => 2, PUT => 3, GET => 4, MGET => 5, DELETE => 6, DELETE_RANGE => 7, SCAN => 8, COUNT => 9,
-	BATCH => 10, INCR => 11, STATS => 12, CONFIG => 13, CHECKPOINT => 14, SESSION => 15);
+	BATCH => 10, INCR => 11, STATS => 12, CONFIG => 13, CHECKPOINT => 14, SESSION => 15,
+	CLUSTER => 16);
 
 %CODE = (OK => 0, NOT_FOUND => 1, CONDITION_FAILED => 2, BAD_REQUEST => 10, UNKNOWN_COMMAND => 11, BAD_VERSION => 12,
 	KEY_TOO_LARGE => 13, VALUE_TOO_LARGE => 14, BATCH_TOO_LARGE => 15, NOT_INTEGER => 16, OUT_OF_RANGE => 17,
@@ -107,7 +108,7 @@ sub hello_payload
 }
 
 my %ACK = (quorum => 0, local => 1, none => 2);
-my %READ = (linearizable => 0, local => 1);
+my %READ = (linearizable => 0, local => 1, told => 2);
 
 # stamp: [ session, serial, confirmed ]
 sub write_prefix
