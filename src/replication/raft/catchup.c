@@ -30,6 +30,7 @@ raft_peer_stream(Step *s, RaftPeer *p, uint64_t next)
 {
 	p->mode = RAFT_STREAM;
 	p->next = next;
+	p->probe = next;
 	p->since_us = s->now;
 	p->bytes_us = s->now;
 	if (p->told_commit < s->r->commit && p->tell_us == 0)

@@ -100,6 +100,18 @@ become_candidate(Step *s)
 		raft_become_leader(s);
 }
 
+/*
+ * Thesis 4.2.2: one that is removed by a configuration not committed yet may be the only one that has it, and what is
+ * before it; the others cannot elect anybody then. Its own vote does not count.
+ */
+static bool
+may_lead(const Raft *r)
+{
+	return raft_is_voter(&r->config, r->self) ||
+		   (r->config.end > r->commit && raft_find_member(&r->config, r->self) == NULL &&
+			raft_is_voter(&r->previous, r->self));
+}
+
 void
 raft_campaign(Step *s, bool force)
 {
@@ -107,7 +119,7 @@ raft_campaign(Step *s, bool force)
 
 	raft_stop_fetching(s);
 	r->leader = 0;
-	if (!raft_is_voter(&r->config, r->self) || r->vote.recovering || r->truncating) {
+	if (!may_lead(r) || r->vote.recovering || r->truncating) {
 		r->deadline_us = raft_random_timeout(s, r->timing.election_us);
 		return;
 	}

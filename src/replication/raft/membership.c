@@ -255,19 +255,19 @@ raft_config_committed(Step *s)
 {
 	Raft *r = s->r;
 	bool removed = false;
-	bool self = !raft_is_voter(&r->config, r->self);
+	bool leaves = !raft_is_voter(&r->config, r->self);
 
 	if (r->role != RAFT_LEADER || r->config.end == 0 || r->config.end > r->commit)
 		return;
 	for (int i = 0; i < r->npeers; i++)
 		removed = removed || raft_find_member(&r->config, r->peer[i].id) == NULL;
-	if (!removed && !self)
+	if (!removed && !leaves)
 		return;
 	/* Those that go, and those that stay when we go, hear of it from us. */
 	for (int i = 0; i < r->npeers; i++)
 		r->peer[i].poke = true;
 	raft_keep_alive(s);
-	if (self) {
+	if (leaves) {
 		raft_become_follower(s, 0);
 		s->out->note = "not a member any more: stepped down";
 	} else {

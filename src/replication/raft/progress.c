@@ -81,7 +81,7 @@ send_alive(Step *s, RaftPeer *p)
 		break;
 	case RAFT_STREAM:
 		/* `next` is a record boundary for certain only at the end. */
-		fill_head(r, p, p->next == r->end ? p->next : 0, s->now, m);
+		fill_head(r, p, p->next == r->end ? p->next : p->seen, s->now, m);
 		break;
 	case RAFT_CATCHUP:
 	case RAFT_INSTALL:
@@ -127,7 +127,8 @@ raft_next_send(const Raft *r, uint64_t id, uint64_t now_us, RaftMsg *head, uint6
 
 	if (r->role != RAFT_LEADER || p == NULL || p->mode != RAFT_STREAM || !p->up || p->next < r->stream_start)
 		return false;
-	limit = p->seen + r->timing.window;
+	/* What it had when this began was not sent now, synced or not. */
+	limit = (p->seen > p->probe ? p->seen : p->probe) + r->timing.window;
 	if (limit > r->end)
 		limit = r->end;
 	if (p->next >= limit || !raft_history_knows(r, p->next))
@@ -173,7 +174,7 @@ static void
 probe_answered(Step *s, RaftPeer *p, const RaftMsg *m)
 {
 	const Raft *r = s->r;
-	bool matched = m->stamp_us >= p->since_us && m->end >= p->probe;
+	bool matched = m->stamp_us >= p->since_us && m->end >= p->probe && m->pos != 0;
 	uint64_t from = matched && p->probe > m->pos ? p->probe : m->pos;
 
 	if (from >= r->stream_start && from != 0)

@@ -170,8 +170,7 @@ on_peer_up(Step *s, uint64_t id)
 		p->up_us = s->now;
 		raft_peer_reset(s, p);
 	} else if (id == r->leader) {
-		r->matched = 0; /* L2 */
-		r->told_ack = 0;
+		r->told_ack = 0; /* the newest may have been lost with the old connection */
 	}
 }
 

@@ -218,7 +218,8 @@ histories_longer_than_a_message(void)
 		uint64_t end;
 
 		raft_step(node(1), &e, &o);
-		CHECK(o.nmessages == 1 && (o.message[0].flags & RAFT_REFUSED) && o.message[0].nterms == RAFT_TAIL_MAX);
+		CHECK(o.nmessages == 1 && (o.message[0].flags & RAFT_REFUSED) &&
+			  o.message[0].nterms == RAFT_TAIL_MAX);
 		end = o.message[0].pos < o.message[0].end ? o.message[0].pos : o.message[0].end;
 		m.pos = raft_history_fork(node(2), end, o.message[0].terms, o.message[0].nterms, &exact);
 		CHECK(!exact && m.pos == AT(1 + 48 - 16 * round));

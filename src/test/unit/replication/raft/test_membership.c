@@ -172,6 +172,31 @@ a_removed_leader_does_not_count_itself(void)
 	CHECK(!leads(1) && term(1) <= term(2));
 }
 
+/* Thesis 4.2.2: of four, 2 is away; 1 has removed itself, and only it knows. 3 and 4 alone are no majority. */
+static void
+a_removed_one_may_still_be_needed(void)
+{
+	RaftConfig c;
+
+	nodes(4, 0);
+	elect(1);
+	pass(HEARTBEAT);
+	isolate(2);
+	crash(2);
+	cut(1, 3);
+	cut(1, 4);
+	c = without(1, 1);
+	CHECK(propose(1, &c) == RAFT_ACCEPTED);
+	crash(1);
+	mend(1, 3);
+	mend(1, 4);
+	restart(1);
+	pass(10 * ELECTION);
+	CHECK(leads(3) || leads(4));
+	CHECK(same_log(3, 4) && node(3)->config.n == 3 && node(3)->commit == log_end(3));
+	CHECK(!leads(1));
+}
+
 static void
 a_removed_peer_hears_of_it(void)
 {
@@ -268,6 +293,7 @@ static const Story stories[] = {
 	{ "a removed leader does not count itself",
 	  a_removed_leader_does_not_count_itself,
 	  { BUG_REMOVED_LEADER_COUNTS } },
+	{ "a removed one may still be needed", a_removed_one_may_still_be_needed, { BUG_NONE } },
 	{ "a removed peer hears of it", a_removed_peer_hears_of_it, { BUG_NONE } },
 	{ "learners do not count", learners_do_not_count, { BUG_LEARNER_COUNTS } },
 	{ "what could not be appended is forgotten", what_could_not_be_appended_is_forgotten, { BUG_NONE } },

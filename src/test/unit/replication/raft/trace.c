@@ -62,11 +62,18 @@ static struct {
 
 static jmp_buf failed;
 static char failure[512];
+static char saying[64];
+
+void
+story_says(const char *what)
+{
+	snprintf(saying, sizeof saying, "%s", what);
+}
 
 void
 check_failed(const char *expr, const char *file, int line)
 {
-	snprintf(failure, sizeof failure, "%s:%d: %s", file, line, expr);
+	snprintf(failure, sizeof failure, "%s:%d: %s (%s)", file, line, expr, saying);
 	longjmp(failed, 1);
 }
 
@@ -580,9 +587,26 @@ crash(int id)
 	w.node[id].up = false;
 }
 
+/* Connections end with the process; what was on its way over them is lost. */
+static void
+drop_packets(Packet *p, int *n, int id)
+{
+	int kept = 0;
+
+	for (int i = 0; i < *n; i++) {
+		if (p[i].msg.from == (uint64_t) id || p[i].msg.to == (uint64_t) id)
+			free(p[i].log);
+		else
+			p[kept++] = p[i];
+	}
+	*n = kept;
+}
+
 static void
 come_back(int id, uint64_t end)
 {
+	drop_packets(w.queue, &w.queued, id);
+	drop_packets(w.held, &w.nheld, id);
 	start(&w.node[id], id, end, &base_config);
 	for (int other = 1; other <= NODES; other++) {
 		if (other != id && !w.cut[id][other]) {
@@ -826,6 +850,7 @@ tell(const Story *story, int bug)
 {
 	kvd_bug = bug;
 	failure[0] = '\0';
+	story_says("");
 	if (setjmp(failed) != 0)
 		return false;
 	story->tell();

@@ -36,6 +36,8 @@ typedef struct Story {
 int stories_run(const Story *story, int n);
 #define STORIES_RUN(table) stories_run(table, (int) (sizeof(table) / sizeof((table)[0])))
 
+/* Where the story is, said with a CHECK that fails. */
+void story_says(const char *what);
 void check_failed(const char *expr, const char *file, int line);
 #define CHECK(expr) ((expr) ? (void) 0 : check_failed(#expr, __FILE__, __LINE__))
 
