@@ -6,53 +6,11 @@
  * workers in between, and ends without any clean-up, as after kill -9. What the operations are depends
  * on the seed alone, so every incarnation rebuilds the model by replaying its predecessors' operations on it.
  */
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#include "../../../storage/kvstore_internal.h"
-#include "common/prng.h"
-#include "ipc/delegate.h"
-#include "ipc/epoch.h"
-#include "ipc/logclock.h"
-#include "ipc/lwlock.h"
-#include "ipc/procslot.h"
-#include "port/clock.h"
-#include "port/fs.h"
+#include "engine_test.h"
 
 #define KEYS 300
 #define INCARNATIONS 6
 #define OPS 400
-#define SLOTS 16
-
-static char dir[] = "/tmp/kvd-kvstore-XXXXXX";
-
-#define MUST(expr)                                                                                           \
-	do {                                                                                                     \
-		Status must_ = (expr);                                                                               \
-		if (must_ != ST_OK) {                                                                                \
-			fprintf(stderr, "%s:%d: %s: %s (%s)\n", __FILE__, __LINE__, #expr, status_name(must_),           \
-					status_detail());                                                                        \
-			abort();                                                                                         \
-		}                                                                                                    \
-	} while (0)
-#define CHECK(expr)                                                                                          \
-	do {                                                                                                     \
-		if (!(expr)) {                                                                                       \
-			fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #expr);                         \
-			abort();                                                                                         \
-		}                                                                                                    \
-	} while (0)
 
 /* ---- the model ------------------------------------------------------------ */
 
@@ -154,67 +112,6 @@ model_step(const Step *s, uint64_t version)
 }
 
 /* ---- the engine ----------------------------------------------------------- */
-
-static void
-start_engine(void)
-{
-	Control control;
-	uint8_t *mem;
-	size_t slots, locks, epochs, clocks, store;
-	Lsn start, end;
-
-	config_init();
-	config.memtable_size = MEMTABLE_BYTES_ANY_RECORD;
-	config.block_cache_size = 1 * MB;
-	config.metadata_size = 1 * MB;
-	config.wal_buffers = 66 * MB;
-	config.wal_segment_size = 1 * MB;
-	config.wal_keep = 0;
-	config.table_size = 1 * MB;
-	config.snapshot_retention = 0;
-	if (control_read(&control) == ST_NOT_FOUND) {
-		MUST(control_make(&control, (uint32_t) config.wal_segment_size));
-		MUST(control_write(&control));
-		MUST(kvstore_create(&control));
-	}
-	slots = procslot_shmem_size(SLOTS) + 4096;
-	locks = lwlock_shmem_size() + 4096;
-	epochs = epoch_shmem_size() + 4096;
-	clocks = logclock_shmem_size() + 4096;
-	mem = mmap(NULL, slots + locks + epochs + clocks, PROT_READ | PROT_WRITE, MAP_SHARED | 0x20, -1, 0);
-	CHECK(mem != MAP_FAILED);
-	procslot_shmem_init(mem, SLOTS);
-	lwlock_shmem_init((void *) (((uintptr_t) (mem + slots) + 63) & ~(uintptr_t) 63));
-	epoch_shmem_init((void *) (((uintptr_t) (mem + slots + locks) + 63) & ~(uintptr_t) 63));
-	logclock_shmem_init((void *) (((uintptr_t) (mem + slots + locks + epochs) + 63) & ~(uintptr_t) 63));
-	store = delegate_shmem_size(SLOTS);
-	mem = mmap(NULL, store, PROT_READ | PROT_WRITE, MAP_SHARED | 0x20, -1, 0);
-	CHECK(mem != MAP_FAILED);
-	MUST(delegate_shmem_init(mem, SLOTS));
-	store = kvstore_shmem_size(procslot_count());
-	mem = mmap(NULL, store, PROT_READ | PROT_WRITE, MAP_SHARED | 0x20, -1, 0);
-	CHECK(mem != MAP_FAILED);
-	procslot_attach(PROC_AUX_COUNT, PROC_BACKEND);
-	MUST(kvstore_shmem_init(mem, &control));
-	MUST(kvstore_open());
-	MUST(kvstore_compactor_open());
-	MUST(kvstore_recover(false));
-	MUST(kvstore_replay(true));
-	logclock_begin_term(kvstore_applied_time(), clock_wall_ms());
-	MUST(wal_begin_term(wal_term() + 1, logclock_now(), &start, &end));
-	wal_open_gate();
-	CHECK(commit_work(end));
-	CHECK(kvstore_applied() == end);
-}
-
-static void
-ask_for_flush(void)
-{
-	bool moved;
-
-	atomic_store(&kvs->freeze_wanted, 1);
-	CHECK(apply_committed(&moved));
-}
 
 static void
 background(Prng *g)
@@ -404,52 +301,7 @@ incarnation(uint64_t seed, int number)
 	_exit(0);
 }
 
-static void
-remove_dir(void)
-{
-	char command_dir[sizeof dir];
-
-	memcpy(command_dir, dir, sizeof dir);
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		execlp("rm", "rm", "-rf", command_dir, (char *) NULL);
-		_exit(127);
-	}
-	waitpid(pid, NULL, 0);
-}
-
 /* ---- stories -------------------------------------------------------------- */
-
-/* A new directory to work in; leave_dir() removes it. */
-static void
-enter_new_dir(void)
-{
-	memcpy(dir + sizeof dir - 7, "XXXXXX", 6);
-	assert_non_null(mkdtemp(dir));
-	assert_int_equal(chdir(dir), 0);
-}
-
-static void
-leave_dir(void)
-{
-	assert_int_equal(chdir("/"), 0);
-	remove_dir();
-}
-
-static void
-run_child(void (*body)(void))
-{
-	int status;
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		body();
-		_exit(0);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-}
 
 static Slice
 story_key(const char *name, char *buf)
@@ -471,15 +323,6 @@ put(const char *name, Slice value, OpCondition condition, uint64_t ttl_ms)
 	MUST(op_encode(&body, &op));
 	MUST(kvstore_write(wal_generation(), &body, 1, ACK_QUORUM, 1000, false, &version));
 	buf_free(&body);
-}
-
-static void
-run_compactor(void)
-{
-	bool did = true;
-
-	while (did)
-		MUST(kvstore_compactor_step(&did));
 }
 
 static void
@@ -535,21 +378,6 @@ replay_meets_what_expired_since(void **state)
 	run_child(expire_and_compact);
 	run_child(check_after_expiry);
 	leave_dir();
-}
-
-/* A process in a slot of its own; ends with body, or is killed by the caller. */
-static pid_t
-fork_into(int slot, void (*body)(void))
-{
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		my_slot = NULL;
-		procslot_attach(slot, PROC_BACKEND);
-		body();
-		_exit(0);
-	}
-	return pid;
 }
 
 #define FILL_BYTES (4 * MB)
