@@ -1,0 +1,496 @@
+package Kvd::Cluster;
+
+=head1 NAME
+
+Kvd::Cluster - nodes of kvd that form a cluster, for tests of the shipped programs
+
+=head1 SYNOPSIS
+
+  my $cluster = Kvd::Cluster->new(nodes => 3)->start;
+  my $leader = $cluster->wait_leader;                 # a Kvd::Test node
+  $cluster->kill9($leader);                           # all of its processes at once
+  $cluster->isolate($cluster->leader);                # nothing to or from it
+  $cluster->heal;
+  $cluster->wait_same;                                # equal positions, then equal contents
+  my $r = $cluster->kvctl('cluster', 'status');       # asks the leader
+
+=head1 DESCRIPTION
+
+C<new> takes C<nodes> (3), C<election> (ms, 500), C<settings> (a hash for all nodes) and C<proxy =E<gt> 0> to have no
+proxies between the nodes. Nodes are called n1, n2 ... Ports are kept for the whole life of the object, also while a node is
+down, so that nobody else gets them. The first start forms the cluster by C<cluster_members>.
+
+Whatever waits dies after its time with the state of all nodes and the ends of their logs.
+
+=head2 Nodes
+
+C<node(NAME)>, C<nodes> (those that are members as far as the test knows), C<running>. C<start_node>, C<stop_node>,
+C<kill9> (SIGKILL to the postmaster and all its children), C<stop> (SIGSTOP to all of them) and C<cont>, C<wipe> (the data
+directory), C<blank(NAME)> (a new node that waits to be added with C<kvd --join>).
+
+=head2 Looking
+
+C<stats(NODE)> are a node's figures (undef if it does not answer), C<leader> is the node that leads with the highest
+term, or undef; C<wait_leader(%o)> waits for one that all running nodes but those of C<not> follow, and which has
+committed in its term. C<followers> are the others. C<wait_same> waits until all running nodes have applied the same
+position and compares their contents, key by key, as C<kvctl dump> with local reads shows them.
+
+=head2 Links
+
+C<partition([A, ...], [B, ...])> blocks both directions between the groups, C<one_way(FROM, TO)> one, C<isolate(NODE)>
+all of a node's, C<bridge(NODE)> leaves only the links to and from NODE; C<heal> opens all. C<proxy> is the L<Kvd::Proxy>.
+
+=head2 Load
+
+C<record(NAME, @options)> starts a recorder (build/test/kvrecord) on all nodes; its C<finish> ends it and returns its report;
+C<check_history> has kvlin judge; C<journal> and C<verify> do the same with unique keys.
+
+=cut
+
+use strict;
+use warnings;
+use Digest::MD5 qw(md5_hex);
+use File::Path qw(remove_tree);
+use IO::Socket::INET;
+use Socket qw(SOL_SOCKET SO_REUSEADDR);
+use Time::HiRes qw(time sleep);
+use Test::More ();
+use Kvd::Test;
+use Kvd::Proxy;
+
+use constant { LOG_TAIL => 12, ROLE_LEADER => 2 };
+
+# Bound, not listening, and not to be shared: the system gives it to nobody. Then it is: kvd may bind it, too.
+sub keep_port
+{
+	my ($self) = @_;
+	my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Proto => 'tcp')
+		or die "cannot keep a port: $!\n";
+	setsockopt $s, SOL_SOCKET, SO_REUSEADDR, pack('i', 1) or die "cannot share a port: $!\n";
+	push @{ $self->{kept} }, $s;
+	return $s->sockport;
+}
+
+sub new
+{
+	my ($class, %o) = @_;
+	my $self = bless { size => $o{nodes} || 3, election => $o{election} || 500, settings => $o{settings} || {},
+		with_proxy => defined $o{proxy} ? $o{proxy} : 1, node => {}, members => [], kept => [], spare => $o{spare} || 0 },
+		$class;
+	my @names = map {"n$_"} 1 .. $self->{size} + $self->{spare};
+	for my $name (@names) { $self->make_node($name) }
+	$self->{members} = [ @names[ 0 .. $self->{size} - 1 ] ];
+	if ($self->{with_proxy}) {
+		my %links;
+		for my $from (@names) {
+			for my $to (grep { $_ ne $from } @names) {
+				$links{"$from>$to"} = '127.0.0.1:' . $self->{node}{$to}{peer_port};
+			}
+		}
+		$self->{proxy} = Kvd::Proxy->start(%links);
+	}
+	return $self;
+}
+
+sub make_node
+{
+	my ($self, $name) = @_;
+	my $node = Kvd::Test->new($name);
+	$node->{client_port} = $self->keep_port;
+	$node->{peer_port} = $self->keep_port;
+	return $self->{node}{$name} = $node;
+}
+
+sub election { return $_[0]{election} }
+sub proxy { return $_[0]{proxy} || die "this cluster has no proxies\n" }
+sub node { my ($self, $name) = @_; return ref $name ? $name : $self->{node}{$name} || die "no node $name\n" }
+sub nodes { my ($self) = @_; return map { $self->{node}{$_} } @{ $self->{members} } }
+sub running { my ($self) = @_; return grep { $_->pid && !$_->{stopped} } $self->nodes }
+sub names { return map { $_->name } @_ }
+
+sub peer_address { my ($self, $node) = @_; return '127.0.0.1:' . $self->node($node)->{peer_port} }
+
+sub member_list
+{
+	my ($self) = @_;
+	return join ',', map { $_ . '@' . $self->peer_address($_) } @{ $self->{members} };
+}
+
+# What kvd is started with, each time.
+sub arguments
+{
+	my ($self, $node) = @_;
+	my %all = (%Kvd::Test::SMALL, election_timeout => $self->{election}, %{ $self->{settings} },
+		port => $node->{client_port}, peer_port => $node->{peer_port}, node_name => $node->name,
+		peer_advertise_address => $self->peer_address($node));
+	$all{cluster_members} = $self->member_list if !$node->{joins};
+	return [ (map { ('-c', "$_=$all{$_}") } sort keys %all), $node->{joins} && !$node->{was_started} ? '--join' : () ];
+}
+
+# Where this node finds the others, if it is not to be their own ports.
+sub detours
+{
+	my ($self, $node) = @_;
+	return '' if !$self->{proxy};
+	my $from = $node->name;
+	return join ' ', map { $self->peer_address($_) . '=127.0.0.1:' . $self->proxy->port("$from>$_") }
+		grep { $_ ne $from } sort keys %{ $self->{node} };
+}
+
+sub delay_file { my ($node) = @_; return $node->dir . '.sync_delay' }
+
+sub start_node
+{
+	my ($self, $node, %o) = @_;
+	$node = $self->node($node);
+	local $ENV{KVD_TEST_PEERS} = $self->detours($node);
+	local $ENV{KVD_TEST_SYNC_DELAY} = delay_file($node);
+	my $r = $node->start(args => $self->arguments($node), %o);
+	$node->{was_started} = 1;
+	return $r;
+}
+
+sub start
+{
+	my ($self) = @_;
+	for my $node ($self->nodes) { $self->start_node($node, no_wait => 1) }
+	eval { $_->wait_ready for $self->nodes; 1 } or $self->give_up($@);
+	return $self;
+}
+
+# A new, empty node that waits to be added.
+sub blank
+{
+	my ($self, $name) = @_;
+	my $node = $self->node($name);
+	$node->{joins} = 1;
+	$node->{was_started} = 0;
+	$self->start_node($node, no_wait => 1);
+	return $node;
+}
+
+sub joined { my ($self, $name) = @_; push @{ $self->{members} }, $name; return }
+sub left { my ($self, $name) = @_; $self->{members} = [ grep { $_ ne $name } @{ $self->{members} } ]; return }
+
+# Syncs of this node take so long from now on.
+sub slow_disk
+{
+	my ($self, $node, $ms) = @_;
+	spew(delay_file($self->node($node)) . '.new', "$ms\n");
+	rename delay_file($self->node($node)) . '.new', delay_file($self->node($node)) or die "rename: $!\n";
+	return;
+}
+
+sub stop_node { my ($self, $node, $mode) = @_; return $self->node($node)->stop($mode) }
+
+# The postmaster first, stopped: it makes no new children while the others are dealt with.
+sub all_pids
+{
+	my ($node) = @_;
+	my $kids = $node->children;
+	return map {@$_} values %$kids;
+}
+
+sub kill9
+{
+	my ($self, $node) = @_;
+	$node = $self->node($node);
+	kill 'STOP', $node->pid;
+	my @kids = all_pids($node);
+	kill 'KILL', @kids, $node->pid;
+	waitpid $node->pid, 0;
+	$node->forget(-9);
+	$node->{stopped} = 0;
+	return;
+}
+
+sub stop
+{
+	my ($self, $node) = @_;
+	$node = $self->node($node);
+	kill 'STOP', $node->pid;
+	$node->{stopped} = 1;
+	kill 'STOP', all_pids($node);
+	return;
+}
+
+sub cont
+{
+	my ($self, $node) = @_;
+	$node = $self->node($node);
+	kill 'CONT', all_pids($node), $node->pid;
+	$node->{stopped} = 0;
+	return;
+}
+
+sub wipe
+{
+	my ($self, $node) = @_;
+	remove_tree($self->node($node)->dir);
+	return;
+}
+
+# --- looking ----------------------------------------------------------------------------------------
+
+# A connection of the test to each node is kept; a node that does not answer has no figures.
+sub stats
+{
+	my ($self, $node, $prefix) = @_;
+	return undef if !$node->pid || $node->{stopped};
+	my $key = $node->pid;
+	my $c = $node->{watcher} && $node->{watcher_of} == $key ? $node->{watcher} : undef;
+	my $s = eval {
+		$c ||= Kvd::Client->new(port => $node->{client_port}, timeout => 5, admin => 1);
+		$c->stats(defined $prefix ? $prefix : '');
+	};
+	@$node{qw(watcher watcher_of)} = ($s ? $c : undef, $key);
+	return $s;
+}
+
+sub leader
+{
+	my ($self) = @_;
+	my ($best, $term) = (undef, 0);
+	for my $node ($self->running) {
+		my $s = $self->stats($node) or next;
+		next if $s->{'replication.role'} != ROLE_LEADER || $s->{'node.term'} < $term;
+		($best, $term) = ($node, $s->{'node.term'});
+	}
+	return $best;
+}
+
+sub wait_leader
+{
+	my ($self, %o) = @_;
+	my %not = map { (ref $_ ? $_->name : $_) => 1 } @{ $o{not} || [] };
+	my @asked = grep { !$not{ $_->name } } $o{of} ? map { $self->node($_) } @{ $o{of} } : $self->running;
+	my $found;
+	$self->wait_for(sub {
+		my @s = map { [ $_, $self->stats($_) ] } @asked;
+		return 0 if grep { !$_->[1] } @s;
+		my ($l) = sort { $b->[1]{'node.term'} <=> $a->[1]{'node.term'} }
+			grep { $_->[1]{'replication.role'} == ROLE_LEADER } @s;
+		return 0 if !$l;
+		return 0 if grep { $_->[1]{'node.term'} != $l->[1]{'node.term'} || !$_->[1]{'replication.leader_known'} } @s;
+		$found = $l->[0];
+		return 1;
+	}, $o{seconds} || 20, 'a leader that ' . join(', ', names(@asked)) . ' agree on');
+	return $found;
+}
+
+sub followers
+{
+	my ($self) = @_;
+	my $leader = $self->wait_leader;
+	return grep { $_ != $leader } $self->running;
+}
+
+sub wait_for
+{
+	my ($self, $code, $seconds, $what) = @_;
+	eval { Kvd::Test::poll_until($code, $seconds, $what); 1 } or $self->give_up($@);
+	return;
+}
+
+# Dies with what is known.
+sub give_up
+{
+	my ($self, $why) = @_;
+	my $text = $why;
+	for my $node (map { $self->{node}{$_} } sort keys %{ $self->{node} }) {
+		my $s = eval { $self->stats($node) };
+		my $figures = $s ? join ' ', map {"$_=$s->{$_}"} grep { /\A(?:replication\.|log\.|node\.term)/ } sort keys %$s
+			: $node->{stopped} ? 'stopped' : $node->pid ? 'does not answer' : 'not running';
+		my @lines = split /^/, $node->log;
+		splice @lines, 0, @lines - LOG_TAIL if @lines > LOG_TAIL;
+		$text .= '--- ' . $node->name . ": $figures\n" . join '', @lines;
+	}
+	die $text;
+}
+
+# Contents as a node itself sees them: a hash of the dump.
+sub contents
+{
+	my ($self, $node) = @_;
+	my $r = run_command({ timeout => 60 }, kvd_bin('kvctl'), '-u', "kv://127.0.0.1:$node->{client_port}/?read=local",
+		'-q', 'dump');
+	die 'kvctl dump of ' . $node->name . ": $r->{err}" if $r->{code} != 0;
+	return md5_hex($r->{out});
+}
+
+# Until all have applied all that the leader has committed, with nobody writing; then their contents, as one text each.
+sub wait_same
+{
+	my ($self, $seconds) = @_;
+	$self->wait_leader(seconds => $seconds);
+	$self->wait_for(sub {
+		my %seen;
+		for my $node ($self->running) {
+			my $s = $self->stats($node) or return 0;
+			$seen{ $s->{'log.applied'} } = 1;
+			return 0 if $s->{'replication.role'} == ROLE_LEADER && $s->{'log.applied'} != $s->{'log.inserted'};
+		}
+		return keys %seen == 1;
+	}, $seconds || 30, 'all nodes to apply the same');
+	my %contents = map { $_->name => $self->contents($_) } $self->running;
+	my %values = map { $_ => 1 } values %contents;
+	Test::More::is(scalar keys %values, 1, 'equal contents of ' . join ', ', sort keys %contents)
+		or Test::More::diag(join "\n", map {"$_ $contents{$_}"} sort keys %contents);
+	return;
+}
+
+sub uri
+{
+	my ($self, $options) = @_;
+	my $hosts = join ',', map {"127.0.0.1:$_->{client_port}"} $self->nodes;
+	return "kv://$hosts/" . (defined $options && $options ne '' ? "?$options" : '');
+}
+
+# On all nodes: kvctl finds the leader.
+sub kvctl
+{
+	my ($self, @args) = @_;
+	my @o = ref $args[0] ? shift @args : ();
+	return run_command(@o, kvd_bin('kvctl'), '-u', $self->uri, @args);
+}
+
+# --- links ------------------------------------------------------------------------------------------
+
+sub between
+{
+	my ($self, $a, $b) = @_;
+	my @links;
+	for my $x (map { ref $_ ? $_->name : $_ } @$a) {
+		push @links, map {"$x>$_"} grep { $_ ne $x } map { ref $_ ? $_->name : $_ } @$b;
+	}
+	return @links;
+}
+
+sub partition
+{
+	my ($self, $a, $b) = @_;
+	$self->proxy->set([ $self->between($a, $b), $self->between($b, $a) ], state => 'blocked');
+	return;
+}
+
+sub one_way
+{
+	my ($self, $from, $to) = @_;
+	$self->proxy->set([ $self->between(ref $from eq 'ARRAY' ? $from : [$from], ref $to eq 'ARRAY' ? $to : [$to]) ],
+		state => 'blocked');
+	return;
+}
+
+sub others { my ($self, $node) = @_; return grep { $_ ne $self->node($node)->name } sort keys %{ $self->{node} } }
+
+sub isolate
+{
+	my ($self, $node) = @_;
+	$self->partition([ $self->node($node) ], [ $self->others($node) ]);
+	return;
+}
+
+sub bridge
+{
+	my ($self, $node) = @_;
+	my @others = $self->others($node);
+	$self->proxy->set([ $self->between(\@others, \@others) ], state => 'blocked');
+	return;
+}
+
+sub heal { my ($self) = @_; $self->proxy->heal; return }
+
+# --- load -------------------------------------------------------------------------------------------
+
+sub test_program { my ($name) = @_; return kvd_bin("../test/$name") }
+
+sub record
+{
+	my ($self, $name, @options) = @_;
+	my %o = ref $options[-1] ? %{ pop @options } : ();
+	my $path = test_dir() . "/$name";
+	my $pid = start_command({ out => "$path.report", err => "$path.report" }, test_program('kvrecord'), '-o', $path, '-n',
+		0, '-s', 1 + int rand 1e9, '-p', "$name-", @options, $self->uri($o{uri}));
+	return bless { pid => $pid, path => $path, cluster => $self, name => $name, journal => scalar grep { $_ eq '-j' }
+		@options }, 'Kvd::Cluster::Recorder';
+}
+
+sub journal { my ($self, $name, @options) = @_; return $self->record($name, '-j', @options) }
+
+package Kvd::Cluster::Recorder;
+
+use strict;
+use warnings;
+
+sub path { return $_[0]{path} }
+
+# How much there is by now: a place to wait from.
+sub mark { my ($self) = @_; return -s $self->{path} || 0 }
+
+# Was a write acknowledged that had been asked for behind the mark?
+sub acknowledged_since
+{
+	my ($self, $mark) = @_;
+	open my $in, '<', $self->{path} or return 0;
+	seek $in, $mark, 0;
+	my $half = readline $in;
+	my %asked;
+	while (my $line = <$in>) {
+		return 1 if $self->{journal};
+		my ($process, $event, $op) = $line =~ /\A\d+ (\d+) (\w+) (\w+)/ or next;
+		$asked{$process} = 1 if $event eq 'invoke';
+		return 1 if $event eq 'ok' && $op !~ /get/ && $asked{$process};
+	}
+	return 0;
+}
+
+sub wait_progress
+{
+	my ($self, %o) = @_;
+	my $mark = defined $o{mark} ? $o{mark} : $self->mark;
+	$self->{cluster}->wait_for(sub { return $self->mark > $mark && $self->acknowledged_since($mark) },
+		$o{seconds} || 15, "acknowledged writes of recorder $self->{name}");
+	return;
+}
+
+# Ends it (or waits until it has ended by itself); its report as a hash.
+sub finish
+{
+	my ($self, %o) = @_;
+	kill 'TERM', $self->{pid} if !$o{wait};
+	my $code = Kvd::Test::wait_for($self->{pid}, $o{seconds} || 60);
+	if (!defined $code) {
+		kill 'KILL', $self->{pid};
+		waitpid $self->{pid}, 0;
+		$self->{cluster}->give_up("recorder $self->{name} does not end\n");
+	}
+	my $text = Kvd::Test::slurp("$self->{path}.report");
+	die "recorder $self->{name} ended with $code: $text\n" if $code != 0;
+	my %report = map { /\A(\S+) ([\d.]+)\z/ ? ($1, $2) : () } split /\n/, $text;
+	Test::More::note("$self->{name}: " . join ' ', map {"$_=$report{$_}"} sort keys %report);
+	return \%report;
+}
+
+# kvlin's word on it, as a test.
+sub check_history
+{
+	my ($self, $text) = @_;
+	my $r = Kvd::Test::run_command({ timeout => 180 }, Kvd::Cluster::test_program('kvlin'), $self->{path});
+	Test::More::is($r->{code}, 0, $text || "$self->{name}: linearizable");
+	$r->{code} == 0 ? Test::More::note($r->{out}) : Test::More::diag($r->{out} . $r->{err});
+	return $r->{code} == 0;
+}
+
+# Are all acknowledged writes of a journal there?
+sub verify
+{
+	my ($self, $text) = @_;
+	my $r = Kvd::Test::run_command({ timeout => 120 }, Kvd::Cluster::test_program('kvrecord'), '-v', $self->{path},
+		$self->{cluster}->uri);
+	my ($n) = $r->{out} =~ /^verified (\d+)$/m;
+	Test::More::is($r->{code}, 0, ($text || "$self->{name}: no acknowledged write is missing") . ' of ' . ($n || 0));
+	Test::More::diag($r->{out} . $r->{err}) if $r->{code} != 0;
+	return $n;
+}
+
+1;
