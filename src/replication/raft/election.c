@@ -210,8 +210,8 @@ raft_on_vote(Step *s, const RaftMsg *m)
 	if (granted && r->vote.voted_for == 0 && r->leader != 0)
 		granted = false; /* this term has its leader */
 	if (granted) {
-		if (r->vote.voted_for != m->from && !BUG(VOTE_NOT_PERSISTED))
-			s->out->persist = true;
+		if (r->vote.voted_for != m->from)
+			s->out->persist = !BUG(VOTE_NOT_PERSISTED);
 		r->vote.voted_for = m->from;
 		r->deadline_us = raft_random_timeout(s, r->timing.election_us);
 	}

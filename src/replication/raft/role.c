@@ -68,7 +68,7 @@ raft_heard_leader(Step *s, const RaftMsg *m)
 {
 	Raft *r = s->r;
 
-	if (r->role == RAFT_LEADER || (r->leader != 0 && r->leader != m->from)) {
+	if (r->role == RAFT_LEADER || (r->leader != 0 && r->leader != m->from && !BUG(OLD_LEADER_APPEND))) {
 		s->out->note = "two leaders in one term: ignored";
 		return false;
 	}

@@ -418,7 +418,7 @@ static const Story stories[] = {
 	{ "a candidate needs a majority", a_candidate_needs_a_majority, { BUG_MAJORITY_OFF_BY_ONE } },
 	{ "an older log gets no vote", an_older_log_gets_no_vote, { BUG_NO_LOG_CHECK } },
 	{ "one vote a term", one_vote_a_term, { BUG_VOTE_TWICE } },
-	{ "a vote is on disk first", a_vote_is_on_disk_first, { BUG_NONE } },
+	{ "a vote is on disk first", a_vote_is_on_disk_first, { BUG_VOTE_NOT_PERSISTED } },
 	{ "a vote at a known term is on disk first",
 	  a_vote_at_a_known_term_is_on_disk_first,
 	  { BUG_VOTE_NOT_PERSISTED } },
