@@ -91,7 +91,8 @@ const Command command_table[] = {
 	{ "checkpoint", "[--compact]", "write memory to tables", "  --compact          then merge all tables\n",
 	  run_checkpoint, 0, 0, { FLAG("--compact") } },
 	{ "cluster", "[ACTION [NAME] [HOST:PORT]] [--dry-run]", "the nodes of a cluster",
-	  "Changes go to the leader, whichever node is named. What would be unsafe is refused with the reason (exit code 4).\n"
+	  "Changes go to the leader, whichever node is named. What would be unsafe is refused with the reason (exit\n"
+	  "code 4).\n"
 	  "  status                  who leads, and how each node does, as the node that answers sees it\n"
 	  "  add NAME@HOST:PORT      a blank node joins (PORT is its peer_port): it learns, then votes by itself\n"
 	  "  remove NAME             a node leaves for good\n"

@@ -1,8 +1,8 @@
 /*
  * commands_cluster.c - cluster: its status, and changes of its members.
  *
- * The server answers a status as two tables with tabs (doc/protocol.md). A person gets a sentence about the cluster and a
- * line a node in words, programs get the numbers of every node.
+ * The server answers a status as two tables with tabs (doc/protocol.md). A person gets a sentence about the
+ * cluster and a line a node in words, programs get the numbers of every node.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@
 typedef struct Table {
 	char *name[FIELDS_MAX];
 	int names;
-	char *next;           /* the rows that have not been read */
+	char *next; /* the rows that have not been read */
 	char *cell[FIELDS_MAX];
 } Table;
 
@@ -104,8 +104,9 @@ state_words(const Table *t, char *out, size_t size)
 {
 	static const struct {
 		const char *word, *shown;
-	} words[] = { { "catching_up", "catching up" }, { "installing", "copying tables" }, { "probing", "connected" },
-				  { "streaming", "in step" },		{ "fetching", "fetching" },			{ "recovering", "recovering" } };
+	} words[] = { { "catching_up", "catching up" }, { "installing", "copying tables" },
+				  { "probing", "connected" },       { "streaming", "in step" },
+				  { "fetching", "fetching" },       { "recovering", "recovering" } };
 	const char *word = cell(t, "state");
 
 	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
@@ -125,7 +126,8 @@ show_cluster(FILE *f, const Table *c)
 	if (leader[0] == '\0')
 		fprintf(f, "no leader is known here\n");
 	else
-		fprintf(f, "%s leads%s\n", leader, strcmp(cell(c, "transferring"), "1") == 0 ? ", and hands over" : "");
+		fprintf(f, "%s leads%s\n", leader,
+				strcmp(cell(c, "transferring"), "1") == 0 ? ", and hands over" : "");
 	milliseconds(cell(c, "lag_ms"), "", lag, sizeof lag);
 	fprintf(f, "as seen by %s (%s)", cell(c, "node"), cell(c, "role"));
 	if (strcmp(leader, cell(c, "node")) != 0)
@@ -133,7 +135,7 @@ show_cluster(FILE *f, const Table *c)
 	fputc('\n', f);
 	if (cell(c, "hash_asked")[0] != '\0')
 		fprintf(f, "contents: %s of %s replicas agreed when last compared\n", cell(c, "hash_agree"),
-			cell(c, "hash_asked"));
+				cell(c, "hash_asked"));
 	if (alarm[0] != '\0')
 		fprintf(f, "ALARM: %s\n", alarm);
 	fputc('\n', f);
@@ -151,11 +153,13 @@ show_people(Ctl *ctl, const Table *c, Table *m)
 
 		behind(m, lag, sizeof lag);
 		state_words(m, state, sizeof state);
-		milliseconds(cell(m, "heard_ms"), strcmp(cell(m, "self"), "1") == 0 ? "" : "never", heard, sizeof heard);
+		milliseconds(cell(m, "heard_ms"), strcmp(cell(m, "self"), "1") == 0 ? "" : "never", heard,
+					 sizeof heard);
 		if (cell(m, "heard_ms")[0] != '\0')
 			snprintf(heard + strlen(heard), sizeof heard - strlen(heard), " ago");
-		output_row(&ctl->out, (Cell[]){ CELL_OF_STR(cell(m, "name")), CELL_OF_STR(cell(m, "role")),
-			CELL_OF_STR(state), CELL_OF_STR(lag), CELL_OF_STR(heard), CELL_OF_STR(cell(m, "client_address")) });
+		output_row(&ctl->out,
+				   (Cell[]){ CELL_OF_STR(cell(m, "name")), CELL_OF_STR(cell(m, "role")), CELL_OF_STR(state),
+							 CELL_OF_STR(lag), CELL_OF_STR(heard), CELL_OF_STR(cell(m, "client_address")) });
 	}
 	output_end(&ctl->out, false);
 }
@@ -171,16 +175,20 @@ number_or_none(const char *text)
 static void
 show_programs(Ctl *ctl, const Table *c, Table *m)
 {
-	static const char *const columns[] = { "name", "role", "term", "state", "self", "lag_bytes", "lag_ms", "heard_ms",
-		"acked", "client_address", "peer_address", "trouble", "alarm" };
+	static const char *const columns[] = { "name",         "role",    "term",     "state", "self",
+										   "lag_bytes",    "lag_ms",  "heard_ms", "acked", "client_address",
+										   "peer_address", "trouble", "alarm" };
 
 	output_begin(&ctl->out, (int) (sizeof columns / sizeof *columns), columns);
 	while (table_next(m))
-		output_row(&ctl->out, (Cell[]){ CELL_OF_STR(cell(m, "name")), CELL_OF_STR(cell(m, "role")),
-			number_or_none(cell(c, "term")), CELL_OF_STR(cell(m, "state")), number_or_none(cell(m, "self")),
-			number_or_none(cell(m, "lag_bytes")), number_or_none(cell(m, "lag_ms")), number_or_none(cell(m, "heard_ms")),
-			number_or_none(cell(m, "acked")), CELL_OF_STR(cell(m, "client_address")),
-			CELL_OF_STR(cell(m, "peer_address")), CELL_OF_STR(cell(m, "trouble")), CELL_OF_STR(cell(c, "alarm")) });
+		output_row(&ctl->out,
+				   (Cell[]){ CELL_OF_STR(cell(m, "name")), CELL_OF_STR(cell(m, "role")),
+							 number_or_none(cell(c, "term")), CELL_OF_STR(cell(m, "state")),
+							 number_or_none(cell(m, "self")), number_or_none(cell(m, "lag_bytes")),
+							 number_or_none(cell(m, "lag_ms")), number_or_none(cell(m, "heard_ms")),
+							 number_or_none(cell(m, "acked")), CELL_OF_STR(cell(m, "client_address")),
+							 CELL_OF_STR(cell(m, "peer_address")), CELL_OF_STR(cell(m, "trouble")),
+							 CELL_OF_STR(cell(c, "alarm")) });
 	output_end(&ctl->out, false);
 }
 
@@ -251,7 +259,8 @@ change(Ctl *ctl, int action, const char *name, const char *address, bool dry_run
 		return code;
 	code = kv_cluster(client, action, name, address, dry_run, (int) ctl->timeout_ms, &text);
 	if (code == KV_OK)
-		output_fact(&ctl->out, dry_run ? "would" : "done", CELL_OF_STR(text.data != NULL ? (char *) text.data : ""), NULL);
+		output_fact(&ctl->out, dry_run ? "would" : "done",
+					CELL_OF_STR(text.data != NULL ? (char *) text.data : ""), NULL);
 	kv_value_free(&text);
 	return code == KV_OK ? EXIT_DONE : ctl_fail(ctl, code);
 }
@@ -276,7 +285,8 @@ int
 run_cluster(Ctl *ctl, const Args *a)
 {
 	const char *word = a->n > 0 ? a->positional[0].data : "status";
-	const char *name = a->n > 1 ? a->positional[1].data : NULL, *address = a->n > 2 ? a->positional[2].data : NULL;
+	const char *name = a->n > 1 ? a->positional[1].data : NULL,
+			   *address = a->n > 2 ? a->positional[2].data : NULL;
 	int i = 0, given = a->n > 0 ? a->n - 1 : 0, code;
 	bool dry_run = a->option[0] != NULL;
 	char *copy = NULL;
@@ -284,7 +294,8 @@ run_cluster(Ctl *ctl, const Args *a)
 	while (i < ACTIONS && strcmp(actions[i].name, word) != 0)
 		i++;
 	if (i == ACTIONS)
-		return ctl_usage(ctl, "\"%s\" is none of status, add, remove, promote, transfer, replace, check, repair", word);
+		return ctl_usage(
+			ctl, "\"%s\" is none of status, add, remove, promote, transfer, replace, check, repair", word);
 	if (given < actions[i].least || given > actions[i].most)
 		return ctl_usage(ctl, "cluster %s: wrong number of arguments", word);
 	if (actions[i].action == KV_CLUSTER_STATUS)
@@ -293,7 +304,8 @@ run_cluster(Ctl *ctl, const Args *a)
 		copy = strdup(name);
 		if (copy == NULL || !name_and_address(copy, &name, &address)) {
 			free(copy);
-			return ctl_usage(ctl, "cluster add takes NAME@HOST:PORT, with the port that other nodes connect to");
+			return ctl_usage(ctl,
+							 "cluster add takes NAME@HOST:PORT, with the port that other nodes connect to");
 		}
 	}
 	code = change(ctl, actions[i].action, name, address, dry_run);

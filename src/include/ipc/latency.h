@@ -13,7 +13,7 @@
 
 typedef enum LatencyKind {
 	LATENCY_LOG_SYNC, /* one write and sync of the log; every one, by the flush owner */
-	LATENCY_COMMIT,   /* of a write, from its insertion until it is applied; a sample of those whose backend waits */
+	LATENCY_COMMIT,   /* a write, from its insertion until it is applied; a sample of those that are waited for */
 	LATENCY_KINDS
 } LatencyKind;
 

@@ -1,8 +1,8 @@
 /*
  * replstate.h - what the consensus worker tells the other processes, and what they ask of it. Shared memory.
  *
- * Three parts: a view (for people and redirects), the gate of freshness (may a read be answered here and now?), and a
- * mailbox for requests that only the consensus worker can do. Stale views are harmless.
+ * Three parts: a view (for people and redirects), the gate of freshness (may a read be answered here and
+ * now?), and a mailbox for requests that only the consensus worker can do. Stale views are harmless.
  */
 #ifndef REPLICATION_REPLSTATE_H
 #define REPLICATION_REPLSTATE_H
@@ -20,8 +20,8 @@ size_t replstate_shmem_size(int slots);
 void replstate_shmem_init(void *mem, int slots);
 
 /*
- * ---- the view: writer consensus worker; readers anybody, without a lock. Two copies under a sequence number: a
- * writer that stands still in the middle holds nobody up.
+ * ---- the view: writer consensus worker; readers anybody, without a lock. Two copies under a sequence
+ * number: a writer that stands still in the middle holds nobody up.
  */
 typedef enum ReplPeerState { REPL_SELF, REPL_DOWN, REPL_PROBE, REPL_STREAM, REPL_CATCHUP, REPL_INSTALL } ReplPeerState;
 
@@ -67,29 +67,30 @@ void replstate_leader_address(char out[MEMBERSHIP_ADDRESS_MAX + 1]);
 const ReplPeer *replview_peer(const ReplView *v, uint64_t id);
 
 /* ---- freshness (rules R2, R4, G5) */
-/* Consensus worker. until_ns: monotonic; 0 none, UINT64_MAX without end (alone). serve_from: what is applied must reach it. */
+/* Consensus worker. until_ns: monotonic; 0 none, UINT64_MAX without end. What is applied must reach serve_from. */
 void replstate_set_lease(uint64_t until_ns, Lsn serve_from);
 /*
- * Backend, with the gate's generation as read after the request came: may a linearizable read be answered from what is
- * applied now? Returns at once under a valid lease; else (no lease, lease_reads off) joins the next ReadIndex round and
- * waits for it to be applied. NOT_LEADER with the leader's client address as text, TIMEOUT.
+ * Backend, with the gate's generation as read after the request came: may a linearizable read be answered
+ * from what is applied now? Returns at once under a valid lease; else (no lease, lease_reads off) joins the
+ * next ReadIndex round and waits for it to be applied. NOT_LEADER with the leader's client address as text,
+ * TIMEOUT.
  */
 KV_CHECK Status replstate_read_barrier(int timeout_ms);
 /*
- * Backend, before a write: may this node be the leader? False when the gate is closed or the lease ended more than an
- * election timeout ago (rule G5). Two loads for a node alone.
+ * Backend, before a write: may this node be the leader? False when the gate is closed or the lease ended
+ * more than an election timeout ago (rule G5). Two loads for a node alone.
  */
 bool replstate_may_lead(void);
 /* NOT_LEADER with the leader's client address as text, "" if it is not known or this node's own. */
 Status replstate_not_leader(void);
 /*
- * Consensus worker of a follower, for each message of the leader: what it said is committed. From it follows how far
- * behind this node's contents are.
+ * Consensus worker of a follower, for each message of the leader: what it said is committed. From it
+ * follows how far behind this node's contents are.
  */
 void replstate_leader_said(Lsn commit);
 /*
- * This node has applied everything that was committed this many ms ago, as far as it knows: 0 under a valid lease, on a
- * follower since a message of its leader. UINT32_MAX: never so far.
+ * This node has applied everything that was committed this many ms ago, as far as it knows: 0 under a valid
+ * lease, on a follower since a message of its leader. UINT32_MAX: never so far.
  */
 uint32_t replstate_lag_ms(void);
 /* Consensus worker: are there readers that came since the last round began? Takes their ticket. */
@@ -121,8 +122,9 @@ typedef struct ReplRequest {
 } ReplRequest;
 
 /*
- * Backend: ask and wait. The answer's text, a sentence, is appended to *text, also of a refusal. NOT_LEADER (text: the
- * leader's address), BAD_REQUEST (refused, with the reason), TIMEOUT (it may still be done), BUSY (another is under way).
+ * Backend: ask and wait. The answer's text, a sentence, is appended to *text, also of a refusal. NOT_LEADER
+ * (text: the leader's address), BAD_REQUEST (refused, with the reason), TIMEOUT (it may still be done),
+ * BUSY (another is under way).
  */
 KV_CHECK Status replstate_request(const ReplRequest *r, int timeout_ms, Buf *text);
 /* Consensus worker: the request that waits for an answer; false none. The same until it is answered. */

@@ -1,8 +1,8 @@
 /*
  * cluster.c - the cluster's status and changes of its members.
  *
- * Runs in the client's threads. A change is refused by all but the leader, and call.c follows to it. A change whose
- * answer is lost is in doubt, as a write is.
+ * Runs in the client's threads. A change is refused by all but the leader, and call.c follows to it. A
+ * change whose answer is lost is in doubt, as a write is.
  */
 #include "libkv_internal.h"
 
@@ -23,7 +23,8 @@ encode_text(Buf *b, const char *text)
 }
 
 int
-kv_cluster(kv_client *c, int action, const char *name, const char *address, int dry_run, int timeout_ms, kv_value *out)
+kv_cluster(kv_client *c, int action, const char *name, const char *address, int dry_run, int timeout_ms,
+		   kv_value *out)
 {
 	Call call = { .command = PROTO_CLUSTER, .deadline_at = CLUSTER_DEADLINE_AT, .timeout_ms = timeout_ms };
 	bool change = action != KV_CLUSTER_STATUS;

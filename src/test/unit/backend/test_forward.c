@@ -288,7 +288,7 @@ a_lost_write_is_in_doubt_and_never_sent_again(void **state)
 	pid_t pid = leader(0, "oxooo");
 
 	(void) state;
-	/* All five have left: the second write is lost, so is the plain one behind it; reads and stamped writes go again. */
+	/* All have left: the second write is lost, and the plain one behind it; reads and stamped writes go again. */
 	add_all("wwrws", 5000);
 	assert_int_equal(forward_commit(&s), ST_OK);
 	EXPECT(ST_OK, ST_OUTCOME_UNKNOWN, ST_OK, ST_OUTCOME_UNKNOWN, ST_OK);

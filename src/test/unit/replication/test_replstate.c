@@ -1,6 +1,7 @@
 /*
- * test_replstate.c - what the consensus worker publishes: views are whole, reads are answered only when they may be, no
- * ticket is lost, the mailbox survives who uses it. Writers and readers are processes, as in the server.
+ * test_replstate.c - what the consensus worker publishes: views are whole, reads are answered only when
+ * they may be, no ticket is lost, the mailbox survives who uses it. Writers and readers are processes, as
+ * in the server.
  */
 #include <setjmp.h>
 #include <signal.h>
