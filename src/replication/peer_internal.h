@@ -22,6 +22,7 @@
 #define PEERS_STALL_MS 3000      /* at least; bytes wait and none is taken: the connection is made anew */
 #define PEERS_PAUSE_MIN_MS 50    /* between attempts, doubling */
 #define PEERS_PAUSE_MAX_MS 1000
+#define PEERS_QUIET_MS 2000      /* a connection that cannot be made is logged when that lasts this long */
 #define PEERS_LINGER_MS 5000     /* a node that left the configuration hears this much longer how that ended */
 #define PEERS_RESOLVE_MS 30000   /* a name is looked up at most this often: that stops everything else meanwhile */
 #define PEERS_COMPLAIN_MS 60000  /* the same complaint about others is logged this often */
@@ -75,6 +76,7 @@ typedef struct PeerOut {
 	uint64_t began_ns; /* this state */
 	uint64_t moved_ns; /* bytes were taken, or began to wait */
 	uint64_t retry_ns;
+	uint64_t down_ns;  /* since when there is no connection */
 	uint32_t pause_ms;
 	Buf queue;         /* [queue_at, len) waits to be sent */
 	size_t queue_at;

@@ -70,7 +70,8 @@ new_out(PeerPurpose purpose, uint64_t id)
 
 		if (o->purpose != 0)
 			continue;
-		*o = (PeerOut){ .id = id, .purpose = purpose, .fd = -1, .pause_ms = PEERS_PAUSE_MIN_MS };
+		*o = (PeerOut){ .id = id, .purpose = purpose, .fd = -1, .pause_ms = PEERS_PAUSE_MIN_MS,
+			            .down_ns = clock_mono_ns() };
 		return o;
 	}
 	return NULL;
@@ -107,14 +108,18 @@ disconnect(PeerOut *o)
 static void
 give_up(PeerOut *o, const char *why)
 {
-	bool stood = o->state == OUT_UP;
+	bool stood = o->state == OUT_UP, formed = o->state == OUT_FORMING;
 
 	disconnect(o);
+	if (stood || formed)
+		o->down_ns = o->began_ns;
 	o->retry_ns =
 		o->began_ns + peers_ms(o->pause_ms / 2) + prng_below(&peer_self.prng, peers_ms(o->pause_ms / 2) + 1);
 	o->pause_ms = o->pause_ms * 2 < PEERS_PAUSE_MAX_MS ? o->pause_ms * 2 : PEERS_PAUSE_MAX_MS;
 	snprintf(o->trouble, sizeof o->trouble, "%s", why);
-	if (o->purpose != PEER_MEMBER || (strcmp(o->trouble, o->logged) == 0 && !stood))
+	/* Nodes that start together miss each other a little at first: that is no news. */
+	if (o->purpose != PEER_MEMBER || (!stood && (strcmp(o->trouble, o->logged) == 0 ||
+	                                             o->began_ns - o->down_ns < peers_ms(PEERS_QUIET_MS))))
 		return;
 	memcpy(o->logged, o->trouble, sizeof o->logged);
 	elog(LOG_LEVEL_LOG, "no connection to node %s at %s: %s", o->name, o->address, o->trouble);
