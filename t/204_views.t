@@ -32,7 +32,8 @@ sub cluster
 {
 	my ($action, %o) = @_;
 	my ($name, $address) = map { defined $o{$_} ? $o{$_} : '' } qw(name address);
-	return $c->call($CMD{CLUSTER}, pack('CCvV v/a* v/a*', $action, $o{flags} || 0, 0, $o{deadline} || 0, $name, $address));
+	return $c->call($CMD{CLUSTER},
+		pack('CCvV v/a* v/a*', $action, $o{flags} || 0, 0, $o{deadline} || 0, $name, $address));
 }
 
 # 1. The status.
@@ -56,13 +57,19 @@ cmp_ok($about->[0]{applied}, '>', $v, 'positions are of now');
 
 # 2. What is no request.
 is($c->call($CMD{CLUSTER}, $_->[0])->{status}, 'BAD_REQUEST', "CLUSTER: $_->[1]") for
-	[ '', 'empty' ], [ pack('CCvVvv', 99, 0, 0, 0, 0, 0), 'unknown action' ], [ pack('CCvVvv', 0, 2, 0, 0, 0, 0), 'unknown flag' ],
-	[ pack('CCvVvv', 0, 0, 1, 0, 0, 0), 'not zero' ], [ pack('CCvVv', 0, 0, 0, 0, 0), 'no address' ],
-	[ pack('CCvVv/a*v', 2, 0, 0, 0, 'n' x 64, 0), 'name too long' ], [ pack('CCvVva', 2, 0, 0, 0, 5, 'n'), 'name cut off' ],
-	[ pack('CCvVvv/a*', 0, 0, 0, 0, 0, 'a' x 128), 'address too long' ], [ pack('CCvVvvC', 0, 0, 0, 0, 0, 0, 0), 'a byte too many' ],
+	[ '', 'empty' ],
+	[ pack('CCvVvv', 99, 0, 0, 0, 0, 0), 'unknown action' ],
+	[ pack('CCvVvv', 0, 2, 0, 0, 0, 0), 'unknown flag' ],
+	[ pack('CCvVvv', 0, 0, 1, 0, 0, 0), 'not zero' ],
+	[ pack('CCvVv', 0, 0, 0, 0, 0), 'no address' ],
+	[ pack('CCvVv/a*v', 2, 0, 0, 0, 'n' x 64, 0), 'name too long' ],
+	[ pack('CCvVva', 2, 0, 0, 0, 5, 'n'), 'name cut off' ],
+	[ pack('CCvVvv/a*', 0, 0, 0, 0, 0, 'a' x 128), 'address too long' ],
+	[ pack('CCvVvvC', 0, 0, 0, 0, 0, 0, 0), 'a byte too many' ],
 	[ pack('CCvVv/a*v', 2, 0, 0, 0, "a\0b", 0), 'a zero in the name' ];
-is(cluster(@$_)->{status}, 'BAD_REQUEST', "CLUSTER action $_->[0]: what it needs is missing, or too much is there") for
-	[1], [ 1, name => 'n2' ], [2], [3], [7], [ 5, name => 'n2' ], [ 6, name => 'n2' ], [ 2, name => 'n2', address => 'h:1' ];
+is(cluster(@$_)->{status}, 'BAD_REQUEST', "CLUSTER action $_->[0]: what it needs is missing, or too much is there")
+	for [1], [ 1, name => 'n2' ], [2], [3], [7], [ 5, name => 'n2' ], [ 6, name => 'n2' ],
+	[ 2, name => 'n2', address => 'h:1' ];
 is(cluster(0, name => 'x' x 63, address => 'y' x 127)->{status}, 'OK', 'the longest name and address');
 
 # 3. Local reads that tell their age: position and lag in front, then the same answer.
@@ -99,7 +106,8 @@ my %after = %{ $c->stats('replication.') };
 cmp_ok($after{'replication.reads_by_lease'}, '>', $before{'replication.reads_by_lease'}, 'it is counted');
 is($after{'replication.reads_by_round'}, 0, '... and none asked others');
 is($after{"replication.$_->[0]"}, $_->[1], "replication.$_->[0]") for
-	[ role => 2 ], [ leader_known => 1 ], [ voters => 1 ], [ learners => 0 ], [ alarm => 0 ], [ lag_bytes_max => 0 ], [ lag_ms_max => 0 ];
+	[ role => 2 ], [ leader_known => 1 ], [ voters => 1 ], [ learners => 0 ], [ alarm => 0 ], [ lag_bytes_max => 0 ],
+	[ lag_ms_max => 0 ];
 my %latency = %{ $c->stats('latency.') };
 cmp_ok($latency{'latency.commit_count'}, '>', 0, 'commits are measured');
 cmp_ok($latency{'latency.log_sync_count'}, '>', 0, 'syncs are measured');
