@@ -21,6 +21,7 @@
 #include "port/config_files.h"
 #include "port/net.h"
 #include "port/proc.h"
+#include "cmd_cluster_data.h"
 #include "session.h"
 
 static volatile sig_atomic_t client_fd_for_signal = -1;
@@ -96,6 +97,7 @@ backend_main(int client_fd, bool reserved)
 	delegate_wait();
 	say_goodbye(&s);
 	forward_end(&s.forward);
+	cluster_data_end();
 	net_shutdown(client_fd); /* the WAL writer may have a descriptor of it too */
 	elog(LOG_LEVEL_DEBUG, "connection from %s ends", peer);
 	net_close(client_fd);

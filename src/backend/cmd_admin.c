@@ -145,7 +145,9 @@ emit_processes(StatsOut *o)
 	static const char *const names[] = { [PROC_REPLAY] = "replay",
 										 [PROC_CONSENSUS] = "consensus",
 										 [PROC_WALWRITER] = "walwriter",
-										 [PROC_COMPACTOR] = "compactor" };
+										 [PROC_COMPACTOR] = "compactor",
+										 [PROC_FETCHER] = "fetcher",
+										 [PROC_CHECKER] = "checker" };
 	char name[48];
 	uint64_t backends = 0;
 

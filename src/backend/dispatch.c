@@ -11,6 +11,7 @@
 #include "ipc/nodestate.h"
 #include "port/clock.h"
 #include "replication/replstate.h"
+#include "cmd_cluster_data.h"
 #include "session.h"
 
 typedef enum CommandClass { CLASS_WRITE, CLASS_READ, CLASS_OTHER } CommandClass;
@@ -36,6 +37,9 @@ static const struct {
 	[PROTO_CHECKPOINT] = { CLASS_OTHER, cmd_checkpoint },
 	[PROTO_SESSION] = { CLASS_OTHER, cmd_session },
 	[PROTO_CLUSTER] = { CLASS_OTHER, cmd_cluster },
+	[PROTO_LOG_READ] = { CLASS_OTHER, cmd_log_read },
+	[PROTO_SNAPSHOT_OPEN] = { CLASS_OTHER, cmd_snapshot_open },
+	[PROTO_SNAPSHOT_READ] = { CLASS_OTHER, cmd_snapshot_read },
 };
 
 /* Longest first request that is waited for: a stranger gets no large buffer. HELLO with its name is shorter. */
@@ -128,9 +132,9 @@ start_read(Session *s, const ReadPrefix *p, Lsn at)
 }
 
 /*
- * All requests of a batch were received before the first of them was looked at, so before the barrier that the open read
- * went through (rule R4). Its snapshot was taken after that and before any of them is answered: it is a
- * linearizable answer to each of them, also if the lease has ended since.
+ * All requests of a batch were received before the first of them was looked at, so before the barrier that the
+ * open read went through (rule R4). Its snapshot was taken after that and before any of them is answered: it is
+ * a linearizable answer to each of them, also if the lease has ended since.
  */
 Status
 begin_plain_read(Session *s, const ReadPrefix *p)

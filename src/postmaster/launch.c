@@ -25,6 +25,8 @@ static const ChildKind kinds[] = {
 	[PROC_CONSENSUS] = { "consensus", consensus_main, true, true },
 	[PROC_WALWRITER] = { "walwriter", walwriter_main, true, false },
 	[PROC_COMPACTOR] = { "compactor", compactor_main, true, false },
+	[PROC_FETCHER] = { "fetcher", fetcher_main, true, false },
+	[PROC_CHECKER] = { "checker", checker_main, true, false },
 	[PROC_BACKEND] = { "backend", NULL, true, false },
 };
 

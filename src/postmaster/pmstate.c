@@ -12,6 +12,7 @@
  * 2. A dead child is forgiven only if it is a backend outside a critical section that left by itself
  *    (exit 0 or EXIT_FATAL) or by SIGKILL (rule P1).
  * 3. In KILLING nothing is launched.
+ * 4. A fetcher that ends with EXIT_INSTALL restarts the node like a crash, but is none.
  */
 #include "pmstate.h"
 
@@ -62,7 +63,7 @@ ending(PmPhase phase)
 	case PM_STOP_BACKENDS:
 		return PM_BIT(PROC_BACKEND);
 	case PM_STOP_CONSENSUS:
-		return PM_BIT(PROC_CONSENSUS);
+		return PM_BIT(PROC_CONSENSUS) | PM_BIT(PROC_FETCHER) | PM_BIT(PROC_CHECKER);
 	case PM_STOP_ENGINE:
 		return PM_BIT(PROC_REPLAY) | PM_BIT(PROC_COMPACTOR);
 	case PM_STOP_WALWRITER:
@@ -91,6 +92,8 @@ finish_killing(PmState *s, PmActions *a, uint64_t now_ms)
 		s->restart = false;
 		enter(s, PM_STARTING, now_ms);
 		a->fresh = true;
+		a->planned = s->planned;
+		s->planned = false;
 	} else {
 		enter(s, PM_DONE, now_ms);
 		a->exit = true;
@@ -154,6 +157,22 @@ forgiven(const PmEvent *e)
 	return e->signal != 0 ? e->signal == SIGKILL : e->code == 0 || e->code == EXIT_FATAL;
 }
 
+/* The fetcher has done what it was for. While the node stops it is an end like any other: the next start installs. */
+static bool
+wants_install(const PmEvent *e)
+{
+	return e->kind == PROC_FETCHER && !e->critical && e->signal == 0 && e->code == EXIT_INSTALL;
+}
+
+static void
+on_install(PmState *s, PmActions *a, uint64_t now_ms)
+{
+	s->restart = true;
+	s->planned = true;
+	a->why = "restarting the node with the tables that were fetched from another one";
+	kill_all(s, a, now_ms);
+}
+
 /* Shared memory cannot be trusted any more. */
 static void
 on_crash(PmState *s, PmActions *a, const PmEvent *e)
@@ -191,7 +210,12 @@ on_ended(PmState *s, PmActions *a, const PmEvent *e)
 		kill_all(s, a, e->now_ms);
 		return;
 	}
-	if (forgiven(e)) {
+	if (wants_install(e)) {
+		if (s->phase == PM_STARTING || s->phase == PM_RUNNING) {
+			on_install(s, a, e->now_ms);
+			return;
+		}
+	} else if (forgiven(e)) {
 		a->mark_dead = true;
 		if (s->phase == PM_SMART && s->alive[PROC_BACKEND] == 0)
 			stop_from(s, a, PM_STOP_BACKENDS, e->now_ms);
@@ -242,6 +266,10 @@ pm_step(PmState *s, const PmEvent *e)
 		if (s->phase == PM_STARTING) {
 			launch(s, &a, PROC_WALWRITER);
 			launch(s, &a, PROC_CONSENSUS);
+			if (s->peers) {
+				launch(s, &a, PROC_FETCHER);
+				launch(s, &a, PROC_CHECKER);
+			}
 		}
 		break;
 	case PM_EV_READY:

@@ -15,7 +15,7 @@ typedef enum PmPhase {
 	PM_RUNNING,
 	PM_SMART,          /* no new clients; waits for those there are to leave */
 	PM_STOP_BACKENDS,  /* then, each after the one before has ended: */
-	PM_STOP_CONSENSUS, /* closes the gate */
+	PM_STOP_CONSENSUS, /* closes the gate; with it go fetcher and checker */
 	PM_STOP_ENGINE,    /* replay process and compaction worker */
 	PM_STOP_WALWRITER, /* last: flushes the log */
 	PM_KILLING,        /* crash or immediate stop: waits until every child is gone */
@@ -57,6 +57,8 @@ typedef struct PmState {
 	bool restart;             /* KILLING: start anew when all are gone */
 	int exit_code;            /* of the postmaster */
 	int failed_starts;        /* restarts since the node was last ready */
+	bool peers;               /* set after pm_init(): there may be other nodes, so their processes run, too */
+	bool planned;             /* KILLING: not after a crash, but to install fetched tables */
 } PmState;
 
 /* Masks of PM_BIT(kind). */
@@ -64,6 +66,7 @@ typedef struct PmActions {
 	unsigned launch;          /* auxiliary children to fork */
 	unsigned term, quit, kill;/* children to end: the stop signal of their kind, SIGQUIT, SIGKILL */
 	bool fresh;               /* make fresh shared memory, then send PM_EV_BEGIN */
+	bool planned;             /* with fresh: nothing has crashed */
 	bool ready;               /* the node has just become ready */
 	bool exit;                /* end with exit_code */
 	bool mark_dead;           /* ENDED: shared memory stays: mark the slot, poke the WAL writer */

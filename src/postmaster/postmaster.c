@@ -99,10 +99,13 @@ announce_ready(void)
 {
 	char host[sizeof config.listen_addresses];
 
-	if (restarts > 0) {
+	static bool announced;
+
+	if (announced) {
 		elog(LOG_LEVEL_LOG, "the node is ready again after %" PRIu64 " ms", now_ms() - run_began_ms);
 		return;
 	}
+	announced = true;
 	snprintf(host, sizeof host, "%s", config.listen_addresses);
 	host[strcspn(host, ", ")] = '\0';
 	printf("kvd %s is ready, listening on %s:%d, data in %s\n", KVD_VERSION, host, real_port, data_dir);
@@ -167,7 +170,7 @@ step(PmEvent e)
 	if (strcmp(pm_state_name(&state), before) != 0)
 		write_pidfile();
 	if (a.fresh) {
-		restarts++;
+		restarts += !a.planned;
 		if (fresh_memory() != ST_OK) {
 			elog(LOG_LEVEL_FATAL, "%s", status_detail());
 			state.exit_code = EXIT_FATAL;
@@ -185,6 +188,7 @@ static void
 report_end(const ChildEnd *end, ProcKind kind, bool critical)
 {
 	bool wanted = state.phase == PM_KILLING || (kind == PROC_BACKEND && end->signal == 0 && end->code == 0) ||
+		(kind == PROC_FETCHER && end->signal == 0 && end->code == EXIT_INSTALL) ||
 		(state.phase != PM_STARTING && state.phase != PM_RUNNING && end->signal == 0 && end->code == 0);
 
 	if (wanted)
@@ -443,6 +447,7 @@ postmaster_run(const Control *c, const char *dir)
 	started_ms = clock_wall_ms();
 	run_began_ms = now_ms();
 	pm_init(&state);
+	state.peers = config.peer_port != 0;
 	if (prepare() != ST_OK) {
 		elog(LOG_LEVEL_FATAL, "%s", status_detail());
 		free(children);

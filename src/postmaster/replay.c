@@ -12,6 +12,7 @@
 #include "port/clock.h"
 #include "postmaster_internal.h"
 #include "replication/consensus.h"
+#include "replication/fetch.h"
 #include "storage/kvstore.h"
 
 #define NAP_US 1000000 /* whoever moves commit wakes us */
@@ -56,9 +57,10 @@ replay_main(void)
 	NodeState *node = nodestate();
 	WalRecovery found;
 	uint64_t begun = clock_mono_ns();
-	bool alone;
+	bool installed, alone;
 	Control control;
 
+	must(fetch_install(&installed), "installing tables of another node");
 	must(kvstore_open(), "opening the tables");
 	atomic_store(&node->manifest_open, 1);
 	child_report(REPORT_MANIFEST_OPEN);

@@ -38,5 +38,7 @@ _Noreturn void elog_panic(const char *fmt, ...) KV_PRINTF(1, 2);
 
 #define EXIT_FATAL 1
 #define EXIT_STOP_NODE 3
+/* Fetcher process only: tables lie ready to take the place of ours, which the next start does: restart the node. */
+#define EXIT_INSTALL 4
 
 #endif

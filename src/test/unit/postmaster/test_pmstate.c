@@ -16,6 +16,8 @@
 #define WALWRITER PM_BIT(PROC_WALWRITER)
 #define COMPACTOR PM_BIT(PROC_COMPACTOR)
 #define BACKEND PM_BIT(PROC_BACKEND)
+#define FETCHER PM_BIT(PROC_FETCHER)
+#define CHECKER PM_BIT(PROC_CHECKER)
 
 static PmState s;
 static uint64_t now;
@@ -76,6 +78,21 @@ running(int clients)
 	assert_nothing();
 }
 
+/* As running(), of a node with peers, as far as the report `until`. */
+static void
+member(PmEventKind until)
+{
+	now = 1000;
+	pm_init(&s);
+	s.peers = true;
+	happens(PM_EV_BEGIN);
+	happens(PM_EV_MANIFEST_OPEN);
+	happens(PM_EV_REPLAYED);
+	assert_int_equal(a.launch, WALWRITER | CONSENSUS | FETCHER | CHECKER);
+	if (until == PM_EV_READY)
+		happens(PM_EV_READY);
+}
+
 static void
 four_workers_die(void)
 {
@@ -113,7 +130,7 @@ fast_stop_ends_one_kind_after_the_other(void **state)
 	exits(PROC_BACKEND, 0);
 	assert_nothing();
 	exits(PROC_BACKEND, 0);
-	assert_int_equal(a.term, CONSENSUS); /* the gate closes before anything else goes */
+	assert_int_equal(a.term, CONSENSUS | FETCHER | CHECKER); /* the gate closes before anything else goes */
 	exits(PROC_CONSENSUS, 0);
 	assert_int_equal(a.term, REPLAY | COMPACTOR);
 	exits(PROC_COMPACTOR, 0);
@@ -132,7 +149,7 @@ fast_stop_without_clients(void **state)
 	(void) state;
 	running(0);
 	happens(PM_EV_FAST);
-	assert_int_equal(a.term, CONSENSUS);
+	assert_int_equal(a.term, CONSENSUS | FETCHER | CHECKER);
 }
 
 static void
@@ -148,7 +165,7 @@ smart_stop_waits_for_clients(void **state)
 	exits(PROC_BACKEND, 0);
 	assert_nothing();
 	ends(PROC_BACKEND, SIGKILL, 0, false); /* leaves too, if not as it wanted */
-	assert_int_equal(a.term, CONSENSUS);
+	assert_int_equal(a.term, CONSENSUS | FETCHER | CHECKER);
 }
 
 static void
@@ -157,7 +174,7 @@ smart_stop_without_clients_goes_on_at_once(void **state)
 	(void) state;
 	running(0);
 	happens(PM_EV_SMART);
-	assert_int_equal(a.term, CONSENSUS);
+	assert_int_equal(a.term, CONSENSUS | FETCHER | CHECKER);
 }
 
 static void
@@ -198,12 +215,12 @@ the_stop_signal_is_repeated_and_a_backend_that_stays_is_killed(void **state)
 	passes(PM_NUDGE_MS);
 	assert_int_equal(a.kill, BACKEND);
 	ends(PROC_BACKEND, SIGKILL, 0, false);
-	assert_int_equal(a.term, CONSENSUS);
+	assert_int_equal(a.term, CONSENSUS | FETCHER | CHECKER);
 	/* Workers are not killed: they have the log to finish, however slow the disk. */
 	for (int i = 0; i < 100; i++) {
 		passes(PM_BACKEND_GRACE_MS);
 		assert_int_equal(a.kill, 0);
-		assert_int_equal(a.term, CONSENSUS);
+		assert_int_equal(a.term, CONSENSUS | FETCHER | CHECKER);
 	}
 }
 
@@ -276,6 +293,73 @@ a_crash_restarts_the_node(void **state)
 		assert_true(a.ready);
 		assert_int_equal(pm_accept(&s), ST_OK);
 	}
+}
+
+static void
+fetched_tables_restart_the_node_without_a_crash(void **state)
+{
+	static const PmEventKind phases[] = { PM_EV_REPLAYED, PM_EV_READY };
+
+	(void) state;
+	for (int i = 0; i < 2 * PM_FAILED_STARTS_MAX; i++) { /* as often as need be: no start has failed */
+		member(phases[i % 2]);
+		exits(PROC_FETCHER, EXIT_INSTALL);
+		assert_int_equal(a.quit, PM_ALL);
+		assert_int_equal(pm_accept(&s), ST_STARTING);
+		four_workers_die();
+		assert_false(a.fresh);
+		exits(PROC_CHECKER, 2);
+		assert_true(a.fresh);
+		assert_true(a.planned);
+		assert_int_equal(s.failed_starts, 0);
+		assert_int_equal(s.exit_code, 0);
+	}
+	/* A crash after it is one. */
+	member(PM_EV_READY);
+	exits(PROC_FETCHER, EXIT_INSTALL);
+	four_workers_die();
+	exits(PROC_CHECKER, 2);
+	happens(PM_EV_BEGIN);
+	ends(PROC_REPLAY, SIGKILL, 0, false);
+	assert_true(a.fresh);
+	assert_false(a.planned);
+	/* Any other end of it is a crash, and nobody else may say so. */
+	member(PM_EV_READY);
+	exits(PROC_FETCHER, 0);
+	assert_int_equal(a.quit, PM_ALL);
+	assert_false(s.planned);
+	member(PM_EV_READY);
+	exits(PROC_CHECKER, EXIT_INSTALL);
+	assert_false(s.planned);
+	member(PM_EV_READY);
+	ends(PROC_FETCHER, 0, EXIT_INSTALL, true);
+	assert_false(s.planned);
+}
+
+static void
+while_stopping_fetched_tables_wait_for_the_next_start(void **state)
+{
+	(void) state;
+	member(PM_EV_READY);
+	happens(PM_EV_BACKEND);
+	happens(PM_EV_FAST);
+	exits(PROC_FETCHER, EXIT_INSTALL);
+	assert_nothing();
+	exits(PROC_BACKEND, 0);
+	assert_int_equal(a.term, CONSENSUS | FETCHER | CHECKER);
+	exits(PROC_CHECKER, 0);
+	assert_nothing();
+	exits(PROC_CONSENSUS, 0);
+	assert_int_equal(a.term, REPLAY | COMPACTOR);
+	/* And when it is the last of its phase. */
+	member(PM_EV_READY);
+	happens(PM_EV_SMART);
+	assert_int_equal(a.term, CONSENSUS | FETCHER | CHECKER);
+	exits(PROC_CHECKER, 0);
+	exits(PROC_CONSENSUS, 0);
+	exits(PROC_FETCHER, EXIT_INSTALL);
+	assert_int_equal(a.term, REPLAY | COMPACTOR);
+	assert_int_equal(s.exit_code, 0);
 }
 
 static void
@@ -530,6 +614,8 @@ main(void)
 		cmocka_unit_test(the_stop_signal_is_repeated_and_a_backend_that_stays_is_killed),
 		cmocka_unit_test(a_killed_backend_costs_only_itself),
 		cmocka_unit_test(a_crash_restarts_the_node),
+		cmocka_unit_test(fetched_tables_restart_the_node_without_a_crash),
+		cmocka_unit_test(while_stopping_fetched_tables_wait_for_the_next_start),
 		cmocka_unit_test(doubt_about_durability_stops_the_node),
 		cmocka_unit_test(a_start_that_fails_is_not_repeated),
 		cmocka_unit_test(killed_while_starting_is_tried_again_a_few_times),
