@@ -194,6 +194,52 @@ cut_off_at_any_point_it_is_begun_again(void **state)
 	assert_true(cut_at > 10);
 }
 
+/* A blank directory becomes that of a member: until kvd.control says so it is blank, then all of it is there. */
+static void
+a_blank_directory_gets_its_cluster_at_any_point_it_is_cut_off(void **state)
+{
+	bool done = false;
+
+	(void) state;
+	faulty = fs_posix;
+	faulty.open = faulty_open;
+	faulty.pwrite = faulty_pwrite;
+	faulty.rename = faulty_rename;
+	faulty.unlink = faulty_unlink;
+	faulty.mkdir = faulty_mkdir;
+	for (cut_at = 0; !done; cut_at++) {
+		Bootstrap b = { .members = { .n = 1, .election_ms = 100, .node = { { .name = "x", .voter = true } } }, .at = 7 };
+		Membership m;
+		Control now;
+		Lsn at;
+
+		assert_int_equal(initdir_make(true, false), ST_OK);
+		assert_int_equal(control_read(&now), ST_OK);
+		assert_true(control_blank(&now));
+		assert_int_equal(control_make(&b.control, 1 << 20), ST_OK);
+		b.control.node_incarnation = b.members.node[0].incarnation = now.node_incarnation;
+		operations = 0;
+		fs = &faulty;
+		done = initdir_form(&b) == ST_OK;
+		fs = &fs_posix;
+		assert_int_equal(control_read(&now), ST_OK);
+		if (control_blank(&now)) {
+			assert_false(done);
+			assert_int_equal(initdir_form(&b), ST_OK);
+			assert_int_equal(control_read(&now), ST_OK);
+		}
+		assert_memory_equal(now.cluster_id, b.control.cluster_id, sizeof now.cluster_id);
+		assert_true(now.crc_seed == b.control.crc_seed && now.wal_segment_size == 1 << 20);
+		assert_complete();
+		assert_int_equal(access("wal/mark", R_OK), 0);
+		assert_int_equal(access("CURRENT", R_OK), 0);
+		assert_int_equal(membership_file_read(&m, &at), ST_OK);
+		assert_true(at == 7 && m.n == 1);
+		assert_int_equal(fs_list(dir, remove_one, dir), ST_OK);
+	}
+	assert_true(cut_at > 10);
+}
+
 int
 main(void)
 {
@@ -202,6 +248,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(a_lock_and_lost_found_are_no_content, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_foreign_directory_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(cut_off_at_any_point_it_is_begun_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_blank_directory_gets_its_cluster_at_any_point_it_is_cut_off, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
