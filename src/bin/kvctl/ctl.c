@@ -139,6 +139,9 @@ ctl_client(Ctl *ctl, int *exit_code)
 		code = kv_open(&ctl->client, uri, "kvctl");
 	if (code == KV_OK && ctl->timeout_ms > 0)
 		kv_set_timeout(ctl->client, (int) ctl->timeout_ms);
+	/* A failover in the middle is not worth a word, nor a second thought whether the write was done. */
+	if (code == KV_OK && strstr(uri, "retry=") == NULL)
+		kv_set_retry(ctl->client, 1);
 	if (code == KV_OK && !ctl->shell) {
 		code = kv_reconnect(ctl->client);
 		if (code != KV_OK) {

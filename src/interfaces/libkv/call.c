@@ -3,7 +3,8 @@
  *
  * Runs in the client's threads. Rules for what may be sent twice (kv.h, "Trying again"):
  *  1. A read: always.
- *  2. A write: only if some of its bytes never reached the kernel, or the server answered that it did not do it.
+ *  2. A write: only if some of its bytes never reached the kernel, or the server answered that it did not do it. With a
+ *     stamp (session.c): always.
  *  3. An answer with type 128 and id 0 refuses the connection, not the request: a write that had left is in doubt.
  */
 #include <stdio.h>
@@ -16,6 +17,8 @@
 #define BROKEN_MAX 3           /* connections that one request may lose: it may be what kills them */
 #define RETRY_FIRST_MS 5
 #define RETRY_MAX_MS 200
+#define TRY_PARTS 3            /* of several hosts one may be silent for this part of the time that is left */
+#define TRY_MIN_MS 100
 #define ANSWER_MARGIN_MS 100   /* the server's deadline ends before ours, so that its definite answer still arrives */
 
 #define SAME_NUMBER(name, number, text) _Static_assert((int) KV_##name == (int) ST_##name, "kv.h: KV_" #name);
@@ -94,6 +97,15 @@ call_next_id(kv_client *c)
 	return c->last_id;
 }
 
+uint64_t
+call_try_deadline(const kv_client *c, uint64_t deadline_ns)
+{
+	int ms = deadline_left_ms(deadline_ns) / TRY_PARTS;
+	uint64_t part = deadline_in(ms > TRY_MIN_MS ? ms : TRY_MIN_MS);
+
+	return c->options.host_count > 1 && part < deadline_ns ? part : deadline_ns;
+}
+
 /* Write deadline, id and CRC into the frame and forget what was sent of it. */
 static void
 finish_frame(kv_client *c, const Call *call, uint64_t deadline_ns)
@@ -147,10 +159,26 @@ answer_invites_retry(uint16_t status)
 static Status
 broken_outcome(const Call *call, bool left, Status st)
 {
-	if (call->write && left)
+	if (call->write && left && !call->stamped)
 		return status_fail(ST_OUTCOME_UNKNOWN, "the connection was lost before the answer came (%s); the %s may or may "
 			"not have happened", status_text(st), proto_command_name(call->command));
 	return st;
+}
+
+/* Requests that are answered at once or not at all, and may be asked of another host as well. */
+static bool
+may_leave_silent(const Call *call)
+{
+	return call->stamped || call->command == PROTO_GET || call->command == PROTO_MGET;
+}
+
+/* May the request be sent again whose connection was lost with st? left: it may have arrived. */
+static bool
+broken_invites_retry(const kv_client *c, const Call *call, bool left, uint64_t deadline_ns, Status st)
+{
+	if (c->cancelled || st == ST_PROTOCOL || (call->write && left && !call->stamped))
+		return false;
+	return st != ST_TIMEOUT || deadline_left_ms(deadline_ns) > 0;
 }
 
 /* One try on a connection that stands. *again: a further try is allowed. */
@@ -163,10 +191,12 @@ try_once(kv_client *c, Call *call, uint64_t deadline_ns, bool *again)
 	bool left;
 
 	finish_frame(c, call, deadline_ns);
-	st = exchange(c, call, deadline_ns, &h, &call->answer);
+	st = exchange(c, call, may_leave_silent(call) ? call_try_deadline(c, deadline_ns) : deadline_ns, &h,
+		&call->answer);
 	if (st != ST_OK) {
 		left = io_unsent(c) == 0;
-		*again = !(call->write && left) && st != ST_PROTOCOL && st != ST_TIMEOUT && !c->cancelled;
+		call->doubt |= call->stamped && left;
+		*again = broken_invites_retry(c, call, left, deadline_ns, st);
 		/* Whoever did not answer is not asked first again. */
 		c->host = (c->host + 1) % c->options.host_count;
 		return broken_outcome(call, left, st);
@@ -175,14 +205,38 @@ try_once(kv_client *c, Call *call, uint64_t deadline_ns, bool *again)
 	if (h.status == ST_OK)
 		return ST_OK;
 	st = call_error(h.status, call->answer, &call->detail, &text);
-	*again = answer_invites_retry(h.status);
+	*again = answer_invites_retry(h.status) || (call->stamped && session_may_repeat(st));
+	call->doubt |= call->stamped && st == ST_OUTCOME_UNKNOWN;
 	if (h.status == ST_NOT_LEADER) {
 		connect_follow(c, text);
 		(void) call_error(h.status, call->answer, NULL, NULL);
 	}
 	if (*again && h.status != ST_BUSY)
 		io_close(c);
+	if (call->stamped && st == ST_SESSION_EXPIRED) {
+		c->session = 0;
+		*again = !call->doubt; /* else nobody can tell any more */
+	}
 	return st;
+}
+
+/*
+ * A stamp of the session in force, unless the request has one. With copies in doubt it must stay the same: then the
+ * end of the session is the end of the call.
+ */
+static Status
+stamp_call(kv_client *c, Call *call, uint64_t deadline_ns)
+{
+	if (call->session != 0 && call->doubt)
+		return c->session == call->session && session_stands(c) ? ST_OK
+			: status_fail(ST_SESSION_EXPIRED, "the session ended");
+	if (call->session != 0 && call->session == c->session && session_usable(c))
+		return ST_OK;
+	KV_TRY(session_ready(c, deadline_ns));
+	/* Calls take turns: what came before is over, answered or given up. */
+	session_stamp(c, c->out.data + PROTO_HEADER_SIZE + PROTO_WRITE_PREFIX, c->next_serial);
+	call->session = c->session;
+	return ST_OK;
 }
 
 /*
@@ -201,31 +255,28 @@ connect_for(kv_client *c, uint64_t deadline_ns, Status first, const char *why)
 	return status_fail(first, "%s while the request was under way, and connecting again failed", why);
 }
 
-Status
-call_run(kv_client *c, Call *call)
+/* Try until there is an answer or the deadline. */
+static Status
+run_until(kv_client *c, Call *call, uint64_t deadline)
 {
 	char why[STATUS_DETAIL_MAX] = "";
 	Status first = ST_OK; /* how the last connection was lost */
-	uint64_t deadline = deadline_in(call->timeout_ms > 0 ? call->timeout_ms : c->options.timeout_ms);
 	int pause_ms = RETRY_FIRST_MS;
 	int broken = 0;
 
-	if (c->out.len - PROTO_HEADER_SIZE > KV_FRAME_MAX)
-		return status_fail(ST_BATCH_TOO_LARGE, "the request has %zu bytes; at most %d fit",
-			c->out.len - PROTO_HEADER_SIZE, KV_FRAME_MAX);
-	if (c->fd >= 0 && clock_mono_ns() - c->used_ns > IDLE_CHECK_NS && io_is_stale(c))
-		io_close(c);
 	for (;;) {
 		bool again = false;
 		bool follow;
 		Status st;
 
 		KV_TRY(connect_for(c, deadline, first, why));
+		if (call->stamped)
+			KV_TRY(stamp_call(c, call, deadline));
 		st = try_once(c, call, deadline, &again);
 		if (st == ST_OK || !again)
 			return st;
 		first = answer_invites_retry((uint16_t) st) ? ST_OK : st;
-		if (first != ST_OK && ++broken == BROKEN_MAX)
+		if (first != ST_OK && ++broken == BROKEN_MAX && !call->stamped)
 			return st;
 		snprintf(why, sizeof why, "%s", status_detail());
 		/* A first hint to the leader is followed at once; a second one may be two servers that point at each other. */
@@ -234,6 +285,22 @@ call_run(kv_client *c, Call *call)
 			return st;
 		pause_ms = pause_ms * 2 < RETRY_MAX_MS ? pause_ms * 2 : RETRY_MAX_MS;
 	}
+}
+
+Status
+call_run(kv_client *c, Call *call)
+{
+	uint64_t deadline = deadline_in(call->timeout_ms > 0 ? call->timeout_ms : c->options.timeout_ms);
+	Status st;
+
+	if (c->out.len - PROTO_HEADER_SIZE > KV_FRAME_MAX)
+		return status_fail(ST_BATCH_TOO_LARGE, "the request has %zu bytes; at most %d fit",
+			c->out.len - PROTO_HEADER_SIZE, KV_FRAME_MAX);
+	if (c->fd >= 0 && clock_mono_ns() - c->used_ns > IDLE_CHECK_NS && io_is_stale(c))
+		io_close(c);
+	call->stamped = call->write && (c->out.data[PROTO_HEADER_SIZE + 1] & PROTO_WRITE_STAMPED) != 0;
+	st = run_until(c, call, deadline);
+	return call->stamped ? session_verdict(st, call->doubt, call->command) : st;
 }
 
 Status

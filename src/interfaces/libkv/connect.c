@@ -48,11 +48,14 @@ read_hello(kv_client *c, Slice answer)
 }
 
 static Status
-send_hello(kv_client *c)
+say_hello(kv_client *c, uint64_t deadline_ns)
 {
 	uint8_t frame[PROTO_HEADER_SIZE + 10 + PROTO_NAME_MAX];
 	uint8_t *p = frame + PROTO_HEADER_SIZE;
 	size_t n = strlen(c->options.name);
+	ProtoHeader h;
+	Slice answer;
+	Status st;
 
 	memcpy(p, PROTO_MAGIC, 4);
 	put_u16(p + 4, PROTO_VERSION);
@@ -60,38 +63,16 @@ send_hello(kv_client *c)
 	put_u16(p + 8, (uint16_t) n);
 	memcpy(p + 10, c->options.name, n);
 	proto_put_header(frame, (uint32_t) (10 + n), 0, PROTO_HELLO, 0);
-	/* A fresh socket takes these few bytes at once, or it is broken. */
-	if (send(c->fd, frame, PROTO_HEADER_SIZE + 10 + n, MSG_NOSIGNAL) != (ssize_t) (PROTO_HEADER_SIZE + 10 + n))
-		return status_fail_errno(ST_CANNOT_CONNECT, "connection to %s:%u broke at once", c->at.name, c->at.port);
-	return ST_OK;
-}
-
-/* Wait for the answer to HELLO. The requests in c->out stay unsent meanwhile: hide them from io_step(). */
-static Status
-await_hello(kv_client *c, uint64_t deadline_ns)
-{
-	size_t sent = c->out_sent;
-	ProtoHeader h;
-	Slice payload;
-	bool have = false;
-	Status st = ST_OK;
-
-	c->out_sent = c->out.len;
-	while (st == ST_OK && !have) {
-		st = io_take_frame(c, &h, &payload, &have);
-		if (st == ST_OK && !have && c->eof)
-			st = status_fail(ST_CANNOT_CONNECT, "%s", c->broken_text);
-		if (st == ST_OK && !have)
-			st = io_step(c, deadline_ns);
-	}
-	c->out_sent = sent;
+	st = io_ask(c, frame, PROTO_HEADER_SIZE + 10 + n, deadline_ns, &h, &answer);
 	if (st == ST_TIMEOUT)
 		return status_fail(ST_CANNOT_CONNECT, "%s:%u accepts connections but does not answer; is it a kvd server?",
 			c->at.name, c->at.port);
+	if (st != ST_OK && st != ST_PROTOCOL && c->eof)
+		return ST_CANNOT_CONNECT;
 	KV_TRY(st);
 	if (h.status != ST_OK)
-		return call_error(h.status, payload, NULL, NULL);
-	return read_hello(c, payload);
+		return call_error(h.status, answer, NULL, NULL);
+	return read_hello(c, answer);
 }
 
 /* Connect to one host within ms. */
@@ -107,9 +88,7 @@ connect_one(kv_client *c, const Host *host, int ms)
 	if (st != ST_OK)
 		return st == ST_TIMEOUT ? ST_CANNOT_CONNECT : st;
 	KV_TRY(io_attach(c, fd));
-	st = send_hello(c);
-	if (st == ST_OK)
-		st = await_hello(c, deadline);
+	st = say_hello(c, deadline);
 	if (st != ST_OK)
 		io_close(c);
 	return st;
@@ -281,6 +260,14 @@ kv_set_timeout(kv_client *c, int timeout_ms)
 {
 	pthread_mutex_lock(&c->lock);
 	c->options.timeout_ms = timeout_ms > 0 ? timeout_ms : KV_TIMEOUT_DEFAULT_MS;
+	pthread_mutex_unlock(&c->lock);
+}
+
+void
+kv_set_retry(kv_client *c, int retry)
+{
+	pthread_mutex_lock(&c->lock);
+	c->options.retry = retry != 0;
 	pthread_mutex_unlock(&c->lock);
 }
 

@@ -26,9 +26,19 @@ encode_u64(Buf *b, uint64_t v)
 	return buf_append(b, bytes, sizeof bytes);
 }
 
+bool
+encode_is_stamped(const kv_client *c, const WriteOptions *o, bool conditional)
+{
+	bool weak = o != NULL && o->ack != KV_ACK_DEFAULT ? o->ack != KV_ACK_QUORUM : c->options.ack != 0;
+
+	return c->options.retry && (conditional || !weak);
+}
+
 Status
 encode_write_prefix(const kv_client *c, Buf *b, const WriteOptions *o, bool conditional)
 {
+	static const uint8_t stamp[PROTO_STAMP];
+	bool stamped = encode_is_stamped(c, o, conditional);
 	uint8_t ack = c->options.ack;
 
 	if (o != NULL && o->ack != KV_ACK_DEFAULT) {
@@ -41,9 +51,10 @@ encode_write_prefix(const kv_client *c, Buf *b, const WriteOptions *o, bool cond
 	/* A handle set to weak acknowledgement still does conditional writes, the only way they can be done. */
 	if (conditional)
 		ack = 0;
-	KV_TRY(encode_u32(b, ack));
+	KV_TRY(encode_u32(b, ack | (stamped ? (uint32_t) PROTO_WRITE_STAMPED << 8 : 0)));
 	/* Of pipelined requests; call_run() writes what is left into the others. */
-	return encode_u32(b, o != NULL && o->timeout_ms > 0 ? (uint32_t) o->timeout_ms : PROTO_DEADLINE_MS);
+	KV_TRY(encode_u32(b, o != NULL && o->timeout_ms > 0 ? (uint32_t) o->timeout_ms : PROTO_DEADLINE_MS));
+	return stamped ? buf_append(b, stamp, sizeof stamp) : ST_OK;
 }
 
 Status

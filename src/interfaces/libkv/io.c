@@ -215,6 +215,30 @@ io_step(kv_client *c, uint64_t deadline_ns)
 }
 
 Status
+io_ask(kv_client *c, const uint8_t *frame, size_t len, uint64_t deadline_ns, ProtoHeader *h, Slice *payload)
+{
+	size_t sent = c->out_sent;
+	bool have = false;
+	Status st = ST_OK;
+
+	/* A socket with nothing under way takes these few bytes at once, or it is broken. */
+	if (send(c->fd, frame, len, MSG_NOSIGNAL) != (ssize_t) len) {
+		io_break(c, status_fail_errno(ST_CLOSED, "connection to %s:%u broke at once", c->at.name, c->at.port));
+		return ST_CLOSED;
+	}
+	c->out_sent = c->out.len; /* hidden from io_step() */
+	while (st == ST_OK && !have) {
+		st = io_take_frame(c, h, payload, &have);
+		if (st == ST_OK && !have && c->eof)
+			st = status_fail(c->broken, "%s", c->broken_text);
+		if (st == ST_OK && !have)
+			st = io_step(c, deadline_ns);
+	}
+	c->out_sent = sent;
+	return st;
+}
+
+Status
 io_take_frame(kv_client *c, ProtoHeader *h, Slice *payload, bool *have)
 {
 	const uint8_t *p = c->in.data + c->in_pos;

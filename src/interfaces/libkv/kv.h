@@ -19,9 +19,17 @@
  * connecting and trying again included. Only the resolution of host names is bounded by the system alone.
  *
  * Trying again. Reads whose connection breaks are asked again, on another host where there is one, while the
- * deadline lasts. Writes are sent again only when they certainly were not done: the connection failed before the
- * whole request had left, or the server said that it is not the leader, starting or busy. A write whose
- * connection broke afterwards ends with KV_OUTCOME_UNKNOWN: it may or may not have happened.
+ * deadline lasts. With the option retry (the default when the URI names several hosts) writes are too, and are done
+ * exactly once: the library opens a session at the server and gives every write a number there, by which a server,
+ * the same or the next leader, knows a copy and answers it as the first. A silent host is left for another one in time.
+ * KV_OUTCOME_UNKNOWN, it may or may not have happened, is then said only when the deadline passes and no
+ * answer to a write came that had been sent. Writes with weak acknowledgement have no number.
+ * Without the option writes are sent again only when they certainly were not done: the connection failed
+ * before the whole request had left, or the server said that it is not the leader, starting or busy. A write whose
+ * connection broke afterwards ends with KV_OUTCOME_UNKNOWN at once.
+ *
+ * What retry costs: a round trip and a write when the first write opens the session, again every five minutes of
+ * writing, and some forty bytes of log with each write.
  *
  * Threads. A handle may be used by several threads; calls on it take turns. Pipelined requests and iterators
  * belong to one thread at a time. The library keeps no global state (the error text is per thread, like errno),
@@ -69,7 +77,7 @@ enum kv_code {
 	KV_STARTING = 25,
 	KV_NO_SPACE = 26,
 	KV_OUT_OF_MEMORY = 27,
-	KV_SESSION_EXPIRED = 28,
+	KV_SESSION_EXPIRED = 28,     /* option retry: the server no longer knows our session; certainly not applied */
 	KV_IO_ERROR = 40,
 	KV_CORRUPT = 41,
 	KV_INTERNAL = 42,
@@ -116,6 +124,7 @@ KV_API kv_bytes kv_str(const char *s);
  *	timeout=5s        time limit of every call (us ms s min h; a bare number is milliseconds)
  *	ack=quorum        when writes are answered: quorum (default), local, none
  *	read=linearizable how fresh reads are: linearizable (default), local
+ *	retry=yes         writes may be sent again and are done once (above); default: yes with several hosts, else no
  *	name=app          the client's name for the server's log and views, at most 64 bytes
  *	admin=yes         may use a reserved connection when the others are used up
  * uri NULL or "": the hosts of the environment variable KVD_HOST ("host", "host:port" or a list with commas), the port
@@ -133,6 +142,8 @@ KV_API int kv_reconnect(kv_client *c);
 KV_API void kv_close(kv_client *c);
 /* Change the time limit of calls, in ms; 0 = 5,000. */
 KV_API void kv_set_timeout(kv_client *c, int timeout_ms);
+/* The option retry, 1 or 0; not while replies are outstanding. */
+KV_API void kv_set_retry(kv_client *c, int retry);
 /*
  * Make the call under way in this thread end soon, as if its connection had broken (KV_CLOSED for reads,
  * KV_OUTCOME_UNKNOWN for writes that have left). For signal handlers that run in the thread which makes the calls.
@@ -335,9 +346,14 @@ KV_API int kv_cluster(kv_client *c, int action, const char *name, const char *ad
  *
  * Many appends go out in one send. Buffers are bounded: an append sends when 256 KiB are queued, takes in answers while
  * it does, and fails with KV_BUSY (nothing queued) when 16 MiB of answers or 65,536 requests are outstanding:
- * take replies, then append again. Nothing is retried: when the connection breaks, outstanding writes that had
- * left end with
+ * take replies, then append again. When the connection breaks, outstanding writes that had left end with
  * KV_OUTCOME_UNKNOWN, everything else with KV_CLOSED; appending works again when all their replies have been taken.
+ *
+ * With the option retry kv_get_reply() connects again instead, within its time limit, and sends again what was not
+ * answered (but writes with weak acknowledgement), in the order of the appends; also what a server refused that is no
+ * longer the leader. A write may then take effect after a later one, when only the later one was done before the break: let no
+ * outstanding write depend on another one's order. Appends fail with KV_BUSY also when 1,024 writes or 16 MiB of
+ * requests are outstanding, and every five minutes until all replies have been taken (a new session begins).
  */
 typedef struct kv_reply {
 	int code;                  /* of this request */

@@ -3,8 +3,9 @@
  *
  * Layers, upper ones call lower ones:
  *	write.c read.c scan.c admin.c    the calls: encode, call, decode
- *	pipeline.c                       append and get_reply
+ *	pipeline.c pipeline_resume.c     append and get_reply
  *	call.c                           one request with retries
+ *	session.c                        what makes writes safe to send again
  *	connect.c                        hosts, hello
  *	io.c                             buffers and the socket
  *	uri.c encode.c                   text to options; operations to bytes
@@ -26,6 +27,7 @@
 #define KV_ANSWERS_MAX (16u << 20)  /* answers kept for a pipelining client before it must take some */
 #define KV_QUEUE_SEND (256u << 10)  /* an append sends when so much is queued */
 #define KV_OUTSTANDING_MAX 65536    /* requests in flight: bounds the list of what they were */
+#define KV_REQUESTS_MAX (16u << 20) /* requests kept to be sent again before some replies must be taken */
 #define KV_BUFFER_KEEP (1u << 20)   /* larger buffers are given back after a call */
 
 typedef struct Host {
@@ -40,15 +42,20 @@ typedef struct Options {
 	uint8_t ack;  /* as in the protocol: 0 quorum, 1 local, 2 none */
 	uint8_t read; /* 0 linearizable, 1 local */
 	bool admin;
+	bool retry;   /* writes are stamped, so that they may be sent again */
 	char name[PROTO_NAME_MAX + 1];
 } Options;
 
 /* A request that was appended and whose reply was not taken. */
 typedef struct Pending {
 	uint64_t end; /* place in the stream of this connection behind its last byte */
+	uint32_t size; /* of its frame */
 	uint32_t id;
 	uint8_t command;
-	bool write;
+	bool write, stamped;
+	bool doubt;   /* session.c */
+	bool refused; /* its last copy was certainly not done */
+	bool gone;    /* will not be sent again */
 } Pending;
 
 /* Access to all fields is controlled by `lock`, except the two atomics. */
@@ -73,9 +80,15 @@ struct kv_client {
 	Status broken;
 	char broken_text[STATUS_DETAIL_MAX];
 
+	/* What writes are stamped with (session.c); id 0: there is none now. */
+	uint64_t session, next_serial;
+	uint64_t session_until_ns;  /* then it is renewed */
+	uint8_t session_cluster[16];
+
 	uint32_t last_id;           /* of the newest request */
 	Pending *pending;           /* ring of KV_OUTSTANDING_MAX, made at the first append */
 	size_t pending_head, pending_count;
+	size_t pending_stamped;     /* of them */
 };
 
 /* --- uri.c --- */
@@ -108,6 +121,12 @@ size_t io_answers(const kv_client *c);
  * io_step() or io_close().
  */
 KV_CHECK Status io_take_frame(kv_client *c, ProtoHeader *h, Slice *payload, bool *have);
+/*
+ * Send a small frame and wait for its answer; requests in c->out stay unsent meanwhile. c->eof tells that the
+ * connection broke; TIMEOUT at the deadline.
+ */
+KV_CHECK Status io_ask(kv_client *c, const uint8_t *frame, size_t len, uint64_t deadline_ns, ProtoHeader *h,
+                       Slice *payload);
 /* Note why the connection is gone, and close the socket; `in` stays. */
 void io_break(kv_client *c, Status st);
 
@@ -126,9 +145,17 @@ uint32_t call_next_id(kv_client *c);
 KV_CHECK Status call_begin(kv_client *c);
 /* As call_begin(), for the second and later requests of one call: the lock is held already. */
 KV_CHECK Status call_again(kv_client *c);
+/*
+ * How long one host may be waited for: with several of them not to the end, so that a silent one leaves time for the
+ * others. For requests that may be sent twice.
+ */
+uint64_t call_try_deadline(const kv_client *c, uint64_t deadline_ns);
 typedef struct Call {
 	ProtoCommand command;
 	bool write;
+	bool stamped;         /* call_run()'s own, like the next two */
+	bool doubt;
+	uint64_t session;
 	int deadline_at;      /* where in the payload the u32 deadline stands, -1 none */
 	int timeout_ms;       /* 0 = the handle's */
 	Slice answer;         /* out: payload, valid until the lock is released */
@@ -143,9 +170,35 @@ Status call_short_answer(kv_client *c, ProtoCommand command);
 /* Split an error payload into detail and text; the text becomes status_detail(). Returns the code. */
 Status call_error(uint16_t status, Slice payload, uint64_t *detail, Slice *text);
 
+/* --- pipeline_resume.c --- */
+/* c->eof: connect again, and make everything unsent that may be sent again. */
+KV_CHECK Status pipeline_resume(kv_client *c, uint64_t deadline_ns);
+/* c->eof: all outstanding replies are as for a broken connection. */
+void pipeline_give_up(kv_client *c);
+
+/* --- session.c --- */
+/* Is there a session, and of the cluster that is connected? */
+bool session_stands(const kv_client *c);
+/* The same, and is it not to be renewed? */
+bool session_usable(const kv_client *c);
+/*
+ * Connected, and with a usable session, afterwards. Nothing may be outstanding. After a failure certainly nothing is
+ * written.
+ */
+KV_CHECK Status session_ready(kv_client *c, uint64_t deadline_ns);
+/* Fill in a stamp (PROTO_STAMP bytes) with the next serial; confirmed: all below it are. */
+void session_stamp(kv_client *c, uint8_t *stamp, uint64_t confirmed);
+/* After this answer another copy may be sent, and may do better. */
+bool session_may_repeat(Status st);
+/* What a stamped write ends with, when the last that came is st. */
+Status session_verdict(Status st, bool doubt, ProtoCommand command);
+
 /* --- encode.c --- */
 typedef struct kv_write_options WriteOptions;
 typedef struct kv_read_options ReadOptions;
+/* Will a write with these options have a stamp? */
+bool encode_is_stamped(const kv_client *c, const WriteOptions *o, bool conditional);
+/* The prefix and, if it is to be stamped, room for the stamp. */
 KV_CHECK Status encode_write_prefix(const kv_client *c, Buf *b, const WriteOptions *o, bool conditional);
 KV_CHECK Status encode_read_prefix(const kv_client *c, Buf *b, const ReadOptions *o);
 /* kind: 1 put, 2 delete, 3 increment. Checks what can be checked here (key and value sizes, options). */

@@ -127,7 +127,7 @@ option_set(const char *name, const char *value, Options *o)
 	static const char *const acks[] = { "quorum", "local", "none", NULL };
 	static const char *const reads[] = { "linearizable", "local", NULL };
 	static const char *const answers[] = { "no", "yes", NULL };
-	uint8_t admin;
+	uint8_t yes;
 
 	if (strcmp(name, "timeout") == 0)
 		return timeout_parse(value, &o->timeout_ms);
@@ -136,8 +136,13 @@ option_set(const char *name, const char *value, Options *o)
 	if (strcmp(name, "read") == 0)
 		return choose(name, value, reads, &o->read);
 	if (strcmp(name, "admin") == 0) {
-		KV_TRY(choose(name, value, answers, &admin));
-		o->admin = admin == 1;
+		KV_TRY(choose(name, value, answers, &yes));
+		o->admin = yes == 1;
+		return ST_OK;
+	}
+	if (strcmp(name, "retry") == 0) {
+		KV_TRY(choose(name, value, answers, &yes));
+		o->retry = yes == 1;
 		return ST_OK;
 	}
 	if (strcmp(name, "name") == 0) {
@@ -146,7 +151,7 @@ option_set(const char *name, const char *value, Options *o)
 		memcpy(o->name, value, strlen(value) + 1);
 		return ST_OK;
 	}
-	return status_fail(ST_USAGE, "unknown option \"%s\"; known are timeout, ack, read, name, admin", name);
+	return status_fail(ST_USAGE, "unknown option \"%s\"; known are timeout, ack, read, retry, name, admin", name);
 }
 
 static int
@@ -215,6 +220,7 @@ environment_parse(Options *o)
 		host = "127.0.0.1";
 	if (hosts_parse(host, strlen(host), default_port, o) != ST_OK)
 		return status_prefix(ST_USAGE, "environment variable KVD_HOST");
+	o->retry = o->host_count > 1;
 	return ST_OK;
 }
 
@@ -234,6 +240,7 @@ options_parse(const char *uri, Options *o)
 		KV_TRY(environment_parse(o));
 	else if (hosts_parse(hosts, (size_t) (end - hosts), KV_DEFAULT_PORT, o) != ST_OK)
 		return status_prefix(ST_USAGE, "URI \"%s\"", uri);
+	o->retry = o->host_count > 1;
 	if (*end == '/')
 		end++;
 	if (*end == '\0')

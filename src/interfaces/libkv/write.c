@@ -137,7 +137,7 @@ batch_add(kv_batch *b, int kind, kv_bytes key, kv_bytes value, const WriteOption
 	if (b->count == KV_BATCH_OPS_MAX)
 		return status_fail(ST_BATCH_TOO_LARGE, "a batch holds at most %d operations", KV_BATCH_OPS_MAX);
 	st = encode_op(&b->ops, kind, key, value, o);
-	if (st == ST_OK && b->ops.len + PROTO_WRITE_PREFIX + 8 > KV_FRAME_MAX)
+	if (st == ST_OK && b->ops.len + PROTO_WRITE_PREFIX + PROTO_STAMP + 8 > KV_FRAME_MAX)
 		st = status_fail(ST_BATCH_TOO_LARGE, "a batch holds at most %d bytes", KV_FRAME_MAX);
 	if (st != ST_OK) {
 		b->ops.len = before;

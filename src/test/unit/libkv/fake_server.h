@@ -41,6 +41,8 @@ struct Fake {
 	_Atomic int requests;       /* hello not counted */
 	_Atomic bool stop;
 	char other[64];             /* "host:port" for NOT_LEADER answers */
+	uint8_t cluster;            /* its id: so many bytes of this value */
+	_Atomic int sessions;       /* opened; not counted as requests */
 	Buf last;                   /* payload of the last request; the test reads it when the server has answered */
 	pthread_mutex_t lock;       /* of what stands from here on */
 	int current;                /* socket being served, -1 none: fake_stop() wakes it */
@@ -91,7 +93,9 @@ fake_request(Fake *f, int fd, ProtoHeader *h)
 		abort();
 	memmove(f->last.data, f->last.data + PROTO_HEADER_SIZE, h->length);
 	f->last.len = h->length;
-	if (h->type != PROTO_HELLO)
+	if (h->type == PROTO_SESSION)
+		f->sessions++;
+	else if (h->type != PROTO_HELLO)
 		f->requests++;
 	return true;
 }
@@ -141,6 +145,7 @@ fake_hello(Fake *f, int fd)
 	put_u32(p + 16, KV_BATCH_OPS_MAX);
 	p[20] = 1;
 	put_u64(p + 24, 7);
+	memset(p + 32, f->cluster, 16);
 	put_u16(p + 56, 5);
 	memcpy(p + 58, "0.1.0", 5);
 	return fake_frame(fd, &h, 0, p, sizeof p);
@@ -308,6 +313,10 @@ fake_answer(Fake *f, int fd, const ProtoHeader *h)
 		return fake_frame(fd, h, 0, p, 8);
 	case PROTO_INCR:
 		put_u64(p + 8, get_u64(f->last.data + f->last.len - 8) + 1);
+		return fake_frame(fd, h, 0, p, 16);
+	case PROTO_SESSION:
+		put_u64(p, 1000 + (uint64_t) f->sessions);
+		put_u64(p + 8, get_u64(f->last.data + 8));
 		return fake_frame(fd, h, 0, p, 16);
 	case PROTO_PING:
 	case PROTO_STATS:
