@@ -265,4 +265,23 @@ $r = run_command(kvd_bin('kvd'), '-D', $node{n2}->dir, @memory, '--recover-alone
 like($r->{out}, qr/alone already/, 'once is enough');
 is(run_command(kvd_bin('kvd'), '-D', $node{n2}->dir, @memory, '--check')->{code}, 0, 'its data is sound');
 
+# --- 6. make cluster --------------------------------------------------------------------------------
+{
+	my $log = test_dir() . '/cluster.log';
+	local $ENV{TMPDIR} = test_dir();
+	local $ENV{KVD_BIN} = $ENV{KVD_BIN} || "$FindBin::Bin/../build/bin";
+	my $pid = start_command({ out => $log, err => $log }, "$FindBin::Bin/../src/tools/cluster", '-c', 'election_timeout=300ms');
+	poll_until(sub { my $t = -e $log ? slurp($log) : ''; $t =~ /nodes are ready/ && $t =~ /Ctrl-C stops/ }, 60,
+		"src/tools/cluster; it said:\n" . (-e $log ? slurp($log) : ''));
+	my ($port) = slurp($log) =~ /-p (\d+) get hello/;
+	is(run_command(kvd_bin('kvctl'), '-p', $port, 'get', 'hello')->{out}, 'world', 'make cluster: it serves');
+	my ($made) = glob test_dir() . '/kvd-cluster.*';
+	ok(defined $made && -d "$made/n3", '... in a temporary directory');
+	kill 'INT', $pid;
+	my $code;
+	poll_until(sub { my $got = waitpid $pid, 1; $code = $? if $got == $pid; return $got == $pid }, 60, 'its end');
+	is($code, 0, 'Ctrl-C ends it');
+	ok(!-e $made, '... and removes the directory') or diag slurp($log);
+}
+
 done_testing;
