@@ -253,6 +253,9 @@ on_message(const PeerEvent *p)
 
 	if (m.kind >= RAFT_HOST_KINDS)
 		return; /* none is used yet */
+	if (m.kind == RAFT_APPEND && (m.flags & RAFT_OWN_TERM) && m.from == cons.raft.leader &&
+	    m.term == cons.raft.vote.term)
+		replstate_leader_said(m.commit);
 	if (m.kind == RAFT_APPEND && p->bytes.len > 0)
 		assemble_piece(p);
 	else

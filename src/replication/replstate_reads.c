@@ -150,6 +150,8 @@ replstate_read_barrier(int timeout_ms)
 	/* Alone (whatever lease_reads says), or under a lease: looked at after the request came (rule R4). */
 	if (until == UINT64_MAX || (config.lease_reads && until != 0 && clock_mono_ns() < until)) {
 		index = atomic_load_explicit(&repl_sh->serve_from, memory_order_relaxed);
+		if (index == UINT64_MAX)
+			return replstate_not_leader(); /* the lease has just been taken away */
 		count(&repl_sh->reader[my_slot_no].by_lease);
 		if (kvstore_applied() >= index)
 			return ST_OK;

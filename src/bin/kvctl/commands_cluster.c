@@ -71,13 +71,18 @@ cell(const Table *t, const char *name)
 
 /* ---- for people ----------------------------------------------------------- */
 
+/* Short: what matters is the size. */
 static void
 milliseconds(const char *ms, const char *none, char *out, size_t size)
 {
 	if (ms[0] == '\0')
 		snprintf(out, size, "%s", none);
+	else if (strtoull(ms, NULL, 10) < 1000)
+		snprintf(out, size, "%s ms", ms);
+	else if (strtoull(ms, NULL, 10) < 60000)
+		snprintf(out, size, "%.1f s", strtod(ms, NULL) / 1000);
 	else
-		duration_text(strtoull(ms, NULL, 10) * 1000000, out, size);
+		snprintf(out, size, "%llu min", strtoull(ms, NULL, 10) / 60000);
 }
 
 /* "2.1 MB, 40 ms", "0", or "" when this node can't know. */

@@ -67,7 +67,10 @@ void replstate_leader_address(char out[MEMBERSHIP_ADDRESS_MAX + 1]);
 const ReplPeer *replview_peer(const ReplView *v, uint64_t id);
 
 /* ---- freshness (rules R2, R4, G5) */
-/* Consensus worker. until_ns: monotonic; 0 none, UINT64_MAX without end. What is applied must reach serve_from. */
+/*
+ * Consensus worker. until_ns: monotonic; 0 none, UINT64_MAX without end. What is applied must reach serve_from
+ * (UINT64_MAX: nothing is served).
+ */
 void replstate_set_lease(uint64_t until_ns, Lsn serve_from);
 /*
  * Backend, with the gate's generation as read after the request came: may a linearizable read be answered
