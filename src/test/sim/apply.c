@@ -35,7 +35,7 @@ apply_up_to(Node *n)
 
 			if (*effect != 0 && *effect != rec)
 				sim_fail("session: applied twice", "request %u of client %d", W.rec[rec].op,
-					 W.rec[rec].session);
+						 W.rec[rec].session);
 			*effect = rec;
 		}
 		check_applied(n, rec);

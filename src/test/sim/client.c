@@ -1,12 +1,15 @@
 /*
  * client.c - clients and the backends that serve them.
  *
- * A client has a session, one request at a time, and repeats a write in doubt with its serial until it is answered. Backends
- * see only what the worker has published (gate, lease, applied), so they go on while it is stopped.
+ * A client has a session, one request at a time, and repeats a write in doubt with its serial until it is
+ * answered. Backends see only what the worker has published (gate, lease, applied), so they go on while it is
+ * stopped.
  */
 #include <string.h>
 
 #include "sim.h"
+
+#define UNCOMMITTED_MAX 262144 /* the log's ring: what is not committed has to stay in it, so writers wait */
 
 static void
 again(int c, uint64_t in)
@@ -27,8 +30,10 @@ answered(int c)
 static void
 seen(uint32_t index)
 {
-	if (index > W.seen_index)
-		W.seen_index = index;
+	if (index <= W.seen_index)
+		return;
+	W.seen_index = index;
+	check_leases();
 }
 
 /* ---- writes ------------------------------------------------------------------ */
@@ -37,7 +42,7 @@ static uint32_t
 insert(Node *n, int c)
 {
 	uint32_t rec = rec_new(n->log[n->last], REC_WRITE, W.rec[n->log[n->last]].term,
-			       64 + 8 * (uint64_t) below(&W.chance, W.p.record_max / 8));
+						   64 + 8 * (uint64_t) below(&W.chance, W.p.record_max / 8));
 
 	if (c >= 0) {
 		W.rec[rec].op = W.client[c].op;
@@ -83,7 +88,7 @@ write_at(Node *n, int c)
 	if (perhaps(&W.chance, W.p.background_ppm))
 		insert(n, -1);
 	TRACE("%d inserts write %u of client %d at %llu", n->slot, cl->op, c,
-	      (unsigned long long) W.rec[n->waiter[c].rec].start);
+		  (unsigned long long) W.rec[n->waiter[c].rec].start);
 	again(c, W.p.patience_us);
 	if (HBUG(ANSWER_BEFORE_COMMIT))
 		answer_write(n, c);
@@ -120,7 +125,8 @@ read_at(Node *n, int c)
 		answer_read(n, c, W.seen_index, "local read");
 		return;
 	}
-	if (n->lease > local_now(n) && (applied >= n->serve_from || HBUG(LEASE_BEFORE_APPLIED))) {
+	if (W.p.lease_reads && n->lease > local_now(n) &&
+		(applied >= n->serve_from || HBUG(LEASE_BEFORE_APPLIED))) {
 		W.lease_reads++;
 		answer_read(n, c, W.seen_index, "lease read");
 		return;
@@ -155,16 +161,28 @@ clients_look(Node *n)
 	for (int c = 0; c < CLIENTS; c++) {
 		Waiter *w = &n->waiter[c];
 
-		if (w->arrived_us != 0 && w->confirmed && (W.rec[n->state.rec].end >= w->at || HBUG(READ_NOT_APPLIED)))
+		if (w->arrived_us != 0 && w->confirmed &&
+			(W.rec[n->state.rec].end >= w->at || HBUG(READ_NOT_APPLIED)))
 			answer_read(n, c, w->floor, "ReadIndex");
 		if (w->rec == 0)
 			continue;
 		if (W.rec[w->rec].index > n->last ||
-		    (W.rec[w->rec].index >= n->base && n->log[W.rec[w->rec].index] != w->rec))
+			(W.rec[w->rec].index >= n->base && n->log[W.rec[w->rec].index] != w->rec))
 			w->rec = 0; /* cut: in doubt, the client repeats it */
 		else if (W.rec[w->rec].index <= n->state.index)
 			answer_write(n, c);
 	}
+}
+
+/*
+ * Not after the gate has closed: what is applied from now on may be newer than what the next leader has
+ * applied.
+ */
+void
+clients_end_reads(Node *n)
+{
+	for (int c = 0; c < CLIENTS && !HBUG(READS_KEPT); c++)
+		n->waiter[c].arrived_us = 0;
 }
 
 void
@@ -178,7 +196,8 @@ choose(Client *cl)
 {
 	Node *n = &W.node[cl->target];
 
-	if (n->up && n->pause != NODE_STOPPED && (n->gate || (cl->reading && n->lease != 0) || below(&W.chance, 4) == 0))
+	if (n->up && n->pause != NODE_STOPPED &&
+		(n->gate || (cl->reading && n->lease != 0) || below(&W.chance, 4) == 0))
 		return n;
 	for (int i = 0; i < SLOTS; i++) { /* whom it asks next is told by whoever it asked */
 		cl->target = (cl->target + 1) % SLOTS;
@@ -219,7 +238,8 @@ client_event(int c)
 	else if (below(&W.chance, 2) == 0)
 		cl->target = (int) below(&W.chance, SLOTS);
 	n = choose(cl);
-	if (n == NULL) {
+	if (n == NULL || (!cl->reading && W.now < W.lull_until) ||
+		(!cl->reading && log_end(n) - n->published_commit > UNCOMMITTED_MAX)) {
 		again(c, ELECTION_US / 8 + random_time(W.p.client_us));
 		return;
 	}

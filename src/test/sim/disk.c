@@ -1,10 +1,11 @@
 /*
  * disk.c - what a disk holds: a durable image and ordered writes that were not synced.
  *
- * The image is a list of whole records by position. A truncation writes nothing: what was cut stays behind the end and is
- * overwritten later, so that recovery meets stale records as it does on recycled log files (rule L1). A torn write destroys
- * what it was written over. Recovery is that of storage: from the tables' position on, each record where the last one ended,
- * terms changing only at TERM records that name the term before them.
+ * The image is a list of whole records by position. A truncation writes nothing: what was cut stays behind the
+ * end and is overwritten later, so that recovery meets stale records as it does on recycled log files (rule
+ * L1). A torn write destroys what it was written over. Recovery is that of storage: from the tables' position
+ * on, each record where the last one ended, terms changing only at TERM records that name the term before
+ * them.
  */
 #include <string.h>
 
@@ -31,7 +32,8 @@ image_place(const Disk *d, uint64_t pos)
 static void
 image_replace(Disk *d, uint64_t start, uint64_t end, uint32_t put)
 {
-	uint32_t at = d->nimage > 0 && W.rec[d->image[d->nimage - 1]].end <= start ? d->nimage : image_place(d, start);
+	uint32_t at =
+		d->nimage > 0 && W.rec[d->image[d->nimage - 1]].end <= start ? d->nimage : image_place(d, start);
 	uint32_t to = at;
 	uint32_t add = put != 0;
 
@@ -83,7 +85,10 @@ disk_sync_done(Node *n, uint32_t nops)
 	d->nops -= nops;
 }
 
-/* Mostly a prefix survives, sometimes any subset; the one at the cut, or those missing in between, may be torn. */
+/*
+ * Mostly a prefix survives, sometimes any subset; the one at the cut, or those missing in between, may be
+ * torn.
+ */
 void
 disk_power_loss(Node *n)
 {
@@ -104,8 +109,8 @@ disk_power_loss(Node *n)
 }
 
 /*
- * A record of those that recovery will read is spoiled. Below the mark: what is damaged above it, together with a crash,
- * cannot be told from a torn tail (L6 states this exposure).
+ * A record of those that recovery will read is spoiled. Below the mark: what is damaged above it, together
+ * with a crash, cannot be told from a torn tail (L6 states this exposure).
  */
 void
 disk_damage(Node *n)

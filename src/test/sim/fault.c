@@ -66,6 +66,7 @@ damage(Node *n)
 		disk_sync_done(n, n->disk.nops);
 	disk_damage(n);
 	n->damaged = true;
+	n->ack_term = n->ack_pos = 0;
 	push(W.now + downtime(), EV_START, n->slot, 0);
 }
 
@@ -100,6 +101,69 @@ flap(void)
 		push_aux(W.now + random_time(ELECTION_US), EV_FAULT, 0, 1, 0);
 }
 
+/*
+ * What leases fear: a voter that has long heard nothing of the leader, and then, while the leader's lease
+ * runs, everybody who had promised to wait starts anew, or the leader is cut off, or stopped. Meanwhile nobody
+ * writes, so that the voter's log stays as new as the others' and it can be elected.
+ */
+static void
+attack(void)
+{
+	Node *leader = NULL;
+	int victim = (int) below(&W.chance, SLOTS);
+
+	for (int i = 0; i < SLOTS; i++)
+		if (W.node[i].up && W.node[i].raft.role == RAFT_LEADER)
+			leader = &W.node[i];
+	if (leader == NULL || leader->slot == victim)
+		return;
+	TRACE("ATTACK on the lease of %d by %d", leader->slot, victim);
+	W.lull_until = W.now + ELECTION_US / 4 + ELECTION_US + random_time(ELECTION_US);
+	push_aux(W.now + ELECTION_US / 4, EV_FAULT, leader->slot, 6, victim);
+	push(W.lull_until, EV_FAULT, leader->slot, 2 + below(&W.chance, 3));
+}
+
+static void
+attack_begins(int leader, int victim)
+{
+	net_block(leader, victim, W.now + 5 * ELECTION_US);
+	if (below(&W.chance, 2) == 0)
+		net_block(victim, leader, W.now + 5 * ELECTION_US);
+}
+
+static void
+attack_ends(int slot, uint32_t how)
+{
+	Node *leader = &W.node[slot];
+
+	if (how == 2) {
+		for (int i = 0; i < SLOTS; i++)
+			if (i != slot && W.node[i].up && below(&W.chance, 4) != 0)
+				fault_crash_soon(&W.node[i], 1000);
+	} else if (how == 3) {
+		block_some(1u << slot, true, W.now + random_time(2 * ELECTION_US));
+	} else {
+		node_pause(leader, below(&W.chance, 2) == 0 ? NODE_STOPPED : WORKER_STOPPED,
+				   random_time(2 * ELECTION_US));
+	}
+}
+
+void
+fault_crash_soon(Node *n, uint64_t within)
+{
+	if (W.phase == SAFETY && !(W.without & 1u << FAULT_CRASH))
+		push(W.now + below(&W.chance, (uint32_t) within), EV_FAULT, n->slot, 5);
+}
+
+static void
+crash_now(Node *n)
+{
+	if (!n->up)
+		return;
+	node_stop(n, below(&W.chance, 2) == 0);
+	push(W.now + random_time(ELECTION_US / 10), EV_START, n->slot, 0);
+}
+
 static void
 do_fault(int kind)
 {
@@ -132,6 +196,9 @@ do_fault(int kind)
 	case FAULT_FLAP:
 		flap();
 		break;
+	case FAULT_ATTACK:
+		attack();
+		break;
 	case FAULT_DAMAGE:
 		damage(n);
 		break;
@@ -144,17 +211,34 @@ do_fault(int kind)
 	}
 }
 
-/* again: a flapping link's next outage; else draw one, and the time of the next. */
+/*
+ * What an earlier fault has ordered: 1 a flapping link's next outage, 2 to 4 the end of an attack, 5 a
+ * crash, 6 an attack.
+ */
+static void
+ordered(uint32_t number, int slot, int aux)
+{
+	if (number == 1)
+		do_fault(FAULT_FLAP);
+	else if (number == 5)
+		crash_now(&W.node[slot]);
+	else if (number == 6)
+		attack_begins(slot, aux);
+	else
+		attack_ends(slot, number);
+}
+
+/* number 0: draw one, and the time of the next. */
 void
-fault_event(uint32_t again)
+fault_event(uint32_t number, int slot, int aux)
 {
 	uint32_t total = 0, draw;
 	int kind = 0;
 
 	if (W.phase != SAFETY)
 		return;
-	if (again != 0) {
-		do_fault(FAULT_FLAP);
+	if (number != 0) {
+		ordered(number, slot, aux);
 		return;
 	}
 	push(W.now + random_time(W.p.fault_us), EV_FAULT, 0, 0);

@@ -1,8 +1,10 @@
 /*
- * host.c - what the server's consensus worker and WAL writer do around a core, in the order that RaftOut names.
+ * host.c - what the server's consensus worker and WAL writer do around a core, in the order that RaftOut
+ * names.
  *
- * Everything of one step happens at one virtual time, but messages leave only when the vote file's sync has ended, and
- * until then the node takes no other event. node_crash_point() stands wherever a crash would find something half done.
+ * Everything of one step happens at one virtual time, but messages leave only when the vote file's sync has
+ * ended, and until then the node takes no other event. node_crash_point() stands wherever a crash would find
+ * something half done.
  */
 #include <string.h>
 
@@ -90,10 +92,13 @@ host_truncate(Node *n)
 	at = log_find_end(n, n->truncate_to);
 	if (at == UINT32_MAX)
 		sim_fail("host: truncation", "node %d: no record ends at %llu", n->slot,
-			 (unsigned long long) n->truncate_to);
+				 (unsigned long long) n->truncate_to);
 	check_truncate(n, n->truncate_to);
 	log_cut(n, at);
 	n->truncating = false;
+	check_cut_done(n);
+	if (below(&W.chance, 4) == 0) /* while stale records are still behind the end */
+		fault_crash_soon(n, ELECTION_US / 5);
 	memset(n->partial, 0, sizeof n->partial);
 	W.truncations++;
 	TRACE("%d log cut to %llu", n->slot, (unsigned long long) n->truncate_to);
@@ -127,13 +132,16 @@ persist(Node *n)
 
 	if (node_crash_point(n))
 		return false;
-	if (d->vote.recovering && !n->raft.vote.recovering)
+	if (d->vote.recovering && !n->raft.vote.recovering) {
 		check_recovered(n);
+		W.durable_of[n->id / SLOTS] = durable_pos(n);
+	}
 	d->vote = n->raft.vote;
 	if (!HBUG(VOTE_FILE_NOT_SYNCED))
 		d->vote_synced = d->vote;
 	TRACE("%d persists term %llu vote %llu%s", n->slot, (unsigned long long) d->vote.term,
-	      (unsigned long long) d->vote.voted_for, d->vote.recovering ? " recovering" : "");
+		  (unsigned long long) d->vote.voted_for, d->vote.recovering ? " recovering" : "");
+	check_own_vote(n);
 	n->busy_until = W.now + sync_time() / 2;
 	return !node_crash_point(n);
 }
@@ -152,7 +160,7 @@ order_fetch(Node *n)
 	n->fetch.id = out.fetch_id;
 	n->fetch.until = out.fetch_until;
 	TRACE("%d fetches %s from %llu", n->slot, out.fetch_snapshot ? "tables" : "log",
-	      (unsigned long long) out.fetch_from);
+		  (unsigned long long) out.fetch_from);
 	push(W.now + random_time(W.p.delay_max * 2 + 1000), EV_FETCH, n->slot, n->fetch.number);
 }
 
@@ -164,13 +172,14 @@ close_gate(Node *n, bool *was_open)
 		clients_insert_more(n); /* between the core's decision and the gate's closing */
 	if (!HBUG(GATE_LEFT_OPEN))
 		n->gate = false;
-	if (!HBUG(LEASE_NOT_PUBLISHED))
-		n->lease = 0;
+	clients_end_reads(n);
+	if (HBUG(LEASE_NOT_PUBLISHED))
+		return;
+	n->lease = 0;
 	n->serve_from = NEVER;
 }
 
-static void
-accept_bytes(Node *n);
+static void accept_bytes(Node *n);
 
 /* Actions 1 to 12. False: the node crashed meanwhile. */
 static bool
@@ -202,6 +211,7 @@ act(Node *n, bool *closed)
 	if (out.lease_moved && !(HBUG(LEASE_NOT_PUBLISHED) && raft_lease_us(&n->raft) < n->lease)) {
 		n->lease = raft_lease_us(&n->raft);
 		n->serve_from = raft_serve_from(&n->raft);
+		check_leases();
 	}
 	if (out.reads_moved)
 		clients_reads_moved(n, out.reads_until_us, out.reads_index);
@@ -234,7 +244,7 @@ begin_term(Node *n)
 	log_append(n, rec);
 	W.elections++;
 	TRACE("%d LEADS term %llu from %llu", n->slot, (unsigned long long) n->raft.vote.term,
-	      (unsigned long long) e.pos);
+		  (unsigned long long) e.pos);
 	host_event(n, &e);
 }
 
@@ -317,7 +327,7 @@ host_event(Node *n, RaftEvent *e)
 		stream_out(n);
 	if (n->raft.role != RAFT_LEADER && !n->truncating && n->raft.end != log_end(n))
 		sim_fail("core: end", "node %d: its core believes in %llu, its log ends at %llu", n->slot,
-			 (unsigned long long) n->raft.end, (unsigned long long) log_end(n));
+				 (unsigned long long) n->raft.end, (unsigned long long) log_end(n));
 	host_start_sync(n);
 }
 
@@ -349,8 +359,9 @@ host_timer(Node *n)
 void
 host_log_start(Node *n)
 {
-	RaftEvent e = { .kind = RAFT_EV_LOG_START, .pos = W.rec[n->log[n->ring_start]].end,
-			.end = W.rec[n->log[n->log_start]].end };
+	RaftEvent e = { .kind = RAFT_EV_LOG_START,
+					.pos = W.rec[n->log[n->ring_start]].end,
+					.end = W.rec[n->log[n->log_start]].end };
 
 	host_event(n, &e);
 }
@@ -366,7 +377,8 @@ accept_bytes(Node *n)
 
 	if (pos != log_end(n) || n->truncating)
 		sim_fail("core: accept", "node %d accepts at %llu, its log ends at %llu%s", n->slot,
-			 (unsigned long long) pos, (unsigned long long) log_end(n), n->truncating ? " (being cut)" : "");
+				 (unsigned long long) pos, (unsigned long long) log_end(n),
+				 n->truncating ? " (being cut)" : "");
 	for (uint32_t i = 0; i < nbatch; i++) {
 		if (W.rec[batch[i]].start != pos || W.rec[batch[i]].end > out.accept_to)
 			continue;
@@ -375,7 +387,7 @@ accept_bytes(Node *n)
 	}
 	if (pos != out.accept_to)
 		sim_fail("core: accept", "node %d accepts to %llu, no record ends there", n->slot,
-			 (unsigned long long) out.accept_to);
+				 (unsigned long long) out.accept_to);
 }
 
 void

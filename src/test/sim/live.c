@@ -1,6 +1,6 @@
 /*
- * live.c - the second phase: faults end, a majority is left alone, and within bounded time it has to elect a leader, commit
- * what clients ask for, and bring everybody who can be reached to equal content.
+ * live.c - the second phase: faults end, a majority is left alone, and within bounded time it has to elect a
+ * leader, commit what clients ask for, and bring everybody who can be reached to equal content.
  */
 #include "sim.h"
 
@@ -81,7 +81,7 @@ leader_now(void)
 		Node *n = &W.node[i];
 
 		if ((W.live_mask & 1u << i) && n->up && n->gate && n->raft.role == RAFT_LEADER &&
-		    (best == NULL || n->raft.vote.term > best->raft.vote.term))
+			(best == NULL || n->raft.vote.term > best->raft.vote.term))
 			best = n;
 	}
 	return best;
@@ -99,7 +99,7 @@ who_lags(const Node *leader)
 		if (n == NULL || !(W.live_mask & 1u << n->slot))
 			continue;
 		if (!n->up || n->state.index != leader->state.index || n->state.hash != leader->state.hash ||
-		    leader->state.index != leader->last || n->disk.vote.recovering)
+			leader->state.index != leader->last || n->disk.vote.recovering)
 			return n->slot;
 	}
 	return -1;
@@ -120,7 +120,7 @@ live_check(void)
 		return false;
 	if (leader == NULL)
 		sim_fail("liveness: no leader", "after %d election timeouts without faults, nodes %02x reachable",
-			 (int) (PATIENCE_US / ELECTION_US), W.live_mask);
+				 (int) (PATIENCE_US / ELECTION_US), W.live_mask);
 	if (!W.quiet)
 		sim_fail("liveness: nothing is answered", "leader %d", leader->slot);
 	sim_fail("liveness: not equal", "node %d is not where its leader %d is", lags, leader->slot);

@@ -1,5 +1,6 @@
 /*
- * machine.c - lives and deaths of a node: start with recovery, crash, wiped disk, pause, tables written and installed.
+ * machine.c - lives and deaths of a node: start with recovery, crash, wiped disk, pause, tables written and
+ * installed.
  */
 #include <string.h>
 
@@ -24,7 +25,7 @@ node_init(Node *n, int slot, bool initial)
 	n->disk.mark = n->disk.mark_commit = FIRST_POS;
 	n->clock_offset = 1000000 + chance_next(&W.chance) % 1000000000;
 	n->clock_rate = 1.0 + (double) below(&W.chance, 2 * W.p.skew_permille + 1) / 1000.0 -
-			(double) W.p.skew_permille / 1000.0;
+					(double) W.p.skew_permille / 1000.0;
 }
 
 /* The log from `floor` on, of which recovery reads only what is not in tables. */
@@ -41,7 +42,10 @@ keep_older(Node *n)
 	n->log_start = n->base;
 }
 
-/* The ring never begins above commit: what is not committed could not be fetched, and would never be committed. */
+/*
+ * The ring never begins above commit: what is not committed could not be fetched, and would never be
+ * committed.
+ */
 static void
 draw_ring(Node *n, uint64_t commit)
 {
@@ -115,8 +119,10 @@ node_start(Node *n)
 	flushed = W.rec[n->state.rec].end;
 	s.now_us = local_now(n);
 	s.vote = n->disk.vote;
-	s.timing = (RaftTiming){ .election_us = ELECTION_US, .heartbeat_us = W.p.heartbeat_us,
-				 .commit_delay_us = W.p.commit_delay_us, .window = W.p.window };
+	s.timing = (RaftTiming){ .election_us = ELECTION_US,
+							 .heartbeat_us = W.p.heartbeat_us,
+							 .commit_delay_us = W.p.commit_delay_us,
+							 .window = W.p.window };
 	s.end = log_end(n);
 	s.durable = W.rec[n->log[n->synced]].end;
 	s.commit = n->disk.mark_commit > flushed ? n->disk.mark_commit : flushed;
@@ -127,6 +133,7 @@ node_start(Node *n)
 	s.nterms = find_terms(n, terms);
 	find_configs(n, &s);
 	raft_init(&n->raft, &s);
+	n->disk.vote = n->disk.vote_synced = n->raft.vote; /* the log may know a newer term than the vote file */
 	n->up = true;
 	n->pause = RUNS;
 	n->gate = n->sync_busy = n->truncating = n->apply_due = false;
@@ -139,9 +146,10 @@ node_start(Node *n)
 	n->config_seen = NEVER;
 	if (s.durable > W.durable_of[n->id / SLOTS] && !s.vote.recovering)
 		W.durable_of[n->id / SLOTS] = s.durable;
-	TRACE("%d starts as %llu: log [%llu, %llu), commit %llu, term %llu%s", n->slot, (unsigned long long) n->id,
-	      (unsigned long long) W.rec[n->log[n->base]].end, (unsigned long long) s.end,
-	      (unsigned long long) s.commit, (unsigned long long) s.vote.term, s.vote.recovering ? ", recovering" : "");
+	TRACE("%d starts as %llu: log [%llu, %llu), commit %llu, term %llu%s", n->slot,
+		  (unsigned long long) n->id, (unsigned long long) W.rec[n->log[n->base]].end,
+		  (unsigned long long) s.end, (unsigned long long) s.commit, (unsigned long long) s.vote.term,
+		  s.vote.recovering ? ", recovering" : "");
 	apply_up_to(n);
 	host_log_start(n);
 	for (int i = 0; i < SLOTS; i++)
@@ -211,7 +219,7 @@ node_pause(Node *n, Pause kind, uint64_t us)
 	n->stopped_until = W.now + us;
 	W.pauses++;
 	TRACE("%d %s for %llu us", n->slot, kind == NODE_STOPPED ? "STOPS" : "stops its WORKER",
-	      (unsigned long long) us);
+		  (unsigned long long) us);
 	push(n->stopped_until, EV_RESUME, n->slot, 0);
 }
 
@@ -231,8 +239,9 @@ node_flush(Node *n)
 		n->log_start = d->tables.index - keep;
 	n->base = d->floor = n->log_start;
 	n->ring_start = n->log_start + below(&W.chance, n->state.index - n->log_start + 1);
-	TRACE("%d tables to %llu, log from %llu, ring from %llu", n->slot, (unsigned long long) W.rec[d->tables.rec].end,
-	      (unsigned long long) W.rec[n->log[n->log_start]].end, (unsigned long long) W.rec[n->log[n->ring_start]].end);
+	TRACE("%d tables to %llu, log from %llu, ring from %llu", n->slot,
+		  (unsigned long long) W.rec[d->tables.rec].end, (unsigned long long) W.rec[n->log[n->log_start]].end,
+		  (unsigned long long) W.rec[n->log[n->ring_start]].end);
 	host_log_start(n);
 }
 
@@ -248,7 +257,7 @@ node_install(Node *n, const State *tables)
 	TRACE("%d INSTALLS tables to %llu, log %s", n->slot, (unsigned long long) pos, fits ? "kept" : "gone");
 	push(W.now + random_time(ELECTION_US / 4), EV_START, n->slot, 0);
 	if (node_crash_point(n))
-		return; /* before: the old state */
+		return;                   /* before: the old state */
 	if (fits && at > n->synced) { /* kept means synced */
 		disk_sync_done(n, d->nops);
 		n->synced = n->last;

@@ -11,9 +11,12 @@
 static void
 usage(FILE *to)
 {
-	fprintf(to,
-		"usage: kvsim [--seeds N] [--first SEED] [--steps N] [--jobs N] [--bug NAME]   run N seeds (default 2000)\n"
-		"       kvsim --trace SEED [--last N] [-v] [--steps N] [--bug NAME]           one seed, with what happened\n"
+	fprintf(
+		to,
+		"usage: kvsim [--seeds N] [--first SEED] [--steps N] [--jobs N] [--bug NAME]   run N seeds (default "
+		"2000)\n"
+		"       kvsim --trace SEED [--last N] [-v] [--steps N] [--bug NAME]           one seed, with what "
+		"happened\n"
 		"       kvsim --bugs [--seeds N] [--steps N] [--jobs N]     is each mistake caught within N seeds?\n"
 		"       kvsim --shrink SEED [--steps N] [--bug NAME]        fewer faults and steps that still fail\n"
 		"       kvsim --regressions FILE                            seeds that once failed, run first\n"

@@ -1,9 +1,9 @@
 /*
  * net.c - the network between the nodes.
  *
- * Two kinds, drawn per seed. As TCP: in order, and what is lost breaks the connection; a blocked direction stalls or loses.
- * Hostile: messages are lost, doubled and reordered one by one, and nobody is told. In both, what was sent over an earlier
- * connection is not delivered after PEER_UP, as raft.h says of it.
+ * Two kinds, drawn per seed. As TCP: in order, and what is lost breaks the connection; a blocked direction
+ * stalls or loses. Hostile: messages are lost, doubled and reordered one by one, and nobody is told. In both,
+ * what was sent over an earlier connection is not delivered after PEER_UP, as raft.h says of it.
  */
 #include <string.h>
 
@@ -65,7 +65,7 @@ net_send(Node *from, const RaftMsg *m, uint32_t last, uint64_t until, uint64_t l
 	uint64_t arrives;
 
 	if (to == NULL || to == from || !pair(from->slot, to->slot)->connected ||
-	    from->seen[to->slot] != pair(from->slot, to->slot)->session)
+		from->seen[to->slot] != pair(from->slot, to->slot)->session)
 		return;
 	if (trace_on)
 		trace_message("sends", m, until);
@@ -76,7 +76,8 @@ net_send(Node *from, const RaftMsg *m, uint32_t last, uint64_t until, uint64_t l
 	if (blocked(k, leaves)) {
 		if (W.p.silent_loss || k->lost)
 			return;
-		arrives = k->blocked_until + between(c, 0, W.p.delay_max); /* stalls, if the connection lives so long */
+		arrives =
+			k->blocked_until + between(c, 0, W.p.delay_max); /* stalls, if the connection lives so long */
 	}
 	if (W.phase == SAFETY && perhaps(c, W.p.drop_ppm)) {
 		if (!W.p.silent_loss)
@@ -192,7 +193,7 @@ net_tell_new_peers(Node *n)
 		RaftEvent e = { .kind = RAFT_EV_PEER_UP, .id = c.member[i].id };
 
 		if (m != NULL && m != n && p != NULL && !p->up && pair(n->slot, m->slot)->connected &&
-		    n->seen[m->slot] == pair(n->slot, m->slot)->session)
+			n->seen[m->slot] == pair(n->slot, m->slot)->session)
 			host_event(n, &e);
 	}
 }
@@ -214,7 +215,7 @@ bool
 net_reachable(int a, int b)
 {
 	return !blocked(&W.link[a][b], W.now) && !blocked(&W.link[b][a], W.now) && W.node[a].pause == RUNS &&
-	       W.node[b].pause == RUNS;
+		   W.node[b].pause == RUNS;
 }
 
 /* Nothing is blocked any more, and connections are new, so that nobody waits for what was lost. */

@@ -1,8 +1,8 @@
 /*
  * operator.c - who changes the cluster: adds, promotes and removes members, hands leadership over.
  *
- * He is careless about when, and careful about one thing only: he does not bring the cluster to where those who are lost for
- * good, or do not vote, are no minority; from there no algorithm comes back.
+ * He is careless about when, and careful about one thing only: he does not bring the cluster to where those
+ * who are lost for good, or do not vote, are no minority; from there no algorithm comes back.
  */
 #include <string.h>
 
@@ -37,7 +37,8 @@ operator_may_lose(const Node *n)
 		const RaftConfig *both[2] = { &m->raft.config, &m->raft.previous };
 
 		for (int k = 0; k < 2; k++)
-			if (both[k]->n > 0 && !enough(both[k], operator_lost(both[k]) + (int) raft_is_voter(both[k], n->id)))
+			if (both[k]->n > 0 &&
+				!enough(both[k], operator_lost(both[k]) + (int) raft_is_voter(both[k], n->id)))
 				return false;
 	}
 	return true;
@@ -138,6 +139,11 @@ operator_event(void)
 			if (below(&W.chance, 2) == 0 && n->raft.config.n > 0)
 				e.id = n->raft.config.member[below(&W.chance, (uint32_t) n->raft.config.n)].id;
 			host_event(n, &e);
+			if (n->up && n->raft.transferring &&
+				below(&W.chance, 4) == 0) /* it does not hear who took over */
+				for (int k = 0; k < SLOTS; k++)
+					if (k != n->slot)
+						net_block(k, n->slot, W.now + random_time(ELECTION_US));
 		}
 		return;
 	}

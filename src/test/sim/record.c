@@ -1,8 +1,9 @@
 /*
  * record.c - records and logs.
  *
- * A record never changes and knows the one before it, so the records of a run are a tree and every log is a path from
- * its root: log[i] is the path's i-th record. The Log Matching Property (paper 5.3) is then one comparison at each append.
+ * A record never changes and knows the one before it, so the records of a run are a tree and every log is a
+ * path from its root: log[i] is the path's i-th record. The Log Matching Property (paper 5.3) is then one
+ * comparison at each append.
  */
 #include "sim.h"
 
@@ -18,8 +19,13 @@ rec_new(uint32_t prev, RecKind kind, uint64_t term, uint64_t size)
 	if (id + 1 >= RECORDS_MAX)
 		sim_fail("simulator", "no more records");
 	W.nrec++;
-	*r = (Rec){ .start = before->end, .end = before->end + size, .term = term, .prev_term = before->term,
-		    .prev = prev, .index = before->index + 1, .kind = (uint8_t) kind };
+	*r = (Rec){ .start = before->end,
+				.end = before->end + size,
+				.term = term,
+				.prev_term = before->term,
+				.prev = prev,
+				.index = before->index + 1,
+				.kind = (uint8_t) kind };
 	return id;
 }
 

@@ -1,8 +1,8 @@
 /*
  * run.c - seeds in several processes, one seed with its trace, and making a failing one smaller.
  *
- * A child takes the next seed from a counter in shared memory. One that dies (an assertion of the core) has said there which seed
- * it was at; the parent reports it as a failure and starts another in its place.
+ * A child takes the next seed from a counter in shared memory. One that dies (an assertion of the core) has
+ * said there which seed it was at; the parent reports it as a failure and starts another in its place.
  */
 #include <stdatomic.h>
 #include <stdio.h>
@@ -17,8 +17,8 @@
 #define REGRESSIONS_MAX 1000
 
 typedef struct Shared {
-	_Atomic uint64_t next, failures, steps, answered, reads, lease_reads, crashes, elections, installs, fetches, damages,
-	    wipes, changes, partitions, pauses, truncations, overflows;
+	_Atomic uint64_t next, failures, steps, answered, reads, lease_reads, crashes, elections, installs,
+		fetches, damages, wipes, changes, partitions, pauses, truncations, overflows;
 	_Atomic uint64_t at[JOBS_MAX]; /* seed under way; 0 none */
 } Shared;
 
@@ -55,8 +55,8 @@ read_regressions(const char *path, uint32_t steps)
 static void
 report(uint64_t seed)
 {
-	printf("seed %llu version " KVD_VERSION " voters %d %s: %s, step %u (%s)\n", (unsigned long long) seed, W.p.voters,
-	       W.p.silent_loss ? "hostile" : "tcp", W.invariant, W.steps, W.detail);
+	printf("seed %llu version " KVD_VERSION " voters %d %s: %s, step %u (%s)\n", (unsigned long long) seed,
+		   W.p.voters, W.p.silent_loss ? "hostile" : "tcp", W.invariant, W.steps, W.detail);
 	fflush(stdout);
 }
 
@@ -136,7 +136,7 @@ wait_for_jobs(const RunOptions *o, pid_t *pid, int jobs)
 			continue;
 		shared->failures++;
 		printf("seed %llu version " KVD_VERSION ": the process died, status %d\n",
-		       (unsigned long long) shared->at[job], status);
+			   (unsigned long long) shared->at[job], status);
 		pid[job] = start_job(o, job);
 		left += pid[job] > 0;
 	}
@@ -147,16 +147,17 @@ static void
 summary(void)
 {
 	printf("%llu steps, %llu elections, %llu writes and %llu reads answered (%llu under a lease)\n"
-	       "%llu crashes, %llu partitions, %llu pauses, %llu damaged, %llu wiped, %llu configurations, %llu truncations, "
-	       "%llu installed, %llu fetched, %llu cut short for lack of room\n",
-	       (unsigned long long) shared->steps, (unsigned long long) shared->elections,
-	       (unsigned long long) shared->answered, (unsigned long long) shared->reads,
-	       (unsigned long long) shared->lease_reads, (unsigned long long) shared->crashes,
-	       (unsigned long long) shared->partitions, (unsigned long long) shared->pauses,
-	       (unsigned long long) shared->damages, (unsigned long long) shared->wipes,
-	       (unsigned long long) shared->changes, (unsigned long long) shared->truncations,
-	       (unsigned long long) shared->installs, (unsigned long long) shared->fetches,
-	       (unsigned long long) shared->overflows);
+		   "%llu crashes, %llu partitions, %llu pauses, %llu damaged, %llu wiped, %llu configurations, %llu "
+		   "truncations, "
+		   "%llu installed, %llu fetched, %llu cut short for lack of room\n",
+		   (unsigned long long) shared->steps, (unsigned long long) shared->elections,
+		   (unsigned long long) shared->answered, (unsigned long long) shared->reads,
+		   (unsigned long long) shared->lease_reads, (unsigned long long) shared->crashes,
+		   (unsigned long long) shared->partitions, (unsigned long long) shared->pauses,
+		   (unsigned long long) shared->damages, (unsigned long long) shared->wipes,
+		   (unsigned long long) shared->changes, (unsigned long long) shared->truncations,
+		   (unsigned long long) shared->installs, (unsigned long long) shared->fetches,
+		   (unsigned long long) shared->overflows);
 }
 
 int
@@ -181,8 +182,8 @@ run_seeds(const RunOptions *o)
 	if (wait_for_jobs(o, pid, jobs) != 0)
 		return 2;
 	summary();
-	printf("%llu seeds (%u of them regressions), %llu failed\n", (unsigned long long) (o->seeds + regressions),
-	       regressions, (unsigned long long) shared->failures);
+	printf("%llu seeds (%u of them regressions), %llu failed\n",
+		   (unsigned long long) (o->seeds + regressions), regressions, (unsigned long long) shared->failures);
 	return shared->failures != 0;
 }
 
@@ -211,7 +212,10 @@ fails(const RunOptions *o, uint32_t without)
 	return !world_run();
 }
 
-/* Switching a kind off changes all that follows, so what still fails may fail for another reason: the name is printed. */
+/*
+ * Switching a kind off changes all that follows, so what still fails may fail for another reason: the name
+ * is printed.
+ */
 int
 run_shrink(const RunOptions *o)
 {

@@ -1,8 +1,8 @@
 /*
  * sim.h - a whole cluster in one thread: N raft cores, their disks, their network, their clocks and clients.
  *
- * One world per process, `W`; a run is a function of its seed. Ghost state ("what really happened") belongs to nobody
- * in the cluster; check.c alone judges by it. README.md says how things fit together.
+ * One world per process, `W`; a run is a function of its seed. Ghost state ("what really happened") belongs to
+ * nobody in the cluster; check.c alone judges by it. README.md says how things fit together.
  */
 #ifndef SIM_H
 #define SIM_H
@@ -19,13 +19,13 @@
 #define CLIENTS 6             /* each with one session and one request at a time */
 #define RECORDS_MAX (1 << 16) /* of all logs of a run together; a run that needs more ends early */
 #define CONFIGS_MAX 4096
-#define MESSAGES_MAX 4096     /* in flight */
+#define MESSAGES_MAX 4096 /* in flight */
 #define TERMS_MAX 65536
-#define OPS_MAX 65536         /* requests of clients */
-#define UNSYNCED_MAX 4096     /* writes of one disk that are not synced */
+#define OPS_MAX 65536     /* requests of clients */
+#define UNSYNCED_MAX 4096 /* writes of one disk that are not synced */
 #define INCARNATIONS_MAX 65536
-#define CHUNK_MAX 512         /* records in one message */
-#define FIRST_POS 4096        /* the logs' first position */
+#define CHUNK_MAX 512  /* records in one message */
+#define FIRST_POS 4096 /* the logs' first position */
 #define NEVER UINT64_MAX
 #define ELECTION_US 100000
 
@@ -48,6 +48,7 @@
 	X(LEASE_NOT_PUBLISHED,    "the lease is not taken back when the core says so")                           \
 	X(LEASE_BEFORE_APPLIED,   "lease reads are served before the own TERM record is applied: rule R2")       \
 	X(READ_NOT_APPLIED,       "a confirmed ReadIndex is answered before it is applied: redis-raft #14")      \
+	X(READS_KEPT,             "a read that waits is answered by a leader of yesterday, with what is newer")     \
 	X(LOCAL_READ,             "any node answers reads: etcd, Consul 2014")                                   \
 	X(CACHE_TRUSTED,          "start takes what the page cache holds for durable: rule L7")                  \
 	X(REPLAY_ALL,             "start applies the whole log, not what is known to be committed: rule A9")     \
@@ -61,7 +62,7 @@ enum {
 #define X(name, text) HBUG_##name,
 	HOST_BUG_LIST(X)
 #undef X
-	    HOST_BUG_END
+		HOST_BUG_END
 };
 extern int host_bug;
 #define HBUG(name) (host_bug == HBUG_##name)
@@ -98,7 +99,10 @@ perhaps(Chance *c, uint32_t ppm)
 	return ppm != 0 && below(c, 1000000) < ppm;
 }
 
-/* ---- records: immutable, a tree (a log is a path in it), so two logs are equal where their records are the same */
+/*
+ * ---- records: immutable, a tree (a log is a path in it), so two logs are equal where their records are the
+ * same
+ */
 typedef enum RecKind { REC_ROOT, REC_TERM, REC_CONFIG, REC_WRITE } RecKind;
 
 typedef struct Rec {
@@ -106,7 +110,7 @@ typedef struct Rec {
 	uint32_t prev, index; /* record before it; how many are before it */
 	uint32_t op;          /* WRITE: of a client; 0 nobody waits for it */
 	uint32_t serial;
-	uint16_t config;      /* CONFIG: in W.config */
+	uint16_t config; /* CONFIG: in W.config */
 	uint8_t session;
 	uint8_t kind;
 } Rec;
@@ -125,24 +129,24 @@ typedef struct State {
 
 typedef struct Disk {
 	uint32_t nimage;
-	uint32_t *image;        /* durable whole records by position, stale ones behind the end too */
+	uint32_t *image; /* durable whole records by position, stale ones behind the end too */
 	uint32_t nops;
 	DiskOp op[UNSYNCED_MAX]; /* written, not synced; oldest first */
-	uint64_t mark;          /* below it no torn tail is cut */
+	uint64_t mark;           /* below it no torn tail is cut */
 	uint64_t mark_commit;
 	RaftVote vote;
-	RaftVote vote_synced;   /* what survives a power loss; differs only with a bug */
+	RaftVote vote_synced; /* what survives a power loss; differs only with a bug */
 	State tables;
-	uint32_t floor;         /* index: log below is given away */
+	uint32_t floor; /* index: log below is given away */
 } Disk;
 
 /* ---- a machine */
 typedef struct Waiter {
-	uint32_t rec, op; /* a write; rec 0 none */
+	uint32_t rec, op;    /* a write; rec 0 none */
 	uint64_t arrived_us; /* a read: own clock; 0 none */
-	uint32_t floor;   /* a read must see this index */
+	uint32_t floor;      /* a read must see this index */
 	bool confirmed;
-	uint64_t at;      /* confirmed read: when applied has come here */
+	uint64_t at; /* confirmed read: when applied has come here */
 } Waiter;
 
 typedef struct Fetch {
@@ -160,8 +164,8 @@ typedef enum Pause { RUNS, WORKER_STOPPED, NODE_STOPPED } Pause;
 
 typedef struct Node {
 	int slot;
-	bool up, initial;  /* initial: was in the first configuration */
-	bool damaged;      /* its disk, and it has not started since */
+	bool up, initial; /* initial: was in the first configuration */
+	bool damaged;     /* its disk, and it has not started since */
 	uint64_t id;
 	uint32_t boot;
 	Raft raft;
@@ -177,7 +181,7 @@ typedef struct Node {
 	/* published */
 	bool gate;
 	uint64_t lease, serve_from, published_commit;
-	State state;       /* applied */
+	State state; /* applied */
 	Fetch fetch;
 	Waiter waiter[CLIENTS];
 	uint32_t seen[SLOTS]; /* newest connection told to the core */
@@ -190,9 +194,10 @@ typedef struct Node {
 	bool apply_due;
 	/* ghost */
 	uint64_t ghost_term, ghost_voted; /* newest vote it gave */
-	uint64_t helped;          /* newest committed index that counted on it */
+	uint64_t ack_term, ack_pos;       /* newest position it acknowledged, to the leader of that term */
+	uint64_t helped;                  /* newest committed index that counted on it */
 	uint64_t last_commit, config_seen;
-	bool led;                 /* before this step: a leader that commits its own removal steps down in the same */
+	bool led; /* before this step: a leader that commits its own removal steps down in the same */
 } Node;
 
 /* ---- network */
@@ -200,9 +205,9 @@ typedef struct Letter {
 	uint32_t next_free;
 	int from, to;
 	uint32_t session;
-	uint32_t last;   /* APPEND with bytes: record that holds the last of them; 0: none */
-	uint64_t until;  /* bytes [msg.pos, until) */
-	RaftMsg msg;     /* only the used part is copied */
+	uint32_t last;  /* APPEND with bytes: record that holds the last of them; 0: none */
+	uint64_t until; /* bytes [msg.pos, until) */
+	RaftMsg msg;    /* only the used part is copied */
 } Letter;
 
 typedef struct Link {
@@ -214,8 +219,22 @@ typedef struct Link {
 } Link;
 
 typedef enum EventKind {
-	EV_TIMER, EV_LETTER, EV_SYNCED, EV_TRUNCATE, EV_CLIENT, EV_FAULT, EV_OPERATOR, EV_START, EV_FETCH, EV_FLUSH,
-	EV_CONNECT, EV_CONNECTED, EV_APPLY, EV_RESUME, EV_MARK, EV_GROWN
+	EV_TIMER,
+	EV_LETTER,
+	EV_SYNCED,
+	EV_TRUNCATE,
+	EV_CLIENT,
+	EV_FAULT,
+	EV_OPERATOR,
+	EV_START,
+	EV_FETCH,
+	EV_FLUSH,
+	EV_CONNECT,
+	EV_CONNECTED,
+	EV_APPLY,
+	EV_RESUME,
+	EV_MARK,
+	EV_GROWN
 } EventKind;
 
 typedef struct Event {
@@ -231,20 +250,25 @@ typedef struct Profile {
 	int voters, learners;
 	uint32_t delay_min, delay_max, slow_ppm, slow_us; /* network */
 	uint32_t drop_ppm, dup_ppm, reorder_ppm, cut_ppm, partial_ppm;
-	bool silent_loss;       /* else what is lost breaks the connection */
+	bool silent_loss; /* else what is lost breaks the connection */
 	uint32_t sync_min, sync_max, slow_sync_ppm, slow_sync_us;
-	uint32_t fault_us;      /* mean time between faults */
-	uint32_t weight[16];    /* of the kinds of faults */
+	uint32_t fault_us;   /* mean time between faults */
+	uint32_t weight[16]; /* of the kinds of faults */
 	uint32_t crash_point_ppm;
 	uint32_t skew_permille;
 	uint32_t client_us, read_percent, patience_us, background_ppm;
-	uint32_t operator_us;   /* mean time between orders of the operator; 0 none */
+	bool lease_reads;                      /* setting: else each read is a ReadIndex */
+	uint32_t operator_us;                  /* mean time between orders of the operator; 0 none */
 	uint32_t apply_lag_us, flush_us, keep; /* keep: records kept behind the flushed */
 	uint32_t no_space_ppm;
 	uint32_t record_max;
 	uint64_t window;
 	uint32_t heartbeat_us, commit_delay_us;
 } Profile;
+
+typedef struct Ballot {
+	uint64_t voter, candidate;
+} Ballot;
 
 typedef enum Phase { SAFETY, LIVENESS } Phase;
 
@@ -262,7 +286,7 @@ typedef struct World {
 	uint32_t steps, steps_max;
 	Chance chance;
 	Profile p;
-	uint32_t without;       /* kinds of faults switched off, for shrinking: bits of FaultKind */
+	uint32_t without; /* kinds of faults switched off, for shrinking: bits of FaultKind */
 	Phase phase;
 	Node node[SLOTS];
 	Link link[SLOTS][SLOTS];
@@ -281,20 +305,22 @@ typedef struct World {
 	Client client[CLIENTS];
 	uint32_t nops, incarnations;
 	/* ghost */
-	uint32_t *committed;    /* record committed at an index */
-	uint64_t *committed_in; /* term whose leader committed it */
-	uint64_t *hash_at;      /* state after it */
-	uint64_t *durable_of;   /* by incarnation: newest position it ever had durable */
-	uint32_t ncommitted;    /* newest committed index */
-	uint32_t *effect;       /* by op: record that had its effect */
-	uint32_t *leader_rec;   /* by term: TERM record of its leader */
+	uint32_t *committed;     /* record committed at an index */
+	uint64_t *committed_in;  /* term whose leader committed it */
+	uint64_t *hash_at;       /* state after it */
+	uint64_t *durable_of;    /* by incarnation: newest position it ever had durable */
+	uint32_t ncommitted;     /* newest committed index */
+	uint32_t *effect;        /* by op: record that had its effect */
+	Ballot (*ballot)[SLOTS]; /* by term: who voted for whom */
+	uint32_t *leader_rec;    /* by term: TERM record of its leader */
 	uint64_t *leader_id;
-	uint64_t max_term;
-	uint32_t seen_index;    /* newest index that an answered write or read has shown */
+	uint64_t max_term, max_voted;
+	uint32_t seen_index; /* newest index that an answered write or read has shown */
 	uint64_t answered, reads;
 	/* liveness */
 	uint64_t live_until, live_answered;
 	uint32_t live_mask;
+	uint64_t lull_until; /* no writes until then */
 	bool quiet;
 	/* end */
 	bool done, overflow;
@@ -302,7 +328,8 @@ typedef struct World {
 	char invariant[64];
 	char detail[256];
 	/* counters for the summary */
-	uint64_t crashes, elections, installs, fetches, damages, wipes, changes, partitions, pauses, truncations, lease_reads;
+	uint64_t crashes, elections, installs, fetches, damages, wipes, changes, partitions, pauses, truncations,
+		lease_reads;
 } World;
 
 extern World W;
@@ -322,8 +349,20 @@ uint64_t random_time(uint64_t mean);
 
 /* ---- profile.c */
 typedef enum FaultKind {
-	FAULT_CRASH, FAULT_POWER, FAULT_PAUSE, FAULT_PAUSE_WORKER, FAULT_SPLIT, FAULT_ONE_WAY, FAULT_BRIDGE, FAULT_FLAP,
-	FAULT_DAMAGE, FAULT_WIPE, FAULT_ISOLATE, FAULT_RESET, FAULT_KINDS
+	FAULT_CRASH,
+	FAULT_POWER,
+	FAULT_PAUSE,
+	FAULT_PAUSE_WORKER,
+	FAULT_SPLIT,
+	FAULT_ONE_WAY,
+	FAULT_BRIDGE,
+	FAULT_FLAP,
+	FAULT_DAMAGE,
+	FAULT_WIPE,
+	FAULT_ISOLATE,
+	FAULT_RESET,
+	FAULT_ATTACK,
+	FAULT_KINDS
 } FaultKind;
 void profile_draw(Profile *p, Chance *c);
 void profile_print(const Profile *p);
@@ -350,7 +389,7 @@ bool disk_recover(Node *n);
 /* ---- host.c: what replication/consensus.c does around the core */
 void host_event(Node *n, RaftEvent *e);
 void host_message(Node *n, const Letter *l);
-void host_fed(Node *n);     /* tell the core of what was inserted */
+void host_fed(Node *n); /* tell the core of what was inserted */
 void host_start_sync(Node *n);
 void host_sync_done(Node *n, uint32_t number);
 void host_truncate(Node *n);
@@ -396,16 +435,18 @@ void apply_state(State *s, uint32_t rec);
 
 /* ---- client.c */
 void client_event(int c);
-void clients_look(Node *n);      /* applied or commit moved: answer */
+void clients_look(Node *n); /* applied or commit moved: answer */
 void clients_reads_moved(Node *n, uint64_t until_us, uint64_t index);
 void clients_insert_more(Node *n); /* what backends do between two steps of the worker */
 void clients_forget(Node *n);
+void clients_end_reads(Node *n);
 
 /* ---- operator.c, fault.c, live.c */
 void operator_event(void);
 int operator_lost(const RaftConfig *c); /* voters of c that are gone or do not vote */
 bool operator_may_lose(const Node *n);
-void fault_event(uint32_t again);
+void fault_event(uint32_t number, int slot, int aux);
+void fault_crash_soon(Node *n, uint64_t within);
 void live_begin(void);
 /* True: nothing more to wait for. */
 bool live_check(void);
@@ -414,6 +455,10 @@ bool live_check(void);
 _Noreturn void sim_fail(const char *invariant, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void check_step(Node *n, const RaftOut *out, const RaftEvent *e);
 void check_message(Node *n, const RaftMsg *m);
+void check_own_vote(Node *n);
+void check_cut_done(const Node *n);
+/* Reads that a lease would answer now: would any be stale? */
+void check_leases(void);
 void check_append(const Node *n, uint32_t rec);
 void check_elected(Node *n, uint32_t rec);
 void check_config(Node *n, const RaftConfig *c);

@@ -1,5 +1,6 @@
 /*
- * stream.c - log bytes on the wire: ranges cut anywhere, put together again to whole records, and what is fetched.
+ * stream.c - log bytes on the wire: ranges cut anywhere, put together again to whole records, and what is
+ * fetched.
  */
 #include <string.h>
 
@@ -67,8 +68,8 @@ stream_out(Node *n)
 				break;
 			if (to > log_end(n) || head.pos >= to)
 				sim_fail("core: range", "node %d sends [%llu, %llu) of a log to %llu", n->slot,
-					 (unsigned long long) head.pos, (unsigned long long) to,
-					 (unsigned long long) log_end(n));
+						 (unsigned long long) head.pos, (unsigned long long) to,
+						 (unsigned long long) log_end(n));
 			to = cut_range(n, head.pos, to, &last);
 			head.end = to;
 			check_message(n, &head);

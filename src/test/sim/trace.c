@@ -50,8 +50,9 @@ trace_print(void)
 static const char *
 kind_name(int kind)
 {
-	static const char *const name[RAFT_KINDS] = { "?", "PREVOTE", "PREVOTE_REPLY", "VOTE", "VOTE_REPLY", "APPEND",
-						      "APPEND_REPLY", "TIMEOUT_NOW", "CATCH_UP" };
+	static const char *const name[RAFT_KINDS] = { "?",          "PREVOTE", "PREVOTE_REPLY", "VOTE",
+												  "VOTE_REPLY", "APPEND",  "APPEND_REPLY",  "TIMEOUT_NOW",
+												  "CATCH_UP" };
 
 	return kind > 0 && kind < RAFT_KINDS ? name[kind] : "?";
 }
@@ -65,12 +66,13 @@ trace_message(const char *what, const RaftMsg *m, uint64_t until)
 	if (until != 0)
 		snprintf(bytes, sizeof bytes, " bytes to %llu", (unsigned long long) until);
 	snprintf(flags, sizeof flags, "%s%s%s%s%s%s", m->flags & RAFT_GRANTED ? " granted" : "",
-		 m->flags & RAFT_TRANSFER ? " transfer" : "", m->flags & RAFT_REFUSED ? " refused" : "",
-		 m->flags & RAFT_RECOVERING ? " recovering" : "", m->flags & RAFT_SNAPSHOT ? " snapshot" : "",
-		 m->flags & RAFT_OWN_TERM ? " own-term" : "");
+			 m->flags & RAFT_TRANSFER ? " transfer" : "", m->flags & RAFT_REFUSED ? " refused" : "",
+			 m->flags & RAFT_RECOVERING ? " recovering" : "", m->flags & RAFT_SNAPSHOT ? " snapshot" : "",
+			 m->flags & RAFT_OWN_TERM ? " own-term" : "");
 	trace_line("%llu %s %s %llu->%llu term %llu at %llu (%llu) end %llu commit %llu stamp %llu%s%s",
-		   (unsigned long long) ((what[0] == 's' ? m->from : m->to) % SLOTS), what, kind_name(m->kind),
-		   (unsigned long long) (m->from % SLOTS), (unsigned long long) (m->to % SLOTS),
-		   (unsigned long long) m->term, (unsigned long long) m->pos, (unsigned long long) m->pos_term,
-		   (unsigned long long) m->end, (unsigned long long) m->commit, (unsigned long long) m->stamp_us, bytes, flags);
+			   (unsigned long long) ((what[0] == 's' ? m->from : m->to) % SLOTS), what, kind_name(m->kind),
+			   (unsigned long long) (m->from % SLOTS), (unsigned long long) (m->to % SLOTS),
+			   (unsigned long long) m->term, (unsigned long long) m->pos, (unsigned long long) m->pos_term,
+			   (unsigned long long) m->end, (unsigned long long) m->commit, (unsigned long long) m->stamp_us,
+			   bytes, flags);
 }

@@ -40,6 +40,7 @@ world_make(void)
 	W.hash_at = take(RECORDS_MAX, sizeof *W.hash_at);
 	W.durable_of = take(INCARNATIONS_MAX, sizeof *W.durable_of);
 	W.effect = take(OPS_MAX, sizeof *W.effect);
+	W.ballot = take(TERMS_MAX, sizeof *W.ballot);
 	W.leader_rec = take(TERMS_MAX, sizeof *W.leader_rec);
 	W.leader_id = take(TERMS_MAX, sizeof *W.leader_id);
 	for (int i = 0; i < SLOTS; i++) {
@@ -114,8 +115,12 @@ push_event(Event e)
 void
 push_aux(uint64_t time, EventKind kind, int slot, uint32_t number, int aux)
 {
-	push_event((Event){ .time = time, .kind = (uint8_t) kind, .slot = (uint8_t) slot, .aux = (uint16_t) aux,
-			    .boot = W.node[slot].boot, .number = number });
+	push_event((Event){ .time = time,
+						.kind = (uint8_t) kind,
+						.slot = (uint8_t) slot,
+						.aux = (uint16_t) aux,
+						.boot = W.node[slot].boot,
+						.number = number });
 }
 
 void
@@ -166,6 +171,7 @@ resume(Node *n)
 	n->pause = RUNS;
 	n->timer_at = NEVER;
 	TRACE("%d goes on", n->slot);
+	check_leases(); /* what lay in its sockets is read first */
 }
 
 /* Of a node that is up, in this life, and runs. */
@@ -239,7 +245,7 @@ dispatch(const Event *e)
 			client_event((int) (e->number >> 24));
 		break;
 	case EV_FAULT:
-		fault_event(e->number);
+		fault_event(e->number, e->slot, e->aux);
 		break;
 	case EV_OPERATOR:
 		operator_event();
@@ -282,14 +288,17 @@ reset(void)
 	memset(W.hash_at, 0, (W.nrec + 2) * sizeof *W.hash_at);
 	memset(W.effect, 0, ((size_t) W.nops + 2) * sizeof *W.effect);
 	memset(W.leader_rec, 0, ((size_t) W.max_term + 1) * sizeof *W.leader_rec);
+	memset(W.ballot, 0, ((size_t) W.max_voted + 1) * sizeof *W.ballot);
 	memset(W.durable_of, 0, ((size_t) W.incarnations + 2) * sizeof *W.durable_of);
 	memset(W.link, 0, sizeof W.link);
 	memset(W.client, 0, sizeof W.client);
 	memset(&W.nops, 0, sizeof W.nops);
 	W.incarnations = W.ncommitted = W.seen_index = W.letters = W.nevents = W.seq = W.steps = W.nconfig = 0;
-	W.max_term = W.answered = W.reads = W.now = 0;
-	W.crashes = W.elections = W.installs = W.fetches = W.damages = W.wipes = W.changes = W.partitions = W.pauses = 0;
+	W.max_term = W.max_voted = W.answered = W.reads = W.now = 0;
+	W.crashes = W.elections = W.installs = W.fetches = W.damages = W.wipes = W.changes = W.partitions =
+		W.pauses = 0;
 	W.truncations = W.lease_reads = 0;
+	W.lull_until = 0;
 	W.overflow = W.quiet = false;
 	W.nrec = 1;
 	W.rec[0] = (Rec){ .start = FIRST_POS, .end = FIRST_POS, .kind = REC_ROOT };
@@ -317,7 +326,7 @@ world_begin(uint64_t seed, uint32_t steps, uint32_t without)
 		node_init(&W.node[i], i, initial);
 		if (initial)
 			W.first_config.member[W.first_config.n++] =
-			    (RaftMember){ .id = W.node[i].id, .voter = i < W.p.voters };
+				(RaftMember){ .id = W.node[i].id, .voter = i < W.p.voters };
 	}
 	for (int i = 0; i < SLOTS; i++)
 		push(random_time(ELECTION_US / 2), EV_START, i, 0);
@@ -343,7 +352,8 @@ world_run(void)
 
 	if (setjmp(W.failed) != 0)
 		return false;
-	while (W.steps < W.steps_max && !W.overflow && W.nevents > 0 && events++ < (uint64_t) W.steps_max * SAFETY_EVENTS)
+	while (W.steps < W.steps_max && !W.overflow && W.nevents > 0 &&
+		   events++ < (uint64_t) W.steps_max * SAFETY_EVENTS)
 		next_event();
 	if (W.overflow)
 		return true;
