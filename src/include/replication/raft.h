@@ -115,7 +115,8 @@ typedef enum RaftEventKind {
 	RAFT_EV_TRANSFER,      /* leader: hand over to id (0: whoever is furthest; self: to nobody, step down, G6);
 	                          answer in out.proposal */
 	RAFT_EV_READ,          /* leader: confirm leadership for reads that arrived until now */
-	RAFT_EV_LOG_START      /* leader: positions from `pos` on can be streamed (ring), from `end` on fetched (files) */
+	RAFT_EV_LOG_START      /* leader: positions from `pos` on can be streamed (ring), from `end` on fetched (files).
+	                          pos <= commit: only committed log can be fetched, the rest must be streamable */
 } RaftEventKind;
 
 typedef struct RaftAppend {
@@ -271,6 +272,10 @@ typedef struct RaftStart {
 
 /* ---- functions ----------------------------------------------------------- */
 
+/*
+ * If r->vote differs from s->vote afterwards (the log was of a newer term than the vote file), the host persists it before
+ * the first event.
+ */
 void raft_init(Raft *r, const RaftStart *s);
 /* Fills *out (all of it). */
 void raft_step(Raft *r, const RaftEvent *e, RaftOut *out);
@@ -292,7 +297,7 @@ uint64_t raft_serve_from(const Raft *r);
  * own_ms if it is the only one.
  */
 uint64_t raft_clock_ms(const Raft *r, uint64_t own_ms);
-/* Smallest position a follower that is counted on still needs; `end` if none. */
+/* Smallest position a follower may still need, also one that is away (0: not heard of yet); `end` if none. */
 uint64_t raft_needed(const Raft *r);
 /* Term of the record that ends at pos / starts at pos; 0: none or not known. */
 uint64_t raft_term_before(const Raft *r, uint64_t pos);

@@ -244,6 +244,9 @@ raft_on_append(Step *s, const RaftMsg *m, const RaftAppend *a)
 	}
 	if (m->pos > r->matched)
 		r->matched = m->pos;
+	/* All that is committed here is in the log of whoever leads, and may be all that we know the terms of. */
+	if (m->pos <= r->commit && r->commit > r->matched && r->commit <= r->end)
+		r->matched = r->commit;
 	if (a != NULL)
 		(void) take_bytes(s, a);
 	follow_commit(s, m->commit);

@@ -161,7 +161,8 @@ raft_needed(const Raft *r)
 		const RaftPeer *p = &r->peer[i];
 		uint64_t need = p->mode == RAFT_CATCHUP && p->probe > p->seen ? p->probe : p->seen;
 
-		if (r->role != RAFT_LEADER || !p->up || p->mode == RAFT_INSTALL || need == 0)
+		/* One that is away counts: it comes back where it was, or, not heard by this leader yet, anywhere. */
+		if (r->role != RAFT_LEADER || (p->up && (p->mode == RAFT_INSTALL || need == 0)))
 			continue;
 		if (need < least)
 			least = need;
