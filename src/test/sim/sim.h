@@ -320,6 +320,7 @@ typedef struct World {
 	/* liveness */
 	uint64_t live_until, live_answered;
 	uint32_t live_mask;
+	uint64_t live_sum;
 	uint64_t lull_until; /* no writes until then */
 	bool quiet;
 	/* end */

@@ -298,7 +298,7 @@ reset(void)
 	W.crashes = W.elections = W.installs = W.fetches = W.damages = W.wipes = W.changes = W.partitions =
 		W.pauses = 0;
 	W.truncations = W.lease_reads = 0;
-	W.lull_until = 0;
+	W.lull_until = W.live_sum = 0;
 	W.overflow = W.quiet = false;
 	W.nrec = 1;
 	W.rec[0] = (Rec){ .start = FIRST_POS, .end = FIRST_POS, .kind = REC_ROOT };
