@@ -96,7 +96,7 @@ sub make_node
 {
 	my ($self, $name) = @_;
 	my $node = Kvd::Test->new($name);
-	$node->{client_port} = $self->keep_port;
+	$node->{port} = $node->{client_port} = $self->keep_port;
 	$node->{peer_port} = $self->keep_port;
 	return $self->{node}{$name} = $node;
 }
@@ -165,7 +165,9 @@ sub blank
 	my $node = $self->node($name);
 	$node->{joins} = 1;
 	$node->{was_started} = 0;
+	my $before = length $node->log;
 	$self->start_node($node, no_wait => 1);
+	$self->wait_for(sub { substr($node->log, $before) =~ /^waiting to be added/m }, 20, "$name to wait to be added");
 	return $node;
 }
 
@@ -278,6 +280,33 @@ sub wait_leader
 	return $found;
 }
 
+# Members as the leader sees them: { name => { role, voter... } }, undef when nobody says.
+sub members
+{
+	my ($self) = @_;
+	my $leader = $self->leader or return undef;
+	my $r = $leader->kvctl('--format', 'json', 'cluster', 'status');
+	return undef if $r->{code} != 0;
+	my %members;
+	for my $line (split /\n/, $r->{out}) {
+		my %m = $line =~ /"(\w+)":"?((?:[^",}\\]|\\.)*)"?/g;
+		$members{ $m{name} } = \%m;
+	}
+	return \%members;
+}
+
+# Until these, and nobody else, are members that vote, and each is in step.
+sub wait_voters
+{
+	my ($self, @names) = @_;
+	$self->wait_for(sub {
+		my $m = $self->members or return 0;
+		return join(' ', sort @names) eq join ' ', sort grep { $m->{$_}{role} =~ /\A(?:leader|follower)\z/ &&
+				$m->{$_}{state} =~ /\A(?:up|streaming)\z/ } keys %$m;
+	}, 30, 'voters ' . join ', ', @names);
+	return;
+}
+
 sub followers
 {
 	my ($self) = @_;
@@ -342,7 +371,8 @@ sub wait_same
 sub uri
 {
 	my ($self, $options) = @_;
-	my $hosts = join ',', map {"127.0.0.1:$_->{client_port}"} $self->nodes;
+	# all there ever will be, so that clients outlive the first members
+	my $hosts = join ',', map {"127.0.0.1:$self->{node}{$_}{client_port}"} sort keys %{ $self->{node} };
 	return "kv://$hosts/" . (defined $options && $options ne '' ? "?$options" : '');
 }
 

@@ -1,0 +1,146 @@
+#!/usr/bin/perl
+#
+# 212_members.t - nodes are added, promoted, removed and replaced, leadership is handed over, while clients write and leaders
+# are killed; what would be unsafe is refused with its reason.
+#
+# Why so: changes of members are where clusters lose data (two majorities that do not meet; a node that forgot what it voted).
+# So the whole set of nodes is exchanged under load, with kills in between, and a journal and a history must not notice.
+# A node whose disk was lost must not come back by itself: what it had acknowledged would be missing from a majority.
+#
+use strict;
+use warnings;
+use Test::More;
+use FindBin;
+use lib $FindBin::Bin;
+use Time::HiRes qw(time sleep);
+use Kvd::Test;
+use Kvd::Cluster;
+
+use constant { ELECTION_MS => 400 };
+
+seed();
+my $cluster = Kvd::Cluster->new(nodes => 3, spare => 2, election => ELECTION_MS, proxy => 0)->start;
+$cluster->wait_leader;
+my $journal = $cluster->journal('members', '-c', 3, '-r', 600);
+my $history = $cluster->record('changes', '-c', 5, '-k', 4, '-r', 300, { uri => 'timeout=10s' });
+$_->wait_progress for $journal, $history;
+
+sub cluster { return $cluster->kvctl('cluster', @_) }
+sub at { my ($name) = @_; return $cluster->peer_address($name) }
+
+sub refused
+{
+	my ($why, $what, @command) = @_;
+	my $r = cluster(@command);
+	is($r->{code}, 4, "$what: refused") or diag $r->{out} . $r->{err};
+	like($r->{err}, $why, '... ' . $r->{err} =~ s/\Akvctl: cluster: |\n//gr);
+	return;
+}
+
+# What a failing leader leaves in doubt is asked for again: done, or done already.
+sub insist
+{
+	my ($done, @command) = @_;
+	my $said;
+	$cluster->wait_for(sub {
+		my $r = cluster(@command);
+		$said = $r->{out} . $r->{err};
+		return $r->{code} == 0 || $said =~ $done;
+	}, 30, "cluster @command");
+	return $said;
+}
+
+subtest 'refusals' => sub {
+	my $leader = $cluster->wait_leader;
+	my ($other) = $cluster->followers;
+	refused(qr/no member has the name "n9"/, 'removing a stranger', 'remove', 'n9');
+	refused(qr/no member has the name "n9"/, 'promoting a stranger', 'promote', 'n9');
+	refused(qr/cannot connect/, 'adding a node that is not there', 'add', 'n4@' . at('n4'));
+	refused(qr/belongs to a cluster already/, 'adding a member again', 'add', 'n9@' . at($other));
+	refused(qr/transfer first/, 'removing the leader', 'remove', $leader->name);
+	$cluster->stop($other);
+	my ($third) = grep { $_ != $leader && $_ != $other } $cluster->nodes;
+	$cluster->wait_for(sub { cluster('remove', $third->name, '--dry-run')->{code} == 4 }, 10,
+		'the leader to notice that a node does not answer');
+	refused(qr/majority|quorum/, 'removing what the majority needs', 'remove', $third->name);
+	$cluster->cont($other);
+	$cluster->wait_leader;
+};
+
+subtest 'add' => sub {
+	$cluster->blank('n4');
+	my $r = cluster('add', 'n4@' . at('n4'), '--dry-run');
+	is($r->{code}, 0, 'dry run says what would be done');
+	ok(!$cluster->members->{n4}, '... and does nothing');
+	insist(qr/is a member already/, 'add', 'n4@' . at('n4'));
+	$cluster->joined('n4');
+	$cluster->wait_voters(qw(n1 n2 n3 n4));
+	pass('added; caught up; a voter by itself');
+	refused(qr/is a member already/, 'adding it again', 'add', 'n4@' . at('n4'));
+	$history->wait_progress;
+};
+
+subtest 'transfer' => sub {
+	for my $name ('n4', 'n2') {
+		my $mark = $journal->mark;
+		insist(qr/leads already/, 'transfer', $name);
+		is($cluster->wait_leader->name, $name, "$name leads");
+		$journal->wait_progress(mark => $mark);
+	}
+};
+
+subtest 'add and remove under fire' => sub {
+	$cluster->blank('n5');
+	my $leader = $cluster->wait_leader;
+	$cluster->kill9($leader);
+	insist(qr/is a member already/, 'add', 'n5@' . at('n5'));
+	$cluster->joined('n5');
+	$cluster->start_node($leader);
+	$cluster->wait_voters(qw(n1 n2 n3 n4 n5));
+	pass('added while the leader was dead');
+
+	for my $name (qw(n1 n2)) {
+		my $old = $cluster->wait_leader;
+		insist(qr/leads already/, 'transfer', 'n3') if $old->name eq $name;
+		$old = $cluster->wait_leader;
+		my $mark = $journal->mark;
+		insist(qr/no member has the name/, 'remove', $name);
+		$cluster->kill9($old);
+		$cluster->left($name);
+		$journal->wait_progress(mark => $mark);
+		$cluster->start_node($old);
+		my $gone = $cluster->node($name);
+		$cluster->wait_leader;
+		$cluster->stop_node($gone, 'fast');
+	}
+	$cluster->wait_voters(qw(n3 n4 n5));
+	pass('none of the first but one is left');
+};
+
+subtest 'lost disk' => sub {
+	my ($lost) = grep { $_->name ne 'n3' } $cluster->followers;
+	my $name = $lost->name;
+	$cluster->kill9($lost);
+	$cluster->wipe($lost);
+	my $before = length $lost->log;
+	$lost->{joins} = 1;
+	$lost->{was_started} = 0;
+	$cluster->start_node($lost, no_wait => 1);
+	$cluster->wait_for(sub { substr($lost->log, $before) =~ /lost its data directory/ }, 30, 'the node to be told');
+	isnt($lost->state, 'ready', 'it does not come back by itself');
+	$journal->wait_progress;
+	is($cluster->members->{$name}{state}, 'down', '... and counts for nothing');
+	refused(qr/cluster replace/, 'adding it under its name', 'add', "$name\@" . at($name));
+	my $r = cluster('replace', $name, at($name));
+	is($r->{code}, 0, 'replaced on command') or diag $r->{err};
+	$lost->wait_ready;
+	$cluster->wait_voters(qw(n3 n4 n5));
+	pass('a new learner, then a voter');
+};
+
+$_->finish for $journal, $history;
+$journal->verify;
+$history->check_history;
+$cluster->wait_same;
+is($cluster->stop_node($_, 'fast'), 0, $_->name . ' stops') for $cluster->nodes;
+done_testing;
