@@ -586,6 +586,7 @@ write_and_report(void)
 	Buf body = { 0 };
 	uint64_t version;
 
+	alarm(LONG_MS / 1000); /* if the test has gone */
 	MUST(op_encode(&body, &op));
 	report->status = kvstore_write(wal_generation(), &body, 1, writer_ack, 1000, false, &version);
 	CHECK(getrusage(RUSAGE_SELF, &used) == 0);
