@@ -275,12 +275,12 @@ procslot_prepare_pipe_sleep(const uint32_t *seen)
 }
 
 void
-procslot_end_pipe_sleep(uint32_t *seen)
+procslot_end_pipe_sleep(uint32_t *seen, bool readable)
 {
 	char bytes[64];
 
 	procslot_cancel_sleep();
-	while (child_pipe_get(wake_pipe[0], bytes, sizeof bytes) == (int) sizeof bytes)
+	while (readable && child_pipe_get(wake_pipe[0], bytes, sizeof bytes) == (int) sizeof bytes)
 		;
 	*seen = atomic_load(&my_slot->wake);
 }

@@ -154,24 +154,27 @@ void
 net_poll(NetPoll *list, int n, uint64_t until_ns)
 {
 	struct pollfd p[NET_POLL_MAX];
+	int at[NET_POLL_MAX], used = 0; /* where entry i stands in p; -1: nowhere */
 	uint64_t now = clock_mono_ns(), wait = until_ns > now ? until_ns - now : 0;
 	int rc;
 
 	KV_ASSERT(n <= NET_POLL_MAX);
-	for (int i = 0; i < n; i++)
-		p[i] = (struct pollfd){ .fd = list[i].fd,
-								.events =
-									(short) ((list[i].read ? POLLIN : 0) | (list[i].write ? POLLOUT : 0)) };
+	for (int i = 0; i < n; i++) {
+		at[i] = list[i].fd >= 0 ? used++ : -1;
+		if (at[i] >= 0)
+			p[at[i]] = (struct pollfd){ .fd = list[i].fd,
+				                        .events = (short) ((list[i].read ? POLLIN : 0) | (list[i].write ? POLLOUT : 0)) };
+	}
 	if (wait > NET_POLL_NS_MAX)
 		wait = NET_POLL_NS_MAX;
 #ifdef __linux__
-	rc = ppoll(p, (nfds_t) n, &(struct timespec){ (time_t) (wait / 1000000000), (long) (wait % 1000000000) },
+	rc = ppoll(p, (nfds_t) used, &(struct timespec){ (time_t) (wait / 1000000000), (long) (wait % 1000000000) },
 			   NULL);
 #else
-	rc = poll(p, (nfds_t) n, (int) ((wait + 999999) / 1000000));
+	rc = poll(p, (nfds_t) used, (int) ((wait + 999999) / 1000000));
 #endif
 	for (int i = 0; i < n; i++) {
-		int got = rc > 0 ? p[i].revents : 0;
+		int got = rc > 0 && at[i] >= 0 ? p[at[i]].revents : 0;
 
 		/* An end or an error is found by whoever reads or writes next. */
 		list[i].readable = list[i].read && (got & (POLLIN | POLLERR | POLLHUP)) != 0;

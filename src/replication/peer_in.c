@@ -33,6 +33,8 @@ typedef struct PeerIn {
 } PeerIn;
 
 static PeerIn ins[PEERS_IN_MAX];
+static int high;       /* places from here on were never used: nobody looks at them */
+static int polled;     /* places that stood in the last poll */
 static int listen_fds[PEERS_LISTEN_MAX], nlisten;
 static int turn;      /* whose frames come first */
 static PeerForm form; /* what a blank node was given */
@@ -70,7 +72,7 @@ lose(PeerIn *in)
 void
 peer_in_close_all(void)
 {
-	for (int i = 0; i < PEERS_IN_MAX; i++)
+	for (int i = 0; i < high; i++)
 		if (ins[i].used)
 			release(&ins[i]);
 	while (nlisten > 0)
@@ -103,7 +105,7 @@ peer_in_listen(void)
 bool
 peer_in_ahead(uint64_t id)
 {
-	for (int i = 0; i < PEERS_IN_MAX; i++)
+	for (int i = 0; i < high; i++)
 		if (ins[i].used && ins[i].id == id && ins[i].fd >= 0 && ins[i].config_at > peer_self.at)
 			return true;
 	return false;
@@ -171,7 +173,7 @@ answer(PeerIn *in, const PeerHello *h, Status st)
 static void
 replace_older(const PeerIn *in)
 {
-	for (int i = 0; i < PEERS_IN_MAX; i++)
+	for (int i = 0; i < high; i++)
 		if (&ins[i] != in && ins[i].used && ins[i].id == in->id && !ins[i].lost)
 			lose(&ins[i]);
 }
@@ -280,25 +282,22 @@ read_some(PeerIn *in)
 		greet(in);
 }
 
-/* OK: a whole frame is there. */
-static Status
-next_frame(PeerIn *in, PeerFrame *f, size_t *used)
+/* What is read and not given out. */
+static Slice
+unread(const PeerIn *in)
 {
 	size_t at = in->start + in->given;
 
-	return peer_frame_decode(slice_of(in->data + at, in->end - at), f, used);
+	return slice_of(in->data + at, in->end - at);
 }
 
 bool
 peer_in_event_waits(void)
 {
-	for (int i = 0; i < PEERS_IN_MAX; i++) {
-		PeerFrame f;
-		size_t used;
+	for (int i = 0; i < high; i++) {
+		const PeerIn *in = &ins[i];
 
-		if (ins[i].used &&
-			(ins[i].lost ||
-			 (ins[i].id != 0 && (ins[i].fd < 0 || next_frame(&ins[i], &f, &used) != ST_NOT_FOUND))))
+		if (in->used && (in->lost || (in->id != 0 && (in->fd < 0 || peer_frame_waits(unread(in))))))
 			return true;
 	}
 	return false;
@@ -334,7 +333,7 @@ give_frame(PeerIn *in, PeerEvent *out)
 {
 	PeerFrame f;
 	size_t used;
-	Status st = next_frame(in, &f, &used);
+	Status st = peer_frame_decode(unread(in), &f, &used);
 
 	if (st == ST_NOT_FOUND) {
 		if (in->fd < 0)
@@ -369,21 +368,21 @@ take_back(PeerIn *in)
 bool
 peer_in_event(PeerEvent *out)
 {
-	for (int i = 0; i < PEERS_IN_MAX; i++)
+	for (int i = 0; i < high; i++)
 		take_back(&ins[i]);
-	for (int i = 0; i < PEERS_IN_MAX; i++) {
+	for (int i = 0; i < high; i++) {
 		if (!ins[i].lost)
 			continue;
 		*out = (PeerEvent){ .kind = PEER_EV_LOST, .id = ins[i].id };
 		release(&ins[i]);
 		return true;
 	}
-	for (int k = 0; k < PEERS_IN_MAX; k++) {
-		PeerIn *in = &ins[(turn + k) % PEERS_IN_MAX];
+	for (int k = 0; k < high; k++) {
+		PeerIn *in = &ins[(turn + k) % high];
 
 		if (!in->used || in->id == 0 || in->lost || !give_frame(in, out))
 			continue;
-		turn = (turn + k + 1) % PEERS_IN_MAX;
+		turn = (turn + k + 1) % high;
 		return true;
 	}
 	return false;
@@ -398,8 +397,10 @@ place(void)
 	PeerIn *oldest = NULL;
 
 	for (int i = 0; i < PEERS_IN_MAX; i++) {
-		if (!ins[i].used)
+		if (!ins[i].used) {
+			high = i < high ? high : i + 1;
 			return &ins[i];
+		}
 		if (ins[i].id == 0 && (oldest == NULL || ins[i].began_ns < oldest->began_ns))
 			oldest = &ins[i];
 	}
@@ -463,7 +464,8 @@ peer_in_poll(NetPoll *p, uint64_t *until_ns)
 
 	for (int i = 0; i < PEERS_LISTEN_MAX; i++)
 		p[n++] = (NetPoll){ .fd = i < nlisten ? listen_fds[i] : -1, .read = true };
-	for (int i = 0; i < PEERS_IN_MAX; i++, n++) {
+	polled = high;
+	for (int i = 0; i < polled; i++, n++) {
 		p[n] = (NetPoll){ .fd = -1 };
 		if (ins[i].used)
 			on_time(&ins[i], now, until_ns);
@@ -476,7 +478,7 @@ peer_in_poll(NetPoll *p, uint64_t *until_ns)
 void
 peer_in_polled(const NetPoll *p)
 {
-	for (int i = 0; i < PEERS_IN_MAX; i++) {
+	for (int i = 0; i < polled; i++) {
 		const NetPoll *q = &p[PEERS_LISTEN_MAX + i];
 
 		if (q->fd >= 0 && ins[i].used && ins[i].fd == q->fd && (q->readable || q->broken))

@@ -26,6 +26,8 @@
 #define SENDS_PER_TURN 4    /* of one connection: the others' heartbeats want to leave, too */
 
 static PeerOut outs[PEERS_OUT_MAX];
+static int high;   /* places from here on were never used: nobody looks at them */
+static int polled; /* places that stood in the last poll */
 
 static bool
 has_fd(const PeerOut *o)
@@ -56,7 +58,7 @@ enter(PeerOut *o, PeerOutState state)
 PeerOut *
 peer_out_find(uint64_t id)
 {
-	for (int i = 0; id != 0 && i < PEERS_OUT_MAX; i++)
+	for (int i = 0; id != 0 && i < high; i++)
 		if (outs[i].purpose == PEER_MEMBER && outs[i].id == id)
 			return &outs[i];
 	return NULL;
@@ -72,6 +74,7 @@ new_out(PeerPurpose purpose, uint64_t id)
 			continue;
 		*o = (PeerOut){ .id = id, .purpose = purpose, .fd = -1, .pause_ms = PEERS_PAUSE_MIN_MS,
 			            .down_ns = clock_mono_ns() };
+		high = i < high ? high : i + 1;
 		return o;
 	}
 	return NULL;
@@ -136,7 +139,7 @@ peer_out_free(PeerOut *o)
 void
 peer_out_close_all(void)
 {
-	for (int i = 0; i < PEERS_OUT_MAX; i++)
+	for (int i = 0; i < high; i++)
 		if (outs[i].purpose != 0)
 			peer_out_free(&outs[i]);
 }
@@ -156,7 +159,7 @@ set_address(PeerOut *o, const char *name, const char *address)
 void
 peer_out_members(const Membership *m)
 {
-	for (int i = 0; i < PEERS_OUT_MAX; i++)
+	for (int i = 0; i < high; i++)
 		outs[i].member = false;
 	for (int i = 0; i < m->n; i++) {
 		const Member *node = &m->node[i];
@@ -171,7 +174,7 @@ peer_out_members(const Membership *m)
 		o->member = true;
 		set_address(o, node->name, node->peer_address);
 	}
-	for (int i = 0; i < PEERS_OUT_MAX; i++)
+	for (int i = 0; i < high; i++)
 		if (outs[i].purpose == PEER_MEMBER && !outs[i].member && outs[i].gone_ns == 0)
 			outs[i].gone_ns = clock_mono_ns() + peers_ms(PEERS_LINGER_MS);
 		else if (outs[i].member)
@@ -196,7 +199,7 @@ peer_out_ask(const char *address)
 {
 	PeerOut *o;
 
-	for (int i = 0; i < PEERS_OUT_MAX; i++)
+	for (int i = 0; i < high; i++)
 		if (outs[i].purpose == PEER_IDENTIFY && strcmp(outs[i].address, address) == 0)
 			return &outs[i];
 	o = new_out(PEER_IDENTIFY, 0);
@@ -280,7 +283,7 @@ push(PeerOut *o)
 void
 peer_out_flush(void)
 {
-	for (int i = 0; i < PEERS_OUT_MAX; i++)
+	for (int i = 0; i < high; i++)
 		if (outs[i].state == OUT_UP || outs[i].state == OUT_FORMING || outs[i].state == OUT_GREETING)
 			push(&outs[i]);
 }
@@ -496,7 +499,7 @@ due(const PeerOut *o)
 	case OUT_CONNECTING:
 	case OUT_GREETING:
 	case OUT_FORMING:
-		return o->began_ns + peers_ms(PEERS_GREET_MS);
+		return o->began_ns + peers_ms(peer_self.greet_ms);
 	default:
 		return stall;
 	}
@@ -532,7 +535,7 @@ peer_out_poll(NetPoll *p, uint64_t *until_ns)
 {
 	uint64_t now = clock_mono_ns();
 
-	for (int i = 0; i < PEERS_OUT_MAX; i++) {
+	for (int i = 0; i < high; i++) {
 		PeerOut *o = &outs[i];
 
 		if (o->purpose != 0 && o->address[0] != '\0')
@@ -547,13 +550,14 @@ peer_out_poll(NetPoll *p, uint64_t *until_ns)
 		if (o->address[0] != '\0' && o->state != OUT_ANSWERED && due(o) != 0 && due(o) < *until_ns)
 			*until_ns = due(o);
 	}
-	return PEERS_OUT_MAX;
+	polled = high;
+	return high;
 }
 
 void
 peer_out_polled(const NetPoll *p)
 {
-	for (int i = 0; i < PEERS_OUT_MAX; i++) {
+	for (int i = 0; i < polled; i++) {
 		PeerOut *o = &outs[i];
 
 		if (p[i].fd < 0 || !has_fd(o) || o->fd != p[i].fd)
@@ -573,7 +577,7 @@ peer_out_polled(const NetPoll *p)
 bool
 peer_out_event_waits(void)
 {
-	for (int i = 0; i < PEERS_OUT_MAX; i++)
+	for (int i = 0; i < high; i++)
 		if (outs[i].ev_down || outs[i].ev_up)
 			return true;
 	return false;
@@ -582,7 +586,7 @@ peer_out_event_waits(void)
 bool
 peer_out_event(PeerEvent *out)
 {
-	for (int i = 0; i < PEERS_OUT_MAX; i++) {
+	for (int i = 0; i < high; i++) {
 		PeerOut *o = &outs[i];
 
 		if (!o->ev_down && !o->ev_up)

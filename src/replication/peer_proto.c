@@ -315,26 +315,42 @@ peer_form_decode(Slice head, PeerForm *f)
 	return ST_OK;
 }
 
-Status
-peer_frame_decode(Slice in, PeerFrame *out, size_t *used)
+/* NOT_FOUND until all of it is there; checks everything but the checksum. */
+static Status
+frame_lengths(Slice in, size_t *length, size_t *head_len)
 {
-	size_t length, head_len, head_max;
+	size_t head_max;
+	uint8_t type;
 
 	if (in.len < PEER_FRAME_HEAD)
 		return ST_NOT_FOUND;
-	length = get_u32(in.data);
-	head_len = get_u16(in.data + 4);
-	out->type = in.data[6];
-	head_max = out->type == PEER_FRAME_MESSAGE ? PEER_MESSAGE_MAX
-			   : out->type == PEER_FRAME_FORM  ? PEER_FORM_MAX
-											   : 0;
-	if (head_max == 0 || head_len > head_max || head_len > length || length - head_len > PEERS_CHUNK ||
-		(out->type == PEER_FRAME_FORM && length != head_len))
+	*length = get_u32(in.data);
+	*head_len = get_u16(in.data + 4);
+	type = in.data[6];
+	head_max = type == PEER_FRAME_MESSAGE ? PEER_MESSAGE_MAX : type == PEER_FRAME_FORM ? PEER_FORM_MAX : 0;
+	if (head_max == 0 || *head_len > head_max || *head_len > *length || *length - *head_len > PEERS_CHUNK ||
+		(type == PEER_FRAME_FORM && *length != *head_len))
 		return malformed();
-	if (in.len < PEER_FRAME_HEAD + length)
-		return ST_NOT_FOUND;
+	return in.len < PEER_FRAME_HEAD + *length ? ST_NOT_FOUND : ST_OK;
+}
+
+bool
+peer_frame_waits(Slice in)
+{
+	size_t length, head_len;
+
+	return frame_lengths(in, &length, &head_len) != ST_NOT_FOUND;
+}
+
+Status
+peer_frame_decode(Slice in, PeerFrame *out, size_t *used)
+{
+	size_t length, head_len;
+
+	KV_TRY(frame_lengths(in, &length, &head_len));
 	if (get_u32(in.data + 8) != crc32c(crc32c(0, in.data, 8), in.data + PEER_FRAME_HEAD, head_len))
 		return malformed();
+	out->type = in.data[6];
 	out->head = slice_of(in.data + PEER_FRAME_HEAD, head_len);
 	out->bytes = slice_of(in.data + PEER_FRAME_HEAD + head_len, length - head_len);
 	*used = PEER_FRAME_HEAD + length;

@@ -87,6 +87,8 @@ KV_CHECK Status peer_message_encode(const RaftMsg *m, size_t bytes_len, Buf *out
 KV_CHECK Status peer_form_encode(const PeerForm *f, Buf *out);
 /* NOT_FOUND: not all there yet. PROTOCOL: no frame of this protocol. The slices point into `in`. */
 KV_CHECK Status peer_frame_decode(Slice in, PeerFrame *out, size_t *used);
+/* Would peer_frame_decode() not answer NOT_FOUND? Cheap. */
+bool peer_frame_waits(Slice in);
 /* from and to are not on the wire: the connection says who. PROTOCOL. */
 KV_CHECK Status peer_message_decode(Slice head, RaftMsg *m);
 KV_CHECK Status peer_form_decode(Slice head, PeerForm *f);

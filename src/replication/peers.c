@@ -55,7 +55,7 @@ open_as(const Control *control, bool blank)
 {
 	uint64_t seed = control->node_incarnation;
 
-	peer_self = (PeerSelf){ .control = *control, .blank = blank, .stall_ms = PEERS_STALL_MS };
+	peer_self = (PeerSelf){ .control = *control, .blank = blank, .stall_ms = PEERS_STALL_MS, .greet_ms = PEERS_GREET_MS };
 	KV_TRY(proc_random(&seed, sizeof seed));
 	prng_seed(&peer_self.prng, seed);
 	snprintf(peer_self.name, sizeof peer_self.name, "%.*s", MEMBERSHIP_NAME_MAX, config.node_name);
@@ -87,11 +87,14 @@ void
 peers_set_members(const Membership *m, Lsn at)
 {
 	const Member *self = membership_find(m, peer_self.control.node_incarnation);
+	uint32_t timeouts = m->election_ms * STALL_TIMEOUTS;
 
 	peer_self.members = *m;
 	peer_self.at = at;
-	peer_self.stall_ms =
-		m->election_ms * STALL_TIMEOUTS > PEERS_STALL_MS ? m->election_ms * STALL_TIMEOUTS : PEERS_STALL_MS;
+	peer_self.stall_ms = timeouts > PEERS_STALL_MS ? timeouts : PEERS_STALL_MS;
+	peer_self.greet_ms = timeouts < PEERS_GREET_MIN_MS ? PEERS_GREET_MIN_MS
+		: timeouts < PEERS_GREET_MS                    ? timeouts
+	                                                   : PEERS_GREET_MS;
 	if (self != NULL)
 		snprintf(peer_self.name, sizeof peer_self.name, "%s", self->name);
 	peer_out_members(m);
@@ -114,7 +117,7 @@ peers_wait(uint64_t until_ns)
 		until_ns = 0;
 	net_poll(p, n, until_ns);
 	if (wake_fd >= 0)
-		procslot_end_pipe_sleep(&wakes_seen);
+		procslot_end_pipe_sleep(&wakes_seen, p[0].readable);
 	peer_in_polled(ins);
 	peer_out_polled(outs);
 }

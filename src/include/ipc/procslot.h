@@ -111,11 +111,12 @@ KV_CHECK Status procslot_make_pipe(void);
 /* Owner, after procslot_attach(): from now on I sleep on this descriptor (returned; readable means woken). */
 int procslot_use_pipe(void);
 /*
- * Instead of prepare and sleep: for (;;) { look at everything; procslot_prepare_pipe_sleep(&seen) ? poll :
- * poll without waiting; procslot_end_pipe_sleep(&seen); }. seen: wakes known about, 0 at first. False:
- * there was one since.
+ * Instead of prepare and sleep:
+ *   for (;;) { look at everything; wait_ms = procslot_prepare_pipe_sleep(&seen) ? some : 0; poll();
+ *              procslot_end_pipe_sleep(&seen, the descriptor is readable); }
+ * seen: wakes known about, 0 at first. False: there was one since.
  */
 bool procslot_prepare_pipe_sleep(const uint32_t *seen);
-void procslot_end_pipe_sleep(uint32_t *seen);
+void procslot_end_pipe_sleep(uint32_t *seen, bool readable);
 
 #endif

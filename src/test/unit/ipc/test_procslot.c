@@ -229,7 +229,7 @@ play_odd_with_a_pipe(void)
 			bool ready;
 
 			child_poll(&fd, &ready, 1, procslot_prepare_pipe_sleep(&seen) ? 1000 : 0);
-			procslot_end_pipe_sleep(&seen);
+			procslot_end_pipe_sleep(&seen, ready);
 		}
 		atomic_store(word, turn + 1);
 		procslot_wake(PROC_REPLAY);
