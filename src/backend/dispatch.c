@@ -108,6 +108,7 @@ check_freshness(const Session *s, const ReadPrefix *p)
 static Status
 start_read(Session *s, const ReadPrefix *p, Lsn at)
 {
+	uint32_t generation = wal_generation();
 	uint64_t now = 0;
 
 	KV_TRY(end_read(s));
@@ -125,6 +126,14 @@ start_read(Session *s, const ReadPrefix *p, Lsn at)
 	else
 		KV_TRY(kvstore_begin_read_at(&s->snapshot, now, at));
 	s->reading = true;
+	/*
+	 * Deposed between the barrier and the snapshot, this node may have applied what the new leader has not yet: who reads
+	 * there next would see an older state than we answer.
+	 */
+	if (p->freshness == READ_LINEARIZABLE && wal_generation() != generation) {
+		KV_TRY(end_read(s));
+		return replstate_not_leader();
+	}
 	/* Only a read of now may serve the requests behind it, and only those that ask for the same freshness. */
 	s->shared_read = at == 0;
 	s->read_freshness = p->freshness;
@@ -174,6 +183,18 @@ answer_read(Session *s, const Request *r, CommandFn handle)
 	if (st != ST_OK)
 		return answer_error(s, r, st == ST_NOT_LEADER ? st : ST_BUSY, 0);
 	return handle(s, r);
+}
+
+/* A request that was to be passed on, now that this node leads. By itself: what follows in the input comes later. */
+Status
+dispatch_here(Session *s, const Request *r)
+{
+	if (commands[r->header.type].class == CLASS_WRITE) {
+		KV_TRY(write_run_add(s, r));
+		return write_run_commit(s, false);
+	}
+	KV_TRY(answer_read(s, r, commands[r->header.type].handle));
+	return end_read(s);
 }
 
 static Status

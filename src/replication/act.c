@@ -187,12 +187,12 @@ consensus_adjust_alone(void)
 
 /* ---- terms */
 
-static void
-persist_vote(void)
+void
+consensus_persist_vote(void)
 {
 	Vote v = { .term = cons.raft.vote.term, .voted_for = cons.raft.vote.voted_for };
 
-	if (cons.raft.vote.recovering)
+	if (cons.raft.vote.recovering || cons.repairing)
 		v.flags |= VOTE_RECOVERING;
 	if (votefile_write(&v) != ST_OK)
 		elog_panic("cannot write the vote file: %s", status_detail());
@@ -256,9 +256,13 @@ accept_bytes(const RaftEvent *e, const RaftOut *o, Slice bytes)
 	Slice part = slice_of(bytes.data + skip, (size_t) (o->accept_to - o->accept_from));
 
 	KV_ASSERT(skip + part.len <= bytes.len);
-	lwlock_acquire(LWLOCK_WAL_APPEND, 0);
-	wal_append(o->accept_from, part);
-	lwlock_release(LWLOCK_WAL_APPEND, 0);
+	if (!lwlock_mine(LWLOCK_WAL_APPEND, 0)) {
+		lwlock_acquire(LWLOCK_WAL_APPEND, 0);
+		wal_append(o->accept_from, part);
+		lwlock_release(LWLOCK_WAL_APPEND, 0);
+	} else {
+		wal_append(o->accept_from, part);
+	}
 	procslot_wake(PROC_WALWRITER);
 }
 
@@ -350,7 +354,7 @@ carry_out(const RaftEvent *e, const RaftOut *o, Slice bytes)
 		cons.end_told = end;
 	}
 	if (o->persist)
-		persist_vote();
+		consensus_persist_vote();
 	if (o->stop_fetch)
 		fetch_stop();
 	if (o->accept)
@@ -444,8 +448,32 @@ one_event(RaftEvent *e, Slice bytes, const MembershipAt *incoming)
 	follow_config(incoming);
 }
 
-void
-consensus_event(RaftEvent *e, Slice bytes, const MembershipAt *incoming)
+/* What the fetcher appended: raft has to know of it before anything else happens to the log. */
+static void
+take_piece(void)
+{
+	FetchPiece p;
+	RaftAppend a = { 0 };
+	RaftEvent e = { .kind = RAFT_EV_FETCHED, .append = &a };
+	MembershipAt incoming = { 0 };
+
+	if (!fetch_piece(&p))
+		return;
+	a.head.pos = p.pos;
+	a.head.end = a.head.commit = p.end; /* only committed log is fetched */
+	a.nterms = p.nterms;
+	memcpy(a.terms, p.terms, p.nterms * sizeof a.terms[0]);
+	if (p.has_config) {
+		incoming = (MembershipAt){ p.config, p.config_start, p.config_end };
+		a.has_config = true;
+		a.config = raft_config_of(&incoming);
+	}
+	one_event(&e, slice_of(NULL, 0), p.has_config ? &incoming : NULL);
+	fetch_taken();
+}
+
+static void
+event_and_follow_ups(RaftEvent *e, Slice bytes, const MembershipAt *incoming)
 {
 	one_event(e, bytes, incoming);
 	while (nfollow_ups > 0) {
@@ -460,6 +488,22 @@ consensus_event(RaftEvent *e, Slice bytes, const MembershipAt *incoming)
 				follow_ups[i].event.config = &follow_ups[i].config;
 		one_event(&f.event, slice_of(NULL, 0), f.event.kind == RAFT_EV_CONFIG_APPENDED ? &appended : NULL);
 	}
+}
+
+void
+consensus_event(RaftEvent *e, Slice bytes, const MembershipAt *incoming)
+{
+	FetchPiece p;
+
+	if (!fetch_active() && !fetch_piece(&p)) {
+		event_and_follow_ups(e, bytes, incoming);
+		return;
+	}
+	/* The fetcher appends under this lock: what raft decides now, it decides about the log as it is. */
+	lwlock_acquire(LWLOCK_WAL_APPEND, 0);
+	take_piece();
+	event_and_follow_ups(e, bytes, incoming);
+	lwlock_release(LWLOCK_WAL_APPEND, 0);
 }
 
 void

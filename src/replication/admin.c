@@ -15,7 +15,7 @@
 #define TEXT_MAX 400
 #define GIVE_UP_US UINT64_C(60000000) /* the client has left long ago */
 
-typedef enum Stage { STAGE_NEW, STAGE_IDENTIFY, STAGE_COMMITTING, STAGE_TRANSFERRING, STAGE_REPLACING } Stage;
+typedef enum Stage { STAGE_NEW, STAGE_IDENTIFY, STAGE_COMMITTING, STAGE_TRANSFERRING, STAGE_REPLACING, STAGE_COMPARING } Stage;
 
 static struct {
 	Stage stage;
@@ -263,6 +263,34 @@ start_transfer(void)
 }
 
 static void
+start_compare(void)
+{
+	if (cons.current.members.n == 1)
+		refuse("this node is alone: there is nothing to compare it with");
+	else if (now.request.dry_run)
+		finish(ST_OK, "would compare the contents of all members");
+	else if (compare_begin() != ST_OK)
+		refuse(status_detail());
+	else
+		now.stage = STAGE_COMPARING;
+}
+
+static void
+repair(void)
+{
+	char text[TEXT_MAX];
+	Status st = compare_repair(now.request.name, now.request.dry_run);
+
+	snprintf(text, sizeof text, now.request.dry_run ? "would tell %s to install the leader's tables"
+	                                                : "told %s to install the leader's tables; it restarts when it has them",
+	         now.request.name);
+	if (st == ST_OK)
+		finish(ST_OK, text);
+	else
+		refuse(status_detail());
+}
+
+static void
 start(void)
 {
 	if (cons.raft.role != RAFT_LEADER) {
@@ -284,8 +312,10 @@ start(void)
 		start_transfer();
 		break;
 	case REPL_CHECK:
+		start_compare();
+		break;
 	case REPL_REPAIR:
-		refuse("not possible here");
+		repair();
 		break;
 	}
 }
@@ -303,8 +333,13 @@ go_on(void)
 {
 	char text[TEXT_MAX];
 
+	bool equal;
+
 	if (now.stage == STAGE_IDENTIFY) {
 		identify();
+	} else if (now.stage == STAGE_COMPARING) {
+		if (compare_ended(&equal, text, sizeof text))
+			finish(equal ? ST_OK : ST_BAD_REQUEST, text);
 	} else if (now.stage == STAGE_TRANSFERRING) {
 		const Member *leader = membership_find(&cons.current.members, cons.raft.leader);
 

@@ -102,9 +102,6 @@ start_raft(const WalRecovery *found)
 	KV_TRY(votefile_read(s.self, &vote));
 	KV_TRY(proc_random(&s.seed, sizeof s.seed));
 	s.vote = (RaftVote){ vote.term, vote.voted_for, (vote.flags & VOTE_RECOVERING) != 0 };
-	if (s.vote.term < found->last_term) /* cannot be: the vote file is written first */
-		return status_fail(ST_CORRUPT, "the vote file is of term %" PRIu64 ", the log of term %" PRIu64
-		                   ": they do not belong together", s.vote.term, found->last_term);
 	s.timing = timing_of(&cons.current.members);
 	s.config = raft_config_of(&cons.current);
 	if (cons.previous.members.n > 0)
@@ -115,6 +112,9 @@ start_raft(const WalRecovery *found)
 	s.nterms = term_history(terms);
 	s.first = wal_first_lsn(cons.control);
 	raft_init(&cons.raft, &s);
+	/* Log or tables that were fetched may be of a newer term than any that this node voted in. */
+	if (cons.raft.vote.term != vote.term)
+		consensus_persist_vote();
 	return ST_OK;
 }
 
@@ -216,33 +216,18 @@ look_at_log(void)
 	}
 }
 
+/* Pieces go to raft before any event (act.c); here those that nothing else would bring along, and the end. */
 static void
 look_at_fetcher(void)
 {
 	static bool fetching; /* as this was seen last */
 	FetchPiece p;
-	RaftAppend a = { 0 };
-	RaftEvent e = { .kind = RAFT_EV_FETCHED, .append = &a };
-	MembershipAt incoming = { 0 };
 
-	if (!fetch_piece(&p)) {
-		if (fetching && !fetch_active())
-			consensus_tell(RAFT_EV_FETCH_ENDED, 0, 0, 0);
-		fetching = fetch_active();
-		return;
-	}
-	fetching = true;
-	a.head.pos = p.pos;
-	a.head.end = a.head.commit = p.end; /* only committed log is fetched */
-	a.nterms = p.nterms;
-	memcpy(a.terms, p.terms, p.nterms * sizeof a.terms[0]);
-	if (p.has_config) {
-		incoming = (MembershipAt){ p.config, p.config_start, p.config_end };
-		a.has_config = true;
-		a.config = raft_config_of(&incoming);
-	}
-	consensus_event(&e, slice_of(NULL, 0), p.has_config ? &incoming : NULL);
-	fetch_taken();
+	if (fetch_piece(&p))
+		consensus_tell(RAFT_EV_TICK, 0, 0, 0);
+	if (fetching && !fetch_active())
+		consensus_tell(RAFT_EV_FETCH_ENDED, 0, 0, 0);
+	fetching = fetch_active();
 }
 
 static void
@@ -251,9 +236,10 @@ on_message(const PeerEvent *p)
 	RaftMsg m = p->msg;
 	RaftEvent e = { .kind = RAFT_EV_MESSAGE, .msg = &m };
 
+	report_heard(p->id);
 	if (m.kind >= RAFT_HOST_KINDS)
-		return; /* none is used yet */
-	if (m.kind == RAFT_APPEND && (m.flags & RAFT_OWN_TERM) && m.from == cons.raft.leader &&
+		compare_message(&m);
+	else if (m.kind == RAFT_APPEND && (m.flags & RAFT_OWN_TERM) && m.from == cons.raft.leader &&
 	    m.term == cons.raft.vote.term)
 		replstate_leader_said(m.commit);
 	if (m.kind == RAFT_APPEND && p->bytes.len > 0)
@@ -388,6 +374,7 @@ consensus_turn(void)
 	if (us >= raft_deadline_us(&cons.raft))
 		consensus_tell(RAFT_EV_TICK, 0, 0, 0);
 	admin_turn();
+	compare_turn(us);
 	send_ranges();
 	peers_flush();
 	every_while(us);

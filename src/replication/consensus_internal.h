@@ -2,7 +2,8 @@
  * consensus_internal.h - what the files of the consensus worker share. Private to the room.
  *
  * Reading order: consensus.c (start, the turn, stop), act.c (doing what raft says), assemble.c (a leader's stream becomes
- * whole records), admin.c (requests of people), report.c (what others are shown).
+ * whole records), admin.c (requests of people), compare.c (contents
+ * of the replicas), report.c (what others are shown).
  */
 #ifndef REPLICATION_CONSENSUS_INTERNAL_H
 #define REPLICATION_CONSENSUS_INTERNAL_H
@@ -14,12 +15,6 @@
 #include "replication/replstate.h"
 #include "storage/control.h"
 
-/* Kinds of host messages between consensus workers, beside raft's (RaftMsg.kind). */
-typedef enum HostKind {
-	HOST_HASH = RAFT_HOST_KINDS, /* to the leader. pos: LSN of the HASH record, stamp_us: hash, end: entries */
-	HOST_REPAIR                  /* from the leader: your contents differ, install ours. pos: LSN of the comparison */
-} HostKind;
-
 /* Everything is the consensus worker's own memory. */
 typedef struct Consensus {
 	Raft raft;
@@ -30,6 +25,7 @@ typedef struct Consensus {
 	bool alone_without_end;         /* wal_alone() */
 	bool term_wanted;               /* elected; the TERM record could not be put yet */
 	bool truncating;
+	bool repairing;                 /* tables of the leader are to take the place of ours (compare.c) */
 	uint64_t last_time;             /* newest log time seen in the log */
 	uint64_t durable_told, end_told;
 	uint64_t elections, terms_led;
@@ -56,6 +52,8 @@ KV_CHECK Status consensus_propose(const Membership *m);
 KV_CHECK Status consensus_transfer(uint64_t to);
 /* What raft would say, without doing it. */
 RaftProposal consensus_would(RaftEventKind kind, const RaftConfig *config, uint64_t id);
+/* raft.vote to both copies of the vote file. */
+void consensus_persist_vote(void);
 /* Put the TERM record if it is still to be put; false: not possible yet. */
 bool consensus_begin_term(void);
 RaftConfig raft_config_of(const MembershipAt *m);
@@ -74,7 +72,20 @@ void assemble_feed(void);
 /* ---- admin.c */
 void admin_turn(void);
 
+/* ---- compare.c: the replicas' contents (rule C7) */
+void compare_turn(uint64_t us);
+void compare_message(const RaftMsg *m);
+/* Leader: begin a comparison. NOT_LEADER, BUSY. */
+KV_CHECK Status compare_begin(void);
+/* Has the newest comparison ended? Its text, and whether it found everything equal. */
+bool compare_ended(bool *equal, char *text, size_t size);
+/* Leader: tell the node of this name to install our tables. BAD_REQUEST with the reason. */
+KV_CHECK Status compare_repair(const char *name, bool dry_run);
+void compare_show(ReplView *v);
+
 /* ---- report.c */
+/* A message came from this node. */
+void report_heard(uint64_t id);
 void report_turn(uint64_t us);
 /* Note where the log's end was, for lag in time. */
 void report_sample(uint64_t us);

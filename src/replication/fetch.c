@@ -46,26 +46,46 @@ fetch_shmem_init(void *mem)
 }
 
 /* ---- consensus worker */
+/* The consensus worker holds it already while it gives raft an event. */
+static bool
+take_append_lock(void)
+{
+	if (lwlock_mine(LWLOCK_WAL_APPEND, 0))
+		return false;
+	lwlock_acquire(LWLOCK_WAL_APPEND, 0);
+	return true;
+}
+
+static void
+give_append_lock(bool taken)
+{
+	if (taken)
+		lwlock_release(LWLOCK_WAL_APPEND, 0);
+}
+
 void
 fetch_order(const FetchOrder *o)
 {
-	lwlock_acquire(LWLOCK_WAL_APPEND, 0);
+	bool mine = take_append_lock();
+
 	fetch_sh->order = *o;
 	fetch_sh->no++;
 	atomic_store(&fetch_sh->active, 1);
-	lwlock_release(LWLOCK_WAL_APPEND, 0);
+	give_append_lock(mine);
 	procslot_wake(PROC_FETCHER);
 }
 
 void
 fetch_stop(void)
 {
+	bool mine;
+
 	if (!fetch_active())
 		return;
-	lwlock_acquire(LWLOCK_WAL_APPEND, 0);
+	mine = take_append_lock();
 	fetch_sh->no++;
 	atomic_store(&fetch_sh->active, 0);
-	lwlock_release(LWLOCK_WAL_APPEND, 0);
+	give_append_lock(mine);
 	procslot_wake(PROC_FETCHER);
 }
 

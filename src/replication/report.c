@@ -48,6 +48,31 @@ lag_ms(Lsn acked, uint64_t us)
 	return 0;
 }
 
+static struct {
+	uint64_t id, us;
+} heard[MEMBERSHIP_NODES_MAX]; /* by place in the configuration when it came; another's is overwritten */
+
+void
+report_heard(uint64_t id)
+{
+	const Membership *m = &cons.current.members;
+
+	for (int i = 0; i < m->n; i++)
+		if (m->node[i].incarnation == id) {
+			heard[i].id = id;
+			heard[i].us = now_us();
+		}
+}
+
+static uint64_t
+heard_us(uint64_t id)
+{
+	for (int i = 0; i < MEMBERSHIP_NODES_MAX; i++)
+		if (heard[i].id == id)
+			return heard[i].us;
+	return 0;
+}
+
 static ReplPeerState
 state_of(const RaftPeer *p)
 {
@@ -86,7 +111,7 @@ show_peer(const Member *m, uint64_t us, ReplPeer *out)
 	snprintf(out->trouble, sizeof out->trouble, "%s", peers_trouble(m->incarnation));
 	if (p == NULL)
 		return;
-	out->heard_ms = p->heard_us / 1000;
+	out->heard_ms = heard_us(m->incarnation) / 1000;
 	if (leading) {
 		out->sent = p->next;
 		out->acked = p->seen;
@@ -118,6 +143,7 @@ publish(uint64_t us)
 	v.n = cons.current.members.n;
 	for (int i = 0; i < v.n; i++)
 		show_peer(&cons.current.members.node[i], us, &v.peer[i]);
+	compare_show(&v);
 	replstate_publish(&v);
 }
 

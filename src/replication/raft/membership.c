@@ -146,7 +146,7 @@ caught_up(const Raft *r, uint64_t id, uint64_t now)
 	return p != NULL && p->caught_up && now < p->round_us + r->timing.election_us;
 }
 
-/* What differs: at most one thing may. */
+/* What differs: at most one thing may. Nothing: what the host knows of the members (addresses) is recorded anew. */
 static RaftProposal
 judge_difference(const Raft *r, const RaftConfig *c, uint64_t now)
 {
@@ -168,8 +168,6 @@ judge_difference(const Raft *r, const RaftConfig *c, uint64_t now)
 		changes += raft_find_member(c, r->config.member[i].id) == NULL;
 	if (changes > 1)
 		return RAFT_TOO_MUCH;
-	if (changes == 0)
-		return RAFT_UNKNOWN_NODE;
 	return promoted == 0 || caught_up(r, promoted, now) ? RAFT_ACCEPTED : RAFT_NOT_CAUGHT_UP;
 }
 
