@@ -52,13 +52,17 @@ Status
 kvstore_stamp_outcome(uint64_t session, uint64_t serial, uint64_t version, SlotValue *out, uint64_t *done_version)
 {
 	uint8_t key[SLOT_KEY_SIZE];
-	Entry e = { 0 };
+	Entry e = { 0 }, unused;
+	bool found = true;
 	Status st = superversion_get(read_superversion(), session_slot_key(session, serial, key), version + 1, &e);
 
 	if (st != ST_OK && st != ST_NOT_FOUND)
 		return st;
-	/* What was done by this very record is there, held by the caller; older outcomes go when they expire. */
-	if (st == ST_NOT_FOUND || (e.version != version && e.expire_ms <= kvstore_applied_time()))
+	/* What was done by this very record is there, held by the caller. Older outcomes go with their session. */
+	if (st == ST_NOT_FOUND || e.version != version)
+		KV_TRY(live_entry(read_superversion(), session_key(session, key), version, kvstore_applied_time(), &unused,
+						  &found));
+	if (st == ST_NOT_FOUND || !found)
 		return status_fail(ST_SESSION_EXPIRED, "session %llu is unknown or has expired: not done now",
 						   (unsigned long long) session);
 	KV_TRY(session_get_slot(e.value, out));

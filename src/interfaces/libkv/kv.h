@@ -351,8 +351,8 @@ KV_API int kv_cluster(kv_client *c, int action, const char *name, const char *ad
  *
  * With the option retry kv_get_reply() connects again instead, within its time limit, and sends again what was not
  * answered (but writes with weak acknowledgement), in the order of the appends; also what a server refused that is no
- * longer the leader. A write may then take effect after a later one, when only the later one was done before the break: let no
- * outstanding write depend on another one's order. Appends fail with KV_BUSY also when 1,024 writes or 16 MiB of
+ * longer the leader. A write may then take effect after a later one, when only the later one was done before the break:
+ * let no outstanding write depend on another one's order. Appends fail with KV_BUSY also when 1,024 writes or 16 MiB of
  * requests are outstanding, and every five minutes until all replies have been taken (a new session begins).
  */
 typedef struct kv_reply {
