@@ -106,7 +106,8 @@ bool
 forward_wanted(const Session *s, const Request *r)
 {
 	return config.follower_requests == REQUESTS_FORWARD && !s->forwarded &&
-		   !wal_generation_open(wal_generation()) && (is_write(r) || is_linearizable_read(r));
+		   !wal_generation_open(wal_generation()) && r->header.flags == 0 && r->header.status == 0 &&
+		   (is_write(r) || is_linearizable_read(r));
 }
 
 Status
@@ -395,10 +396,14 @@ answer_item(Session *s, const ForwardItem *i)
 			s->own_version = get_u64(p + PROTO_HEADER_SIZE);
 		return buf_append(&s->out, p, i->answer_len);
 	}
+	if (i->state == ITEM_TODO && wal_generation_open(wal_generation())) {
+		Request r = { .payload = s->forward.frames.data + i->at + PROTO_HEADER_SIZE };
+
+		proto_get_header(r.payload - PROTO_HEADER_SIZE, &r.header);
+		return dispatch_here(s, &r); /* this node was elected meanwhile */
+	}
 	if (i->state == ITEM_LOST)
 		code = status_fail(ST_OUTCOME_UNKNOWN, "the connection to the leader was lost before it answered");
-	else if (wal_generation_open(wal_generation()))
-		code = status_fail(ST_NOT_LEADER, "%s", ""); /* nobody else: ask again, here */
 	else
 		(void) status_fail(code, "no leader could be reached in time");
 	count_error(code);

@@ -83,6 +83,8 @@ void session_shrink(Session *s);
 /* ---- dispatch.c */
 /* Handle every complete request in the input. Not OK: close the connection (after sending what is in `out`). */
 KV_CHECK Status session_handle(Session *s);
+/* Answer one write or read at once, whatever else is in the input. REQUIRES no write run and no read under way. */
+KV_CHECK Status dispatch_here(Session *s, const Request *r);
 /* Append an answer's error with the last status detail as text. */
 KV_CHECK Status answer_error(Session *s, const Request *r, Status code, uint64_t detail);
 /* Begin an answer with status OK; *at for answer_end(). */

@@ -104,7 +104,8 @@ sub hello_payload
 {
 	my (%o) = @_;
 	my $name = defined $o{name} ? $o{name} : 'test';
-	return pack('a4vvv', 'KVD1', defined $o{version} ? $o{version} : 1, $o{admin} ? 1 : 0, length $name) . $name;
+	return pack('a4vvv', 'KVD1', defined $o{version} ? $o{version} : 1,
+		($o{admin} ? 1 : 0) | ($o{forwarded} ? 2 : 0), length $name) . $name;
 }
 
 my %ACK = (quorum => 0, local => 1, none => 2);
