@@ -1,10 +1,10 @@
 #!/usr/bin/perl
 #
-# 200_bootstrap.t - how nodes come by their cluster: the first one, one that is added, a list, a lost disk, a lost majority.
+# 200_bootstrap.t - how nodes come by their cluster: the first, one that is added, a list, a lost disk, a lost majority.
 #
-# Why so: who belongs to what is decided once and must survive a crash at any moment, or two clusters go on under one name,
-# or one that lost its disk is taken for who it was (it has forgotten what it voted). So every way is gone through with the
-# shipped programs, killed in the middle, and started again.
+# Why so: who belongs to what is decided once and must survive a crash at any moment, or two clusters go on under one
+# name, or one that lost its disk is taken for who it was (it has forgotten what it voted). So every way is gone through
+# with the shipped programs, killed in the middle, and started again.
 #
 use strict;
 use warnings;
@@ -108,7 +108,8 @@ while (my ($c, $setting) = splice @all, 0, 2) {
 SKIP: {
 	skip 'port + 1000 is no port, or taken', 1
 		if $client_port > 64535
-		|| !IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $client_port + 1000, Listen => 1, ReuseAddr => 1);
+		|| !IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $client_port + 1000, Listen => 1,
+			ReuseAddr => 1);
 	my $default = node('default');
 	$default->start(args => [ '--cluster-init', @without_peer_port ]);
 	like(slurp($default->dir . '/kvd.auto.conf'), qr/^peer_port = '@{[$client_port + 1000]}'$/m,
@@ -133,7 +134,8 @@ my $added = node('added');
 $r = $added->start(fails => 1, args => [ '--join', '-p', free_port() ]);
 like($r->{out}, qr/node_name/, '--join needs a name');
 launch($added, '--join', settings('b'));
-logs($added, qr/waiting to be added: kvctl cluster add b\@127\.0\.0\.1:$port{b}[1]$/m, '--join waits and says for what');
+logs($added, qr/waiting to be added: kvctl cluster add b\@127\.0\.0\.1:$port{b}[1]$/m,
+	'--join waits and says for what');
 waits($added);
 is(cluster_id($added), $zero, 'it has no cluster yet');
 like(run_command(kvd_bin('kvctl'), 'status', '-D', $added->dir)->{out}, qr/waiting/, 'kvctl status says so');
@@ -156,6 +158,12 @@ ok($identity eq substr(slurp($added->dir . '/kvd.control'), 32, 8), 'under the i
 get_is($added, 'k', 'one');
 put_ok($added, 'k2', 'two');
 get_is($first, 'k2', 'two');
+my $done;
+poll_until(sub { $done = $first->kvctl('cluster', 'remove', 'b'); $done->{code} == 0 }, 30, 'kvctl cluster remove');
+put_ok($first, 'k3', 'three');
+$added->restart;
+logs($added, qr/node b is not a member of the cluster: it was removed/, 'one that was removed is refused, and told so');
+put_ok($first, 'k3', 'four');
 is($added->stop, 0, 'stop');
 is($first->stop, 0, 'stop');
 
@@ -194,7 +202,8 @@ for my $round (1 .. 4) {
 	my %nodes = map { $names[$_] => $dirs[$_] } 0 .. 2;
 	launch($nodes{$_}, @{ $args{$_} }) for @names;
 	if ($round % 2) {    # as soon as somebody has decided
-		poll_until(sub { -e $dirs[0]->dir . '/kvd.control' && cluster_id($dirs[0]) ne $zero }, 30, 'the first to decide');
+		poll_until(sub { -e $dirs[0]->dir . '/kvd.control' && cluster_id($dirs[0]) ne $zero }, 30,
+			'the first to decide');
 	} else {
 		sleep rand 0.6;
 	}
@@ -215,7 +224,8 @@ remove_tree($node{n3}->dir);
 launch($node{n3}, @{ $args{n3} });
 waits($node{n3});
 logs($node{n3}, qr/kvctl cluster replace n3 127\.0\.0\.1:$port{n3}[1]/, 'it gets advice');
-logs($node{n2}, qr/node n3 has lost its data directory.*kvctl cluster replace n3/, '... and so do the others, in their log');
+logs($node{n2}, qr/node n3 has lost its data directory.*kvctl cluster replace n3/,
+	'... and so do the others, in their log');
 is(cluster_id($node{n3}), $zero, 'it does not rejoin by itself');
 put_ok($node{n1}, 'x', '2');
 $r = undef;
@@ -270,7 +280,8 @@ is(run_command(kvd_bin('kvd'), '-D', $node{n2}->dir, @memory, '--check')->{code}
 	my $log = test_dir() . '/cluster.log';
 	local $ENV{TMPDIR} = test_dir();
 	local $ENV{KVD_BIN} = $ENV{KVD_BIN} || "$FindBin::Bin/../build/bin";
-	my $pid = start_command({ out => $log, err => $log }, "$FindBin::Bin/../src/tools/cluster", '-c', 'election_timeout=300ms');
+	my $pid = start_command({ out => $log, err => $log }, "$FindBin::Bin/../src/tools/cluster", '-c',
+		'election_timeout=300ms');
 	poll_until(sub { my $t = -e $log ? slurp($log) : ''; $t =~ /nodes are ready/ && $t =~ /Ctrl-C stops/ }, 60,
 		"src/tools/cluster; it said:\n" . (-e $log ? slurp($log) : ''));
 	my ($port) = slurp($log) =~ /-p (\d+) get hello/;

@@ -160,10 +160,11 @@ net_poll(NetPoll *list, int n, uint64_t until_ns)
 
 	KV_ASSERT(n <= NET_POLL_MAX);
 	for (int i = 0; i < n; i++) {
+		short events = (short) ((list[i].read ? POLLIN : 0) | (list[i].write ? POLLOUT : 0));
+
 		at[i] = list[i].fd >= 0 ? used++ : -1;
 		if (at[i] >= 0)
-			p[at[i]] = (struct pollfd){ .fd = list[i].fd,
-				                        .events = (short) ((list[i].read ? POLLIN : 0) | (list[i].write ? POLLOUT : 0)) };
+			p[at[i]] = (struct pollfd){ list[i].fd, events, 0 };
 	}
 	if (wait > NET_POLL_NS_MAX)
 		wait = NET_POLL_NS_MAX;

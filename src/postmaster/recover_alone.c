@@ -24,6 +24,7 @@
 #include "port/fs.h"
 #include "port/proc.h"
 #include "postmaster_internal.h"
+#include "replication/fetch.h"
 #include "replication/membership.h"
 #include "replication/votefile.h"
 #include "storage/kvstore.h"
@@ -153,13 +154,14 @@ recover_alone(const Control *control, bool yes)
 	MembershipAt now, before;
 	WalRecovery log;
 	Vote vote;
-	bool again;
+	bool again, installed;
 	Status st;
 
 	KV_TRY(has_marker(&again));
 	KV_TRY(votefile_read(self, &vote));
 	KV_TRY(shmem_create(control));
 	procslot_attach(PROC_REPLAY, PROC_REPLAY);
+	KV_TRY(fetch_install(&installed)); /* as every start does: tables that came whole from another node count */
 	KV_TRY(kvstore_open());
 	KV_TRY(kvstore_recover(false));
 	kvstore_recovered(&log);

@@ -18,8 +18,8 @@
 #define PEERS_READY_MAX 4096     /* more than this waiting: no log bytes on top */
 #define PEERS_SEND_BUFFER 524288 /* in the system: a heartbeat stands behind no more than this and one chunk */
 #define PEERS_IN_BUFFER (2 * (PEER_FRAME_MAX)) /* a frame being read while the one before is still looked at */
-#define PEERS_GREET_MS 5000      /* connect, hello and answer, each; of those that we make at most two election timeouts */
-#define PEERS_GREET_MIN_MS 500   /* though at least this: what was lost on a bad line is tried anew soon after it heals */
+#define PEERS_GREET_MS 5000      /* connect, hello, answer; where we connect at most two election timeouts */
+#define PEERS_GREET_MIN_MS 500   /* though at least this: a line that was bad is tried anew soon */
 #define PEERS_STALL_MS 3000      /* at least; bytes wait and none is taken: the connection is made anew */
 #define PEERS_PAUSE_MIN_MS 50    /* between attempts, doubling */
 #define PEERS_PAUSE_MAX_MS 1000

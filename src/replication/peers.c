@@ -55,7 +55,8 @@ open_as(const Control *control, bool blank)
 {
 	uint64_t seed = control->node_incarnation;
 
-	peer_self = (PeerSelf){ .control = *control, .blank = blank, .stall_ms = PEERS_STALL_MS, .greet_ms = PEERS_GREET_MS };
+	peer_self = (PeerSelf){ .control = *control, .blank = blank, .stall_ms = PEERS_STALL_MS,
+		                    .greet_ms = PEERS_GREET_MS };
 	KV_TRY(proc_random(&seed, sizeof seed));
 	prng_seed(&peer_self.prng, seed);
 	snprintf(peer_self.name, sizeof peer_self.name, "%.*s", MEMBERSHIP_NAME_MAX, config.node_name);

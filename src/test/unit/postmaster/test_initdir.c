@@ -208,7 +208,7 @@ a_blank_directory_gets_its_cluster_at_any_point_it_is_cut_off(void **state)
 	faulty.unlink = faulty_unlink;
 	faulty.mkdir = faulty_mkdir;
 	for (cut_at = 0; !done; cut_at++) {
-		Bootstrap b = { .members = { .n = 1, .election_ms = 100, .node = { { .name = "x", .voter = true } } }, .at = 7 };
+		Bootstrap b = { .at = 7, .members = { .n = 1, .election_ms = 100, .node = { { .name = "x" } } } };
 		Membership m;
 		Control now;
 		Lsn at;
@@ -248,7 +248,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(a_lock_and_lost_found_are_no_content, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_foreign_directory_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(cut_off_at_any_point_it_is_begun_again, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_blank_directory_gets_its_cluster_at_any_point_it_is_cut_off, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_blank_directory_gets_its_cluster_at_any_point_it_is_cut_off, setup,
+										teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
