@@ -56,7 +56,6 @@ note_record(const WalRecord *r, WalRecovery *out)
 	out->last_term = r->header.term;
 }
 
-/* All records from scan->pos on; those at or above the tail's start are written again. cut: damage is the end. */
 /*
  * What may not be committed yet goes into the ring: a leader sends it from there, and nowhere else is it to be had (only
  * committed log is read from files for others). Half of the ring: the rest is for what comes. *kept: where it begins.
@@ -69,6 +68,7 @@ keep_in_ring(const WalRecord *r, Slice raw, Lsn *kept)
 	wal_ring_copy_in(r->header.lsn, raw.data, raw.len);
 }
 
+/* All records from scan->pos on; those at or above the tail's start are written again. cut: damage is the end. */
 static Status
 scan_all(WalScan *scan, const WalMark *m, Tail *tail, bool cut, WalRecovery *out, Lsn *kept)
 {
