@@ -107,7 +107,9 @@ lag_of(const ReplView *v, const ReplPeer *p, uint64_t *bytes, uint64_t *ms)
 
 	*bytes = end > here ? end - here : 0;
 	*ms = p->id == v->self ? replstate_lag_ms() : p->lag_ms;
-	return (p->id == v->self && *ms != UINT32_MAX) || (p->id != v->self && v->role == NODE_LEADER);
+	if (p->id == v->self)
+		return *ms != UINT32_MAX;
+	return v->role == NODE_LEADER && p->acked != 0; /* LSN 0 is none: it has not answered this leader yet */
 }
 
 static Status
@@ -241,12 +243,12 @@ emit_peer(const ReplView *v, const ReplPeer *p, EmitFn emit, void *arg)
 	} line[] = {
 		{ "acked", v->role == NODE_LEADER, p->acked },
 		{ "heard_ms", p->heard_ms != 0, now_ms > p->heard_ms ? now_ms - p->heard_ms : 0 },
-		{ "lag_bytes", v->role == NODE_LEADER, 0 },
-		{ "lag_ms", v->role == NODE_LEADER, 0 },
+		{ "lag_bytes", false, 0 },
+		{ "lag_ms", false, 0 },
 		{ "up", true, p->state != REPL_DOWN },
 	};
 
-	(void) lag_of(v, p, &bytes, &ms);
+	line[2].known = line[3].known = lag_of(v, p, &bytes, &ms);
 	line[2].value = bytes;
 	line[3].value = ms;
 	for (size_t i = 0; i < sizeof line / sizeof *line; i++) {

@@ -150,6 +150,7 @@ static void
 show_people(Ctl *ctl, const Table *c, Table *m)
 {
 	static const char *const columns[] = { "node", "role", "state", "behind", "heard", "clients at" };
+	bool leads = strcmp(cell(c, "role"), "leader") == 0; /* followers hear from nobody else */
 
 	show_cluster(ctl->out.file, c);
 	output_begin(&ctl->out, 6, columns);
@@ -158,7 +159,7 @@ show_people(Ctl *ctl, const Table *c, Table *m)
 
 		behind(m, lag, sizeof lag);
 		state_words(m, state, sizeof state);
-		milliseconds(cell(m, "heard_ms"), strcmp(cell(m, "self"), "1") == 0 ? "" : "never", heard,
+		milliseconds(cell(m, "heard_ms"), leads && strcmp(cell(m, "self"), "1") != 0 ? "never" : "", heard,
 					 sizeof heard);
 		if (cell(m, "heard_ms")[0] != '\0')
 			snprintf(heard + strlen(heard), sizeof heard - strlen(heard), " ago");
