@@ -195,6 +195,7 @@ typedef struct RaftPeer {
 	uint64_t seen;         /* acknowledged, also by one that is recovering: for flow control and views */
 	uint64_t next;         /* STREAM: first byte not sent yet; any byte position */
 	uint64_t probe;        /* PROBE: position asked about; STREAM: where it began; CATCHUP: where our logs part */
+	uint64_t refused;      /* where it differed when it was asked last; 0 nowhere */
 	uint64_t echo_us;      /* newest own stamp it has answered: the lease runs from here (R2) */
 	uint64_t heard_us;     /* when the newest message came */
 	uint64_t sent_us;      /* when an APPEND was last made */

@@ -29,6 +29,7 @@ void
 raft_peer_stream(Step *s, RaftPeer *p, uint64_t next)
 {
 	p->mode = RAFT_STREAM;
+	p->refused = 0;
 	p->next = next;
 	p->probe = next;
 	p->since_us = s->now;
@@ -73,6 +74,8 @@ raft_peer_refused(Step *s, RaftPeer *p, const RaftMsg *m)
 
 	if (p->mode == RAFT_INSTALL)
 		return; /* its log goes anyway */
+	if (m->pos <= m->end)
+		p->refused = m->pos;
 	fork = raft_history_fork(r, end, m->terms, n, &exact);
 	if (fork == 0 || !raft_history_knows(r, fork) || (n == 0 && raft_term_before(r, fork) != 0))
 		catch_up(s, p, RAFT_INSTALL, 0);

@@ -43,6 +43,7 @@ raft_peer_reset(Step *s, RaftPeer *p)
 	if (!BUG(HELLO_KEEPS_ACKED) || p->up_us == 0)
 		p->acked = 0;
 	p->seen = 0;
+	p->refused = 0;
 	p->end = 0;
 	p->next = 0;
 	p->told_commit = 0;
@@ -182,7 +183,8 @@ probe_answered(Step *s, RaftPeer *p, const RaftMsg *m)
 		raft_peer_stream(s, p, from);
 	else if (!matched)
 		return;
-	else if (m->end > p->probe && m->end <= r->end && m->end >= r->stream_start)
+	else if (m->end > p->probe && m->end <= r->end && m->end >= r->stream_start &&
+			 (p->refused == 0 || m->end < p->refused)) /* else there and back for ever */
 		raft_peer_probe(s, p, m->end);
 	else
 		raft_peer_follow_from(s, p, from);
