@@ -33,6 +33,10 @@ static const char *const not_alone[][2] = {
 	{ "LEASE_BEFORE_TERM_COMMIT",
 	  "the host also looks at raft_serve_from() before it serves (LEASE_BEFORE_APPLIED)" },
 	{ "OLD_CONNECTION", "the core goes by the stamps of what it has sent since PEER_UP" },
+	{ "STRANGER_VOTES", "too rare: a vote must be on its way while its voter is removed" },
+	{ "STALE_ACK_OF_OLD_TERM", "too rare: an answer must outlive its leader's next election" },
+	{ "VOTE_AFTER_START", "too rare: a lease must survive the restart of all who gave it" },
+	{ "TERMS_NEVER_DECREASE", "too rare: an old tail behind an older TERM record of the same length" },
 	{ NULL, NULL },
 };
 

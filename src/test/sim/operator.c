@@ -28,22 +28,6 @@ enough(const RaftConfig *c, int lost)
 	return lost * 2 < raft_voters(c);
 }
 
-/* All configurations that any log holds as its newest or the one before. */
-bool
-operator_may_lose(const Node *n)
-{
-	for (int i = 0; i < SLOTS; i++) {
-		const Node *m = &W.node[i];
-		const RaftConfig *both[2] = { &m->raft.config, &m->raft.previous };
-
-		for (int k = 0; k < 2; k++)
-			if (both[k]->n > 0 &&
-				!enough(both[k], operator_lost(both[k]) + (int) raft_is_voter(both[k], n->id)))
-				return false;
-	}
-	return true;
-}
-
 static int
 member_at(const RaftConfig *c, uint64_t id)
 {
@@ -51,6 +35,27 @@ member_at(const RaftConfig *c, uint64_t id)
 		if (c->member[i].id == id)
 			return i;
 	return -1;
+}
+
+/* In this configuration? A learner may be promoted before anybody notices that it is gone. */
+static bool
+can_do_without(const RaftConfig *c, const Node *n)
+{
+	int promoted = member_at(c, n->id) >= 0 && !raft_is_voter(c, n->id);
+
+	if (c->n == 0)
+		return true;
+	return (operator_lost(c) + (member_at(c, n->id) >= 0)) * 2 < raft_voters(c) + promoted;
+}
+
+/* All configurations that any log holds as its newest or the one before. */
+bool
+operator_may_lose(const Node *n)
+{
+	for (int i = 0; i < SLOTS; i++)
+		if (!can_do_without(&W.node[i].raft.config, n) || !can_do_without(&W.node[i].raft.previous, n))
+			return false;
+	return true;
 }
 
 static bool
