@@ -38,6 +38,7 @@
 #define COMMIT_DELAY_US 2000 /* an idle leader tells followers a new commit position at most this late */
 /* A leader whose disk gets nowhere for this many election timeouts hands leadership over (rule G6). */
 #define STALLED_TIMEOUTS 3
+#define NO_SPACE_RETRY_US UINT64_C(60000000)
 #define EVENTS_PER_TURN 256  /* from other nodes, before own duties are looked after again */
 
 Consensus cons;
@@ -310,6 +311,21 @@ watch_progress(uint64_t us)
 		elog(LOG_LEVEL_WARNING, "nobody can take over: %s", status_detail());
 }
 
+/* Rule C8: a leader that has to refuse writes lets another have a try, at most so often: it may have no space either. */
+static void
+watch_space(uint64_t us)
+{
+	static uint64_t tried_us;
+
+	if (cons.raft.role != RAFT_LEADER || raft_voters(&cons.raft.config) == 1 || !kvstore_no_space() ||
+	    (tried_us != 0 && us - tried_us < NO_SPACE_RETRY_US))
+		return;
+	tried_us = us;
+	elog(LOG_LEVEL_WARNING, "no disk space for writes: handing leadership over");
+	if (consensus_transfer(0) != ST_OK)
+		elog(LOG_LEVEL_WARNING, "nobody can take over: %s", status_detail());
+}
+
 /* The configuration from before the log gets a record of its own; so does a new address of this node. */
 static void
 record_configuration(void)
@@ -347,6 +363,7 @@ every_while(uint64_t us)
 		clock_us = us;
 		logclock_tick();
 		watch_progress(us);
+		watch_space(us);
 		record_configuration();
 		consensus_adjust_alone();
 		kvstore_keep_log(cons.raft.role == RAFT_LEADER && cons.raft.config.n > 1 ? raft_needed(&cons.raft) : UINT64_MAX);

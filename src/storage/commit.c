@@ -229,13 +229,19 @@ kvstore_insert(uint32_t generation, const Buf *body, uint32_t count, int timeout
 			   Lsn *start, Lsn *end)
 {
 	KV_ASSERT(count > 0 && count <= OP_RECORD_MAX);
-	if (wal_out_of_space() || (!deletes_only && atomic_load_explicit(&kvs->no_space, memory_order_relaxed)))
+	if (deletes_only ? wal_out_of_space() : kvstore_no_space())
 		return status_fail(
 			ST_NO_SPACE,
 			"the data directory's file system is nearly full (disk_reserve): free space there, or "
 			"delete keys and compact; writes then go on by themselves");
 	slow_down();
 	return insert_record(generation, WAL_WRITE, body, count, logclock_now(), timeout_ms, start, end);
+}
+
+bool
+kvstore_no_space(void)
+{
+	return wal_out_of_space() || atomic_load_explicit(&kvs->no_space, memory_order_relaxed) != 0;
 }
 
 bool

@@ -101,6 +101,8 @@ KV_CHECK Status kvstore_write(uint32_t generation, const Buf *body, uint32_t cou
  */
 KV_CHECK Status kvstore_insert(uint32_t generation, const Buf *body, uint32_t count, int timeout_ms,
                                bool deletes_only, Lsn *start, Lsn *end);
+/* Are writes refused for lack of disk space (disk_reserve)? A hint. */
+bool kvstore_no_space(void);
 /* Is somebody flushing the log right now? A hint. */
 bool kvstore_flush_busy(void);
 /*
