@@ -1,5 +1,6 @@
 /*
- * peer_internal.h - what the files of the transport share: peers.c, peer_in.c, peer_out.c, bootstrap.c.
+ * peer_internal.h - what the files of the transport share: peers.c, peer_in.c, peer_out.c,
+ * peer_queue.c, bootstrap.c.
  *
  * One process, no locks. Everything is static and bounded.
  */
@@ -109,6 +110,18 @@ uint64_t peer_out_send_range(PeerOut *o, const RaftMsg *head, uint64_t to);
 bool peer_out_event(PeerEvent *out);
 bool peer_out_event_waits(void);
 void peer_out_close_all(void);
+
+/* ---- peer_queue.c: what waits to be sent on one of them */
+bool peer_queue_waits(const PeerOut *o);
+void peer_queue_clear(PeerOut *o);
+/* Send what goes now. NULL, or why the connection has to end. */
+const char *peer_queue_push(PeerOut *o);
+/* Dropped when the queue is full. */
+void peer_queue_message(PeerOut *o, const RaftMsg *m);
+/* Room for a range? */
+bool peer_queue_ready(const PeerOut *o);
+/* As peers_send_range(), not yet sent. */
+uint64_t peer_queue_range(PeerOut *o, const RaftMsg *head, uint64_t to);
 
 /* ---- peer_in.c: connections that we accepted */
 KV_CHECK Status peer_in_listen(void);

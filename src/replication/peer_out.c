@@ -4,13 +4,7 @@
  * Consensus worker (or a blank node's waiting process). Nothing waits, but for the lookup of a name that is
  * no number.
  *
- * Invariants:
- * 1. Bytes leave in the order in which they were queued; log bytes [range_from, range_to) stand at range_at
- *    between them.
- * 2. Log bytes count as sent only if they were still in the ring after they had been handed to the system
- *    (rule C3); else the connection ends, and the other node drops what was cut off (its CRCs would find
- *    it, too).
- * 3. The user hears UP and DOWN in turn, beginning with UP.
+ * Invariant: the user hears UP and DOWN in turn, beginning with UP.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,10 +14,6 @@
 #include "peer_internal.h"
 #include "port/clock.h"
 #include "replication/address.h"
-#include "storage/wal.h"
-
-#define QUEUE_COMPACT 16384 /* sent bytes at the queue's front that are worth a copy */
-#define SENDS_PER_TURN 4    /* of one connection: the others' heartbeats want to leave, too */
 
 static PeerOut outs[PEERS_OUT_MAX];
 static int high;   /* places from here on were never used: nobody looks at them */
@@ -34,18 +24,6 @@ has_fd(const PeerOut *o)
 {
 	return o->state == OUT_CONNECTING || o->state == OUT_GREETING || o->state == OUT_UP ||
 		   o->state == OUT_FORMING;
-}
-
-static bool
-has_range(const PeerOut *o)
-{
-	return o->range_from < o->range_to;
-}
-
-static bool
-has_unsent(const PeerOut *o)
-{
-	return o->queue_at < o->queue.len || has_range(o);
 }
 
 static void
@@ -83,21 +61,13 @@ new_out(PeerPurpose purpose, uint64_t id)
 /* ---- the end of a connection */
 
 static void
-forget_queue(PeerOut *o)
-{
-	buf_clear(&o->queue);
-	o->queue_at = o->range_at = 0;
-	o->range_from = o->range_to = 0;
-	o->answer_len = 0;
-}
-
-static void
 disconnect(PeerOut *o)
 {
 	if (has_fd(o))
 		net_close(o->fd);
 	o->fd = -1;
-	forget_queue(o);
+	peer_queue_clear(o);
+	o->answer_len = 0;
 	if (o->ev_up) {
 		o->ev_up = false; /* never told */
 	} else if (o->was_up) {
@@ -210,74 +180,13 @@ peer_out_ask(const char *address)
 
 /* ---- sending */
 
-/* After the system took n bytes: first what stands before the range, then the range, then the rest. */
-static void
-advance(PeerOut *o, size_t n)
-{
-	size_t first = has_range(o) ? o->range_at - o->queue_at : 0, of_range;
-
-	if (first > n)
-		first = n;
-	o->queue_at += first;
-	n -= first;
-	of_range = n < o->range_to - o->range_from ? n : o->range_to - o->range_from;
-	o->range_from += of_range;
-	o->queue_at += n - of_range;
-	if (o->queue_at == o->queue.len && !has_range(o)) {
-		buf_clear(&o->queue);
-		o->queue_at = 0;
-	} else if (o->queue_at >= QUEUE_COMPACT) {
-		memmove(o->queue.data, o->queue.data + o->queue_at, o->queue.len - o->queue_at);
-		o->queue.len -= o->queue_at;
-		o->range_at -= has_range(o) ? o->queue_at : 0;
-		o->queue_at = 0;
-	}
-}
-
-/* What to send now, in order; -1: the range is no longer in the ring. */
-static int
-pieces(const PeerOut *o, struct iovec iov[4])
-{
-	size_t split = has_range(o) ? o->range_at : o->queue.len;
-	int n = 0, k;
-
-	if (split > o->queue_at)
-		iov[n++] = (struct iovec){ o->queue.data + o->queue_at, split - o->queue_at };
-	if (!has_range(o))
-		return n;
-	k = wal_ring_pieces(o->range_from, o->range_to, iov + n);
-	if (k == 0)
-		return -1;
-	n += k;
-	if (o->queue.len > split)
-		iov[n++] = (struct iovec){ o->queue.data + split, o->queue.len - split };
-	return n;
-}
-
 static void
 push(PeerOut *o)
 {
-	for (int i = 0; i < SENDS_PER_TURN && has_unsent(o); i++) {
-		struct iovec iov[4];
-		int n = pieces(o, iov);
-		bool ranged = has_range(o);
-		Lsn from = o->range_from;
-		ssize_t sent = n < 0 ? 0 : net_sendv_some(o->fd, iov, n);
+	const char *why = peer_queue_push(o);
 
-		/* Rule C3: overwritten while it was read? */
-		if (n < 0 || (ranged && wal_ring_floor() > from)) {
-			give_up(o, "it was too slow for the log's ring");
-			return;
-		}
-		if (sent < 0) {
-			give_up(o, "the connection broke");
-			return;
-		}
-		if (sent == 0)
-			return;
-		o->moved_ns = clock_mono_ns();
-		advance(o, (size_t) sent);
-	}
+	if (why != NULL)
+		give_up(o, why);
 }
 
 void
@@ -288,49 +197,27 @@ peer_out_flush(void)
 			push(&outs[i]);
 }
 
-static void
-note_waiting(PeerOut *o)
-{
-	if (!has_unsent(o))
-		o->moved_ns = clock_mono_ns();
-}
-
 void
 peer_out_send(PeerOut *o, const RaftMsg *m)
 {
-	if (o->state != OUT_UP ||
-		o->queue.len - o->queue_at > PEERS_QUEUE_MAX - PEER_FRAME_HEAD - PEER_MESSAGE_MAX)
-		return;
-	note_waiting(o);
-	if (peer_message_encode(m, 0, &o->queue) != ST_OK)
-		elog(LOG_LEVEL_WARNING, "a message to node %s is dropped: %s", o->name, status_detail());
+	if (o->state == OUT_UP)
+		peer_queue_message(o, m);
 }
 
 bool
 peer_out_ready(const PeerOut *o)
 {
-	return o->state == OUT_UP && !has_range(o) && o->queue.len - o->queue_at <= PEERS_READY_MAX;
+	return o->state == OUT_UP && peer_queue_ready(o);
 }
 
 uint64_t
 peer_out_send_range(PeerOut *o, const RaftMsg *head, uint64_t to)
 {
-	struct iovec iov[2];
-	RaftMsg m = *head;
+	uint64_t end = o->state == OUT_UP ? peer_queue_range(o, head, to) : head->pos;
 
-	if (to > head->pos + PEERS_CHUNK)
-		to = head->pos + PEERS_CHUNK;
-	if (!peer_out_ready(o) || to <= head->pos || wal_ring_pieces(head->pos, to, iov) == 0)
-		return head->pos;
-	note_waiting(o);
-	m.end = to;
-	if (peer_message_encode(&m, (size_t) (to - head->pos), &o->queue) != ST_OK)
-		return head->pos;
-	o->range_at = o->queue.len;
-	o->range_from = head->pos;
-	o->range_to = to;
-	push(o);
-	return to;
+	if (end > head->pos)
+		push(o);
+	return end;
 }
 
 /* ---- connecting */
@@ -491,7 +378,7 @@ receive(PeerOut *o)
 static uint64_t
 due(const PeerOut *o)
 {
-	uint64_t stall = has_unsent(o) ? o->moved_ns + peers_ms(peer_self.stall_ms) : 0;
+	uint64_t stall = peer_queue_waits(o) ? o->moved_ns + peers_ms(peer_self.stall_ms) : 0;
 
 	switch (o->state) {
 	case OUT_IDLE:
@@ -522,7 +409,7 @@ on_time(PeerOut *o, uint64_t now)
 		}
 		o->gone_ns = now + peers_ms(PEERS_LINGER_MS);
 	}
-	if (due(o) == 0 || now < due(o))
+	if (o->address[0] == '\0' || due(o) == 0 || now < due(o))
 		return;
 	if (o->state == OUT_IDLE)
 		connect_now(o);
@@ -538,7 +425,7 @@ peer_out_poll(NetPoll *p, uint64_t *until_ns)
 	for (int i = 0; i < high; i++) {
 		PeerOut *o = &outs[i];
 
-		if (o->purpose != 0 && o->address[0] != '\0')
+		if (o->purpose != 0)
 			on_time(o, now);
 		p[i] = (NetPoll){ .fd = -1 };
 		if (o->purpose == 0)
@@ -546,7 +433,7 @@ peer_out_poll(NetPoll *p, uint64_t *until_ns)
 		if (has_fd(o))
 			p[i] = (NetPoll){ .fd = o->fd,
 							  .read = o->state != OUT_CONNECTING,
-							  .write = o->state == OUT_CONNECTING || has_unsent(o) };
+							  .write = o->state == OUT_CONNECTING || peer_queue_waits(o) };
 		if (o->address[0] != '\0' && o->state != OUT_ANSWERED && due(o) != 0 && due(o) < *until_ns)
 			*until_ns = due(o);
 	}
