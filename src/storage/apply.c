@@ -388,8 +388,8 @@ apply_config(const WalRecord *rec)
 }
 
 /*
- * Replicas compare their contents as of here (rule C7). In force before `applied` passes the record, so that the history
- * floor cannot pass it first.
+ * Replicas compare their contents as of here (rule C7). In force before `applied` passes the record, so
+ * that the history floor cannot pass it first.
  */
 static void
 apply_hash(const WalRecord *rec, uint64_t now_ms)

@@ -265,8 +265,8 @@ oldest_hold(Lsn limit)
 }
 
 /*
- * The log below this is of no use: tables have it, wal_keep and followers (up to wal_keep_max) don't ask for it. Where the
- * disk is full, followers get tables instead.
+ * The log below this is of no use: tables have it, wal_keep and followers (up to wal_keep_max) don't ask
+ * for it. Where the disk is full, followers get tables instead.
  */
 static Lsn
 retire_target(void)

@@ -329,8 +329,8 @@ kvstore_commit_moved(void)
 }
 
 /*
- * Positions are multiples of 8 below 2^51: end and generation in one word. A position of another generation may have been
- * cut off and never be reached again.
+ * Positions are multiples of 8 below 2^51: end and generation in one word. A position of another
+ * generation may have been cut off and never be reached again.
  */
 static uint64_t
 pending_word(Lsn end, uint32_t generation)

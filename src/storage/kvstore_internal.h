@@ -65,7 +65,7 @@ typedef struct KvShared {
 	_Atomic uint64_t pending_time;           /* newest TIME record under way (rule T3) */
 	_Atomic uint64_t pending_time_end;       /* its end and the generation that it was inserted in: commit.c */
 	_Atomic uint32_t l0_tables;              /* compaction worker: for the slow-down of writers */
-	_Atomic uint32_t flush_waits;            /* compaction worker sets it: a memtable waits for durable; a flusher clears */
+	_Atomic uint32_t flush_waits;            /* compaction worker sets it: a table waits for durable; flusher clears */
 	_Atomic Lsn keep_log;                    /* consensus worker: followers need the log from here; UINT64_MAX: none */
 	_Atomic Lsn log_floor;                   /* WAL writer: the log below is about to go; see kvstore_hold_log() */
 	/* Newest HASH record applied, 0: none or done. Holder of APPLY sets, kvstore_hash_done() clears. */

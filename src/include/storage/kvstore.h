@@ -43,8 +43,8 @@ KV_CHECK Status kvstore_replay(bool alone);
 /* Of the last kvstore_recover(). */
 void kvstore_recovered(WalRecovery *out);
 /*
- * One record of the log's files, below wal_written(); body in *scratch. For CONFIG records at start. Not for the consensus
- * worker once it runs (rule A3).
+ * One record of the log's files, below wal_written(); body in *scratch. For CONFIG records at start. Not
+ * for the consensus worker once it runs (rule A3).
  */
 KV_CHECK Status kvstore_log_record(Lsn at, Buf *scratch, WalRecord *out);
 /*
@@ -55,15 +55,15 @@ KV_CHECK Status kvstore_config(Buf *body, Lsn *start, Lsn *end);
 
 /* ---- a cluster: consensus worker */
 /*
- * commit has moved (wal_set_commit()), or the gate has closed or the log was cut: wake those who apply, or have waited in
- * vain. Takes no lock, reads no file.
+ * commit has moved (wal_set_commit()), or the gate has closed or the log was cut: wake those who apply, or
+ * have waited in vain. Takes no lock, reads no file.
  */
 void kvstore_commit_moved(void);
 /* Keep the log from here on for followers; UINT64_MAX: nobody needs any. Bounded by the setting wal_keep_max. */
 void kvstore_keep_log(Lsn from);
 /*
- * Any process: keep it from here on while this process serves it (its slot's own hold); 0: no more. False: it is gone, or
- * about to go. Not bounded by wal_keep_max: whoever serves ends its clients.
+ * Any process: keep it from here on while this process serves it (its slot's own hold); 0: no more. False:
+ * it is gone, or about to go. Not bounded by wal_keep_max: whoever serves ends its clients.
  */
 bool kvstore_hold_log(Lsn from);
 /*
@@ -76,8 +76,8 @@ bool kvstore_hash_wanted(Lsn *lsn, uint64_t *log_time);
  * `between` (may be NULL) outside of reads every now and then; not OK from it ends the walk. Not within a read.
  * SNAPSHOT_GONE: the record is done or there is a newer one.
  */
-KV_CHECK Status kvstore_content_hash(Lsn lsn, uint64_t log_time, Status (*between)(void *arg), void *arg, uint64_t *hash,
-                                     uint64_t *entries);
+KV_CHECK Status kvstore_content_hash(Lsn lsn, uint64_t log_time, Status (*between)(void *arg), void *arg,
+                                     uint64_t *hash, uint64_t *entries);
 void kvstore_hash_done(Lsn lsn);
 /* Insert a HASH record (leader). NOT_LEADER, BUSY. */
 KV_CHECK Status kvstore_insert_hash(uint32_t generation, Lsn *lsn);

@@ -185,8 +185,8 @@ KV_CHECK Status wal_insert(uint32_t generation, WalKind kind, uint32_t count, ui
 /* ---- appending what another node wrote (a follower) */
 /*
  * Is there a whole, sound record at the start of `bytes`, which stand at `at` in the log behind a record of
- * previous_term (0 at the log's start)? OK: *out, whose body points into bytes. NOT_FOUND: the bytes end before the record
- * does (its header, if that is here, was checked). CORRUPT: they are no log.
+ * previous_term (0 at the log's start)? OK: *out, whose body points into bytes. NOT_FOUND: the bytes end
+ * before the record does (its header, if that is here, was checked). CORRUPT: they are no log.
  */
 KV_CHECK Status wal_record_at(Slice bytes, Lsn at, uint64_t previous_term, WalRecord *out);
 /* Is there room in the ring for this much more? What is kept for TERM records is not given to others' bytes. */
@@ -202,8 +202,8 @@ void wal_append(Lsn at, Slice records);
 /* Lowest position whose bytes are in the ring now. May rise at any moment. */
 Lsn wal_ring_floor(void);
 /*
- * Pieces of the ring that hold [from, to), to <= wal_inserted(); 0: not in the ring. After having copied or sent them, and
- * before they count: wal_ring_floor() <= from must still hold (rule C3).
+ * Pieces of the ring that hold [from, to), to <= wal_inserted(); 0: not in the ring. After having copied
+ * or sent them, and before they count: wal_ring_floor() <= from must still hold (rule C3).
  */
 int wal_ring_pieces(Lsn from, Lsn to, struct iovec iov[2]);
 /* Lowest position that is in the files: where the log starts, or a file; the latter need not be a record boundary. */

@@ -57,8 +57,9 @@ note_record(const WalRecord *r, WalRecovery *out)
 }
 
 /*
- * What may not be committed yet goes into the ring: a leader sends it from there, and nowhere else is it to be had (only
- * committed log is read from files for others). Half of the ring: the rest is for what comes. *kept: where it begins.
+ * What may not be committed yet goes into the ring: a leader sends it from there, and nowhere else is it
+ * to be had (only committed log is read from files for others). Half of the ring: the rest is for what
+ * comes. *kept: where it begins.
  */
 static void
 keep_in_ring(const WalRecord *r, Slice raw, Lsn *kept)

@@ -302,7 +302,10 @@ reserve(int slot, uint32_t generation, WalKind kind, uint64_t size, Lsn *start)
 		}
 		atomic_store(&wal_sh->insert_from[slot], w);
 		if (atomic_compare_exchange_strong(&wal_sh->reserve, &w, wal_word(generation, pos + size))) {
-			/* Bytes that are overwritten from now on: whoever reads new ones sees the new position (wal_ring_floor()). */
+			/*
+			 * Bytes that are overwritten from now on: whoever reads new ones sees the new position
+			 * (wal_ring_floor()).
+			 */
 			atomic_thread_fence(memory_order_release);
 			*start = pos;
 			return ST_OK;

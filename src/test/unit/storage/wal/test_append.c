@@ -343,7 +343,10 @@ check_terms(void)
 	}
 }
 
-/* After a crash: what was durable is there, what is there is the log as it was then, nothing that was cut comes back. */
+/*
+ * After a crash: what was durable is there, what is there is the log as it was then, nothing that was cut
+ * comes back.
+ */
 static void
 crash_and_check(Lsn durable)
 {
