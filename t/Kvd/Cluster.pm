@@ -483,12 +483,20 @@ sub wait_progress
 	return;
 }
 
+# Its exit code once it has ended by itself.
+sub ended
+{
+	my ($self) = @_;
+	$self->{code} = Kvd::Test::wait_for($self->{pid}, 0) if !defined $self->{code};
+	return $self->{code};
+}
+
 # Ends it (or waits until it has ended by itself); its report as a hash.
 sub finish
 {
 	my ($self, %o) = @_;
-	kill 'TERM', $self->{pid} if !$o{wait};
-	my $code = Kvd::Test::wait_for($self->{pid}, $o{seconds} || 60);
+	kill 'TERM', $self->{pid} if !$o{wait} && !defined $self->{code};
+	my $code = defined $self->{code} ? $self->{code} : Kvd::Test::wait_for($self->{pid}, $o{seconds} || 60);
 	if (!defined $code) {
 		kill 'KILL', $self->{pid};
 		waitpid $self->{pid}, 0;
