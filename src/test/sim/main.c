@@ -99,7 +99,7 @@ main(int argc, char **argv)
 		}
 	}
 	if (o.seeds == 0)
-		o.seeds = o.mode == MODE_BUGS ? 400 : 2000;
+		o.seeds = o.mode == MODE_BUGS ? 1200 : 2000;
 	if (o.jobs < 1)
 		o.jobs = 1;
 	if (o.bug != NULL && !bug_switch_on(o.bug)) {
