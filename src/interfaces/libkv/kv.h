@@ -230,6 +230,15 @@ KV_API int kv_delete_range(kv_client *c, const kv_range *r, const kv_write_optio
 /* Read one value. KV_NOT_FOUND leaves *out alone. */
 KV_API int kv_get(kv_client *c, kv_bytes key, const kv_read_options *o, kv_value *out);
 
+/* How old an answer of the node this is connected to may be (doc/consistency.md). */
+#define KV_LAG_UNKNOWN 0xffffffffu
+typedef struct kv_age {
+	uint64_t position;         /* all versions below it were seen; as at_least of position - 1 elsewhere: nothing older */
+	uint32_t lag_ms;           /* the node had all that was committed so long ago; KV_LAG_UNKNOWN also when absent */
+} kv_age;
+/* kv_get() with KV_READ_LOCAL (o->read does not count), and how old that is. *age is filled when absent too. */
+KV_API int kv_get_local(kv_client *c, kv_bytes key, const kv_read_options *o, kv_value *out, kv_age *age);
+
 typedef struct kv_item {
 	int found;                 /* kv_mget only */
 	kv_bytes key, value;

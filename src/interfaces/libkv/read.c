@@ -7,6 +7,8 @@
 
 #include "libkv_internal.h"
 
+#define READ_LOCAL_TOLD 2 /* freshness: local, and the answer tells its age */
+
 static int
 timeout_of(const ReadOptions *o)
 {
@@ -23,18 +25,30 @@ check_key(kv_bytes key)
 	return ST_OK;
 }
 
+/* With an age: what the node has, and how old it is (freshness 2 of the protocol). */
 static Status
-get(kv_client *c, kv_bytes key, const ReadOptions *o, kv_value *out)
+get(kv_client *c, kv_bytes key, const ReadOptions *o, kv_value *out, kv_age *age)
 {
 	Call call = { .command = PROTO_GET, .deadline_at = 4, .timeout_ms = timeout_of(o) };
 	Reader r;
 	uint64_t version, ttl;
+	Status st;
 
 	KV_TRY(check_key(key));
 	KV_TRY(encode_read_prefix(c, &c->out, o));
+	if (age != NULL)
+		c->out.data[PROTO_HEADER_SIZE] = READ_LOCAL_TOLD;
 	KV_TRY(buf_append(&c->out, key.data, key.len));
-	KV_TRY(call_run(c, &call));
+	st = call_run(c, &call);
+	if (age != NULL && st == ST_NOT_FOUND)
+		*age = (kv_age){ .position = call.detail, .lag_ms = KV_LAG_UNKNOWN };
+	KV_TRY(st);
 	r = reader_of(call.answer.data, call.answer.len);
+	if (age != NULL) {
+		age->position = read_u64(&r);
+		age->lag_ms = read_u32(&r);
+		(void) read_u32(&r);
+	}
 	version = read_u64(&r);
 	ttl = read_u64(&r);
 	if (!reader_ok(&r))
@@ -49,7 +63,16 @@ int
 kv_get(kv_client *c, kv_bytes key, const kv_read_options *o, kv_value *out)
 {
 	KV_TRY(call_begin(c));
-	return call_end(c, get(c, key, o, out));
+	return call_end(c, get(c, key, o, out, NULL));
+}
+
+int
+kv_get_local(kv_client *c, kv_bytes key, const kv_read_options *o, kv_value *out, kv_age *age)
+{
+	kv_age ignored;
+
+	KV_TRY(call_begin(c));
+	return call_end(c, get(c, key, o, out, age != NULL ? age : &ignored));
 }
 
 /* Values of all answers, one behind the other; items hold offsets into it until the end. */

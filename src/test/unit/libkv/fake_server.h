@@ -295,14 +295,21 @@ fake_mget(Fake *f, int fd, const ProtoHeader *h)
 static __attribute__((unused)) bool
 fake_answer(Fake *f, int fd, const ProtoHeader *h)
 {
-	uint8_t p[16 + 3];
+	uint8_t p[32 + 3] = { 0 };
 
 	put_u64(p, 100);
 	put_u64(p + 8, 0);
 	switch (h->type) {
 	case PROTO_GET:
 		if (f->last.len != PROTO_READ_PREFIX + 3 || f->last.data[PROTO_READ_PREFIX] != 'k')
-			return fake_error(fd, h, ST_NOT_FOUND, 0, "no such key");
+			return fake_error(fd, h, ST_NOT_FOUND, f->last.data[0] == 2 ? 4711 : 0, "no such key");
+		if (f->last.data[0] == 2) { /* position and lag in front */
+			put_u64(p, 4712);
+			put_u32(p + 8, 13);
+			p[32] = 'v';
+			memcpy(p + 33, f->last.data + PROTO_READ_PREFIX + 1, 2);
+			return fake_frame(fd, h, 0, p, 35);
+		}
 		p[16] = 'v';
 		memcpy(p + 17, f->last.data + PROTO_READ_PREFIX + 1, 2);
 		return fake_frame(fd, h, 0, p, 19);

@@ -50,6 +50,7 @@ test_wire(void **state)
 		'k', 'e', 'y', 'v', 'a', 9, 0, 0, 0, 0, 0, 0, 0 };
 	kv_write_options o = { .condition = KV_IF_VERSION, .if_version = 9, .ttl_ms = 1000 };
 	kv_value v = { 0 };
+	kv_age age;
 	kv_client *c;
 	Fake f;
 
@@ -67,6 +68,14 @@ test_wire(void **state)
 	kv_value_free(&v);
 	assert_int_equal(get_u32(f.last.data), 1);
 	assert_int_equal(get_u64(f.last.data + 8), 77);
+	assert_int_equal(kv_get_local(c, kv_str("k07"), &(kv_read_options){ .at_least = 78 }, &v, &age), KV_OK);
+	assert_int_equal(get_u32(f.last.data), 2);
+	assert_int_equal(get_u64(f.last.data + 8), 78);
+	assert_true(v.len == 3 && memcmp(v.data, "v07", 3) == 0 && age.position == 4712 && age.lag_ms == 13);
+	assert_int_equal(kv_get_local(c, kv_str("x"), NULL, &v, &age), KV_NOT_FOUND);
+	assert_true(age.position == 4711 && age.lag_ms == KV_LAG_UNKNOWN);
+	assert_int_equal(kv_get_local(c, kv_str("k07"), NULL, &v, NULL), KV_OK);
+	kv_value_free(&v);
 	o.ack = KV_ACK_NONE;
 	assert_int_equal(kv_put(c, kv_str("key"), kv_str("va"), &o, NULL), KV_USAGE);
 	kv_close(c);
