@@ -55,7 +55,9 @@ raft_init(Raft *r, const RaftStart *start)
 	}
 	r->contact_us = s.now; /* R1: it may have promised before it stopped */
 	raft_sync_peers(&s);
-	r->deadline_us = raft_only_voter(r) ? s.now : raft_random_timeout(&s, r->timing.election_us);
+	r->deadline_us = raft_random_timeout(&s, r->timing.election_us);
+	if (raft_only_voter(r) && r->commit >= r->config.end)
+		r->deadline_us = s.now; /* nobody to wait for */
 }
 
 static void
