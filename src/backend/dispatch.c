@@ -127,8 +127,8 @@ start_read(Session *s, const ReadPrefix *p, Lsn at)
 		KV_TRY(kvstore_begin_read_at(&s->snapshot, now, at));
 	s->reading = true;
 	/*
-	 * Deposed between the barrier and the snapshot, this node may have applied what the new leader has not yet: who reads
-	 * there next would see an older state than we answer.
+	 * Deposed between the barrier and the snapshot, this node may have applied what the new leader has not yet:
+	 * who reads there next would see an older state than we answer.
 	 */
 	if (p->freshness == READ_LINEARIZABLE && wal_generation() != generation) {
 		KV_TRY(end_read(s));
