@@ -12,6 +12,7 @@
 #include "fetch_internal.h"
 #include "port/fs.h"
 
+#define GONE FETCH_INCOMING ".gone"
 #define COMPLETE FETCH_INCOMING "/COMPLETE"
 #define PLAN FETCH_INCOMING "/PLAN"
 #define COMPLETE_MAGIC "KVDFETCH"
@@ -96,13 +97,21 @@ fetch_read_plan(TransferPlan *out)
 }
 
 Status
+fetch_remove_gone(void)
+{
+	return fs_remove_dir(GONE);
+}
+
+Status
 fetch_remove_incoming(void)
 {
-	Status st = fs_unlink(COMPLETE);
+	Status st;
 
-	if (st == ST_OK)
-		st = fs_sync_dir(FETCH_INCOMING);
-	if (st != ST_NOT_FOUND)
-		KV_TRY(st);
-	return fs_remove_dir(FETCH_INCOMING);
+	KV_TRY(fetch_remove_gone());
+	st = fs_rename(FETCH_INCOMING, GONE);
+	if (st == ST_NOT_FOUND)
+		return ST_OK;
+	KV_TRY(st);
+	KV_TRY(fs_sync_dir("."));
+	return fetch_remove_gone();
 }

@@ -2,12 +2,12 @@
  * fetch_install.c - at start: tables that were fetched whole take the place of ours (rule C5).
  *
  * Replay process, before anything is open; nobody else touches these files. Each step may be cut off and is done again
- * by the next start, because COMPLETE, which begins it, is the first thing that goes when all is done:
+ * by the next start, because what was fetched goes, all at once, only when all is done:
  *	1. PLAN: the names of what is new, fixed once
  *	2. a repair: `recovering` into the vote file (rule L5): this node may forget what it has acknowledged
  *	3. files to their places, one switch of CURRENT (storage/lsm/install.c)
- *	4. the log: kept if it goes on from the tables, else begun anew behind them
- *	5. COMPLETE goes, then the rest
+ *	4. the log: kept if it goes on from the tables, else, and for a repair, begun anew behind them
+ *	5. all of it goes, by one rename
  * Up to the switch the node is what it was; if the fetched files turn out to be bad, it goes on without them.
  */
 #include <inttypes.h>
@@ -81,7 +81,7 @@ static Status
 install(const FetchComplete *c, const Control *self, bool *did)
 {
 	TransferPlan plan;
-	bool useless = false, kept;
+	bool useless = false, kept = false;
 	Status st;
 
 	KV_TRY(get_plan(&plan)); /* if it is damaged nobody knows what was done: refuse */
@@ -91,7 +91,8 @@ install(const FetchComplete *c, const Control *self, bool *did)
 	if (useless)
 		return discard(status_detail());
 	KV_TRY(st);
-	KV_TRY(wal_restart_at(c->flushed, c->term, &kept));
+	/* What is repaired may differ because of what stands in its log. */
+	KV_TRY(c->repair ? wal_restart_without(c->flushed) : wal_restart_at(c->flushed, c->term, &kept));
 	elog(LOG_LEVEL_LOG, "installed the tables that were fetched: all up to %" PRIu64 " (term %" PRIu64 "), %s", c->flushed,
 		c->term, kept ? "the log goes on behind them" : "the log begins anew there");
 	KV_TRY(fetch_remove_incoming());
@@ -104,19 +105,16 @@ fetch_install(bool *did)
 {
 	const Control *self = kvstore_control();
 	FetchComplete c;
-	TransferPlan plan;
 	Status st;
 
 	*did = false;
 	KV_TRY(snapshot_remove_all());
+	KV_TRY(fetch_remove_gone());
 	st = fetch_read_complete(&c, self);
 	if (st == ST_OK)
 		return install(&c, self, did);
 	if (st == ST_CORRUPT)
 		return discard(status_detail());
-	if (st != ST_NOT_FOUND)
-		return st;
-	/* Tables without the mark are of a fetch that may go on; but not behind a plan: that one was done. */
-	st = fetch_read_plan(&plan);
-	return st == ST_NOT_FOUND ? ST_OK : fetch_remove_incoming();
+	/* Tables without the mark are of a fetch that may go on. */
+	return st == ST_NOT_FOUND ? ST_OK : st;
 }

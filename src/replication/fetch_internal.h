@@ -74,7 +74,8 @@ KV_CHECK Status fetch_mark_complete(const FetchComplete *c, const Control *self)
 KV_CHECK Status fetch_read_complete(FetchComplete *out, const Control *self);
 KV_CHECK Status fetch_write_plan(const TransferPlan *plan);
 KV_CHECK Status fetch_read_plan(TransferPlan *out);
-/* The mark first, for good, then everything else. */
+/* All of it at once, for good; what takes its time is done under another name, at the next start if need be. */
 KV_CHECK Status fetch_remove_incoming(void);
+KV_CHECK Status fetch_remove_gone(void);
 
 #endif

@@ -113,6 +113,8 @@ KV_CHECK Status wal_recover_damaged(Lsn from, uint64_t from_term, WalRecovery *o
  * done again, but before wal_recover() has succeeded.
  */
 KV_CHECK Status wal_restart_at(Lsn from, uint64_t from_term, bool *kept);
+/* The same for a log that is not trusted (a repair, rule C7): it is forgotten in any case. */
+KV_CHECK Status wal_restart_without(Lsn from);
 
 /* ---- positions */
 Lsn wal_inserted(void);

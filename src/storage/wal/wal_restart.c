@@ -6,7 +6,6 @@
  *
  * 1. The log is kept if a record of from_term ends at `from`: then it equals the leader's up to there (log
  *    matching). Records are read from the mark's commit position on, a record boundary, which is below `from` (C5).
- *    A repair (rule C7) may come from a node whose tables end below what we have retired: then it can't be kept.
  * 2. Else nothing here is of use: all files go, then the mark says that the log starts, durable and committed, at
  *    `from`. Cut off in between, it finds no record at the old commit position and does the same again.
  */
@@ -47,6 +46,16 @@ is_here(Lsn at, bool *found)
 	return s == ST_NOT_FOUND ? ST_OK : s;
 }
 
+/* Nothing below or above is here any more. */
+static Status
+begin_at(Lsn from)
+{
+	WalMark m = { wal_sh->mark.epoch + 1, from, from, from };
+
+	KV_TRY(wal_segment_forget());
+	return wal_mark_write(&m);
+}
+
 Status
 wal_restart_at(Lsn from, uint64_t from_term, bool *kept)
 {
@@ -61,9 +70,14 @@ wal_restart_at(Lsn from, uint64_t from_term, bool *kept)
 		KV_TRY(is_here(from, kept));
 	else if (!*kept)
 		KV_TRY(ends_there(m.commit, from, from_term, kept));
-	if (*kept)
-		return ST_OK;
-	KV_TRY(wal_segment_forget());
-	m = (WalMark){ m.epoch + 1, from, from, from };
-	return wal_mark_write(&m);
+	return *kept ? ST_OK : begin_at(from);
+}
+
+Status
+wal_restart_without(Lsn from)
+{
+	KV_ASSERT(atomic_load(&wal_sh->recovered) == 0 && from % 8 == 0 && from >= wal_sh->first_lsn);
+	wal_files_close();
+	KV_TRY(wal_mark_read(&wal_sh->mark, &wal_sh->mark_slot));
+	return begin_at(from);
 }

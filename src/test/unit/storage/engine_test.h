@@ -49,9 +49,9 @@ static char dir[] = "/tmp/kvd-kvstore-XXXXXX";
 		}                                                                                                    \
 	} while (0)
 
-/* Shared memory and the tables, as the postmaster and the start of the replay process make them. */
+/* Shared memory, as the postmaster makes it; a new directory if there is none. */
 static inline void
-open_engine(void)
+prepare_engine(void)
 {
 	Control control;
 	uint8_t *mem;
@@ -90,6 +90,13 @@ open_engine(void)
 	CHECK(mem != MAP_FAILED);
 	procslot_attach(PROC_AUX_COUNT, PROC_BACKEND);
 	MUST(kvstore_shmem_init(mem, &control));
+}
+
+/* And the tables, as the start of the replay process opens them. */
+static inline void
+open_engine(void)
+{
+	prepare_engine();
 	MUST(kvstore_open());
 	MUST(kvstore_compactor_open());
 }

@@ -1,0 +1,472 @@
+/*
+ * test_fetch_install.c - fetched tables take the place of ours at start (rule C5), cut off at every file operation.
+ *
+ * A leader's directory is made and exported; a follower of the same cluster has contents of its own and, in
+ * "incoming", what the fetcher would have left. Each start is a forked child, as after kill -9.
+ */
+#include "../storage/engine_test.h"
+
+#include <time.h>
+
+#include "../../../replication/fetch_internal.h"
+#include "replication/snapshot.h"
+#include "replication/votefile.h"
+
+#define OLD_KEYS 20
+#define NEW_KEYS 60
+
+/* Children write, the parent reads. */
+typedef struct Shared {
+	TransferSum sum;   /* of the leader's export */
+	Status status;     /* of fetch_install() */
+	bool did, kept;
+	Lsn applied, end;
+	int keys;          /* found, all with the same value */
+	char value[8];
+	uint32_t vote_flags;
+} Shared;
+
+static Shared *sh;
+static char top[64];
+static Control control;
+
+static void
+put_keys(int n, const char *value)
+{
+	for (int k = 0; k < n; k++) {
+		char key[16] = { KEYSPACE_USER };
+		Buf body = { 0 };
+		uint64_t version;
+		Op op = { .kind = OP_PUT, .value = slice_str(value) };
+
+		op.key = slice_of(key, 1 + (size_t) snprintf(key + 1, sizeof key - 1, "key-%03d", k));
+		MUST(op_encode(&body, &op));
+		MUST(kvstore_write(wal_generation(), &body, 1, ACK_QUORUM, 1000, false, &version));
+		buf_free(&body);
+	}
+}
+
+static void
+update_mark(void)
+{
+	uint32_t ms;
+
+	for (int i = 0; i < 3; i++) {
+		MUST(kvstore_walwriter_step(&ms));
+		nanosleep(&(struct timespec){ .tv_nsec = 60000000 }, NULL); /* it is written when 50 ms old */
+	}
+}
+
+static void
+leader(void)
+{
+	start_engine();
+	config.wal_keep = 1024 * MB;
+	put_keys(NEW_KEYS, "new");
+	update_mark();
+}
+
+static void
+export_leader(void)
+{
+	open_engine();
+	MUST(kvstore_recover(false));
+	MUST(kvstore_replay(true));
+	config.wal_keep = 1024 * MB;
+	ask_for_flush();
+	run_compactor();
+	MUST(transfer_export("out", &sh->sum));
+}
+
+static void
+follower_of_its_own(void)
+{
+	start_engine();
+	put_keys(OLD_KEYS, "old");
+	update_mark();
+}
+
+/* More than the leader has, in tables. */
+static void
+follower_with_more(void)
+{
+	start_engine();
+	put_keys(2 * NEW_KEYS, "old");
+	put_keys(2 * NEW_KEYS, "old");
+	ask_for_flush();
+	run_compactor();
+	update_mark();
+}
+
+static void
+shell(const char *format, const char *a, const char *b)
+{
+	char command[512];
+	int status;
+	pid_t pid;
+
+	snprintf(command, sizeof command, format, a, b);
+	pid = fork();
+	if (pid == 0) {
+		execl("/bin/sh", "sh", "-c", command, (char *) NULL);
+		_exit(127);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+static void
+enter(const char *name)
+{
+	assert_int_equal(chdir(top), 0);
+	assert_int_equal(chdir(name), 0);
+}
+
+/* A new, empty node of the same cluster. */
+static void
+make_node(const char *name)
+{
+	Control own = control;
+
+	assert_int_equal(chdir(top), 0);
+	shell("rm -rf %s && mkdir -m 700 %s", name, name);
+	enter(name);
+	own.node_incarnation ^= 1;
+	assert_int_equal(control_write(&own), ST_OK);
+	assert_int_equal(kvstore_create(&own), ST_OK);
+	assert_int_equal(votefile_create(own.node_incarnation), ST_OK);
+}
+
+/* In the node's directory: as the fetcher leaves it. */
+static void
+fetched(bool repair)
+{
+	FetchComplete c = { sh->sum.flushed, sh->sum.term, sh->sum.log_time, repair };
+	TransferList *list;
+
+	shell("mkdir incoming && cp %s/leader/out/LIST incoming/%s", top, "LIST");
+	assert_int_equal(transfer_list_read(FETCH_INCOMING, &list), ST_OK);
+	for (uint64_t i = 0; i < sh->sum.tables; i++) {
+		char from[FS_PATH_MAX], to[FS_PATH_MAX], out[FS_PATH_MAX];
+		TransferTable t = transfer_list_table(list, i);
+
+		snprintf(out, sizeof out, "%s/leader/out", top);
+		transfer_path(out, t.number, from, sizeof from);
+		transfer_fetched_path(FETCH_INCOMING, t.file_id, to, sizeof to);
+		assert_int_equal(fs_link(from, to), ST_OK);
+		assert_int_equal(transfer_verify(list, i, FETCH_INCOMING, NULL, NULL), ST_OK);
+	}
+	transfer_list_free(list);
+	assert_int_equal(fetch_mark_complete(&c, &control), ST_OK);
+}
+
+/* ---- starts */
+static int countdown = -1;
+
+static bool
+works(void)
+{
+	return countdown < 0 || countdown-- > 0;
+}
+
+#define CUT status_fail(ST_IO_ERROR, "cut off")
+static Status
+cut_open(const char *path, FsOpen how, int *fd)
+{
+	*fd = -1;
+	return how == FS_READ || works() ? fs_posix.open(path, how, fd) : CUT;
+}
+static Status
+cut_pwrite(int fd, const void *buf, size_t len, uint64_t off)
+{
+	if (works())
+		return fs_posix.pwrite(fd, buf, len, off);
+	(void) !fs_posix.pwrite(fd, buf, len / 2, off); /* half of it is there */
+	return CUT;
+}
+static Status
+cut_sync(int fd)
+{
+	(void) fd;
+	return works() ? ST_OK : CUT;
+}
+static Status
+cut_sync_dir(const char *path)
+{
+	(void) path;
+	return works() ? ST_OK : CUT;
+}
+static Status
+cut_rename(const char *from, const char *to)
+{
+	return works() ? fs_posix.rename(from, to) : CUT;
+}
+static Status
+cut_unlink(const char *path)
+{
+	return works() ? fs_posix.unlink(path) : CUT;
+}
+static Status
+cut_rmdir(const char *path)
+{
+	return works() ? fs_posix.rmdir(path) : CUT;
+}
+
+static FsOps cut;
+
+static void
+cut_off_start(void)
+{
+	bool did;
+
+	prepare_engine();
+	fs = &cut;
+	sh->status = fetch_install(&did);
+}
+
+/* A whole start; what there is then. */
+static void
+start(void)
+{
+	Snapshot s;
+	Vote v;
+
+	prepare_engine();
+	MUST(fetch_install(&sh->did));
+	MUST(kvstore_open());
+	MUST(kvstore_compactor_open());
+	MUST(kvstore_recover(false));
+	MUST(kvstore_replay(true));
+	MUST(votefile_read(kvstore_control()->node_incarnation, &v));
+	sh->vote_flags = v.flags;
+	sh->applied = kvstore_applied();
+	sh->end = wal_durable();
+	kvstore_begin_read(&s, 0);
+	for (sh->keys = 0;; sh->keys++) {
+		char key[16] = { KEYSPACE_USER };
+		Entry e;
+		size_t n = 1 + (size_t) snprintf(key + 1, sizeof key - 1, "key-%03d", sh->keys);
+
+		if (kvstore_get(&s, slice_of(key, n), &e) != ST_OK)
+			break;
+		CHECK(e.value.len < sizeof sh->value);
+		if (sh->keys == 0)
+			snprintf(sh->value, sizeof sh->value, "%.*s", (int) e.value.len, (const char *) e.value.data);
+		CHECK(slice_eq(e.value, slice_str(sh->value)));
+	}
+	kvstore_end_read();
+}
+
+static void
+assert_start(bool did, int keys, const char *value)
+{
+	run_child(start);
+	assert_int_equal(sh->did, did);
+	assert_int_equal(sh->keys, keys);
+	assert_string_equal(sh->value, value);
+	assert_int_not_equal(access(FETCH_INCOMING, F_OK), 0);
+	/* And once more: nothing is left to do. */
+	run_child(start);
+	assert_false(sh->did);
+	assert_int_equal(sh->keys, keys);
+}
+
+/* ---- tests */
+static void
+whole_install(void **state)
+{
+	(void) state;
+	make_node("node");
+	run_child(follower_of_its_own);
+	fetched(false);
+	assert_start(true, NEW_KEYS, "new");
+	assert_int_equal(sh->applied, sh->sum.flushed);
+	assert_int_equal(sh->end, sh->sum.flushed); /* its own log is of no use */
+	assert_int_equal(sh->vote_flags, 0);
+	/* It goes on from there. */
+	run_child(follower_of_its_own);
+}
+
+static void
+cut_off_anywhere(void **state)
+{
+	int cuts = 0;
+
+	(void) state;
+	cut = fs_posix;
+	cut.open = cut_open;
+	cut.pwrite = cut_pwrite;
+	cut.sync = cut.datasync = cut_sync;
+	cut.sync_dir = cut_sync_dir;
+	cut.rename = cut_rename;
+	cut.unlink = cut_unlink;
+	cut.rmdir = cut_rmdir;
+	make_node("template");
+	run_child(follower_of_its_own);
+	fetched(true); /* with all there is to do */
+	for (;; cuts++) {
+		bool whole;
+
+		assert_int_equal(chdir(top), 0);
+		shell("rm -rf node && cp -a %s %s", "template", "node");
+		enter("node");
+		countdown = cuts;
+		run_child(cut_off_start);
+		whole = sh->status == ST_OK;
+		if (!whole) { /* once more, at another place */
+			countdown = cuts * 2 / 3;
+			run_child(cut_off_start);
+		}
+		countdown = -1;
+		run_child(start);
+		assert_int_equal(sh->keys, NEW_KEYS);
+		assert_string_equal(sh->value, "new");
+		assert_int_equal(sh->applied, sh->sum.flushed);
+		assert_int_equal(sh->vote_flags, VOTE_RECOVERING);
+		assert_int_not_equal(access(FETCH_INCOMING, F_OK), 0);
+		run_child(start);
+		assert_int_not_equal(access(FETCH_INCOMING ".gone", F_OK), 0);
+		if (whole)
+			break;
+	}
+	assert_true(cuts > 15);
+}
+
+static void
+a_log_that_goes_on_is_kept(void **state)
+{
+	(void) state;
+	/* The leader's directory before it wrote its tables: the same log, its end in the middle of F's segment. */
+	assert_int_equal(chdir(top), 0);
+	shell("rm -rf node && cp -a %s %s", "before", "node");
+	enter("node");
+	fetched(false);
+	assert_start(true, NEW_KEYS, "new");
+	assert_true(sh->end >= sh->sum.flushed);
+	assert_int_equal(access("wal/0000000000000001.kvw", F_OK), 0);
+}
+
+static void
+tables_that_hold_less_are_dropped_unless_for_a_repair(void **state)
+{
+	(void) state;
+	make_node("node");
+	run_child(follower_with_more);
+	fetched(false);
+	assert_start(false, 2 * NEW_KEYS, "old");
+	assert_int_equal(sh->vote_flags, 0);
+	fetched(true);
+	assert_start(true, NEW_KEYS, "new");
+	assert_int_equal(sh->vote_flags, VOTE_RECOVERING);
+}
+
+static void
+what_is_damaged_changes_nothing(void **state)
+{
+	static const char *const damage[] = {
+		"printf x >> incoming/COMPLETE",
+		"printf x | dd of=incoming/COMPLETE bs=1 seek=33 conv=notrunc 2>/dev/null",
+		"printf x | dd of=incoming/LIST bs=1 seek=50 conv=notrunc 2>/dev/null",
+		"rm incoming/LIST",
+		"rm incoming/*.kvt",
+	};
+
+	(void) state;
+	for (size_t i = 0; i < sizeof damage / sizeof *damage; i++) {
+		make_node("node");
+		run_child(follower_of_its_own);
+		fetched(false);
+		shell("%s%s", damage[i], "");
+		assert_start(false, OLD_KEYS, "old");
+	}
+}
+
+static void
+an_unfinished_fetch_waits_and_leftovers_go(void **state)
+{
+	(void) state;
+	make_node("node");
+	run_child(follower_of_its_own);
+	fetched(false);
+	assert_int_equal(fs_unlink("incoming/COMPLETE"), ST_OK);
+	shell("mkdir -p snapshots/9-1-0 && touch snapshots/9-1-0/%s%s", "LIST", "");
+	run_child(start);
+	assert_false(sh->did);
+	assert_int_equal(sh->keys, OLD_KEYS);
+	assert_int_equal(access("incoming/LIST", F_OK), 0);
+	assert_int_not_equal(access("snapshots/9-1-0", F_OK), 0);
+	/* What was on its way out when the node stopped. */
+	assert_int_equal(rename("incoming", "incoming.gone"), 0);
+	assert_start(false, OLD_KEYS, "old");
+	assert_int_not_equal(access("incoming.gone", F_OK), 0);
+}
+
+static void
+files_beside_the_tables(void **state)
+{
+	FetchComplete c = { 8, UINT64_MAX, 3, true }, got;
+	TransferPlan plan = { 7, UINT64_MAX }, read;
+	Control other = control;
+
+	(void) state;
+	make_node("node");
+	assert_int_equal(mkdir("incoming", 0700), 0);
+	assert_int_equal(fetch_read_complete(&got, &control), ST_NOT_FOUND);
+	assert_int_equal(fetch_mark_complete(&c, &control), ST_OK);
+	assert_int_equal(fetch_read_complete(&got, &control), ST_OK);
+	assert_true(got.flushed == 8 && got.term == UINT64_MAX && got.log_time == 3 && got.repair);
+	other.cluster_id[0] ^= 1;
+	assert_int_equal(fetch_read_complete(&got, &other), ST_CORRUPT);
+	assert_int_equal(fetch_read_plan(&read), ST_NOT_FOUND);
+	assert_int_equal(fetch_write_plan(&plan), ST_OK);
+	assert_int_equal(fetch_read_plan(&read), ST_OK);
+	assert_true(read.manifest == 7 && read.first_table == UINT64_MAX);
+	assert_int_equal(fetch_remove_incoming(), ST_OK);
+	assert_int_equal(fetch_remove_incoming(), ST_OK);
+}
+
+static int
+setup(void **state)
+{
+	(void) state;
+	sh = mmap(NULL, sizeof *sh, PROT_READ | PROT_WRITE, MAP_SHARED | 0x20, -1, 0);
+	assert_true(sh != MAP_FAILED);
+	enter_new_dir();
+	snprintf(top, sizeof top, "%s", dir);
+	assert_int_equal(mkdir("leader", 0700), 0);
+	enter("leader");
+	run_child(leader);
+	assert_int_equal(control_read(&control), ST_OK);
+	assert_int_equal(votefile_create(control.node_incarnation), ST_OK);
+	assert_int_equal(chdir(top), 0);
+	shell("cp -a %s %s", "leader", "before");
+	enter("leader");
+	run_child(export_leader);
+	assert_true(sh->sum.tables > 0);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	(void) state;
+	leave_dir();
+	munmap(sh, sizeof *sh);
+	return 0;
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(whole_install),
+		cmocka_unit_test(cut_off_anywhere),
+		cmocka_unit_test(a_log_that_goes_on_is_kept),
+		cmocka_unit_test(tables_that_hold_less_are_dropped_unless_for_a_repair),
+		cmocka_unit_test(what_is_damaged_changes_nothing),
+		cmocka_unit_test(an_unfinished_fetch_waits_and_leftovers_go),
+		cmocka_unit_test(files_beside_the_tables),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
