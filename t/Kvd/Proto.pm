@@ -20,8 +20,8 @@ use strict;
 use warnings;
 use Exporter 'import';
 
-our (%CMD, %CODE, %CODE_NAME);
-our @EXPORT_OK = qw(%CMD %CODE %CODE_NAME crc32c frame header frame_ok error_payload hello_payload write_prefix
+our (%CMD, %NODE_CMD, %CODE, %CODE_NAME);
+our @EXPORT_OK = qw(%CMD %NODE_CMD %CODE %CODE_NAME crc32c frame header frame_ok error_payload hello_payload write_prefix
 	read_prefix op put_payload get_payload mget_payload scan_payload count_payload delete_range_payload batch_payload
 	parse_scan parse_mget prefix_end);
 our %EXPORT_TAGS = (all => \@EXPORT_OK);
@@ -29,6 +29,9 @@ our %EXPORT_TAGS = (all => \@EXPORT_OK);
 %CMD = (HELLO => 1, PING => 2, PUT => 3, GET => 4, MGET => 5, DELETE => 6, DELETE_RANGE => 7, SCAN => 8, COUNT => 9,
 	BATCH => 10, INCR => 11, STATS => 12, CONFIG => 13, CHECKPOINT => 14, SESSION => 15,
 	CLUSTER => 16);
+
+# Between nodes: clients do not send them.
+%NODE_CMD = (LOG_READ => 17, SNAPSHOT_OPEN => 18, SNAPSHOT_READ => 19);
 
 %CODE = (OK => 0, NOT_FOUND => 1, CONDITION_FAILED => 2, BAD_REQUEST => 10, UNKNOWN_COMMAND => 11, BAD_VERSION => 12,
 	KEY_TOO_LARGE => 13, VALUE_TOO_LARGE => 14, BATCH_TOO_LARGE => 15, NOT_INTEGER => 16, OUT_OF_RANGE => 17,
