@@ -220,6 +220,39 @@ for my $kill (1 .. KILLS) {
 }
 is($c->get('sum')->{value}, $sum, KILLS . " kills, $tries requests: each increment was done once");
 cmp_ok($tries, '>=', 2 * KILLS, '... and all were sent at least twice');
+
+# 11. kvctl: a script of increments and a load, while the node dies under them.
+sub kills_while
+{
+	my ($pid, $what) = @_;
+	my $kills = 0;
+	while (!waitpid $pid, 1) {
+		sleep 0.05 + rand 0.25; # else it would hardly get to do anything between
+		if ($kills % 4 == 3) {
+			$node->kill9('postmaster');
+			$node->start;
+		} else {
+			my $victim = ($node->children->{walwriter} || [])->[0];
+			kill 'KILL', $victim if $victim;
+		}
+		$kills++;
+	}
+	my $code = $? >> 8;
+	is($code, 0, "$what ends well") or diag slurp(test_dir() . '/client.err');
+	cmp_ok($kills, '>', 0, "... with $kills kills meanwhile");
+	return;
+}
+my %files = map { $_ => test_dir() . "/client.$_" } qw(in out err);
+my @kvctl = (kvd_bin('kvctl'), '-p', $node->port, '--timeout', '60s');
+spew($files{in}, "incr script\n" x 400);
+unlink @files{qw(out err)};
+kills_while(start_command({ stdin => $files{in}, out => $files{out}, err => $files{err} }, @kvctl), 'a script');
+is(slurp($files{out}), join('', map { "$_\n" } 1 .. 400), 'each increment of a script is done once, and says so');
+spew($files{in}, join '', map { "load$_\t" . ('x' x 200) . "\n" } 1 .. 20_000);
+unlink @files{qw(out err)};
+kills_while(start_command({ stdin => $files{in}, out => $files{out}, err => $files{err} }, @kvctl, 'load'), 'a load');
+$c = Kvd::Client->new_patiently(port => $node->port);
+is($c->count(start => 'load', end => 'loae')->{count}, 20_000, 'all records are there');
 is($node->stop, 0, 'stop');
 
 done_testing;

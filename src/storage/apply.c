@@ -263,7 +263,7 @@ fill_slot(const Op *stamp, const GroupVerdict *v, uint64_t version, uint64_t exp
 
 	e.value = session_put_slot(&slot, value);
 	batch_add(&e);
-	batch_flush(); /* `value` is used again */
+	batch_flush(); /* `value` is used again, and the next stamp may ask for the slot */
 }
 
 /* The group behind a stamp: done if the stamp is new, and remembered (storage/session.h). */
@@ -274,7 +274,7 @@ apply_stamped(Reader *r, const Op *stamp, uint64_t version, uint64_t now_ms, uin
 	StampVerdict known;
 	uint64_t expire_ms;
 
-	batch_flush(); /* the session and the slot must be in the memtable */
+	/* Sessions and slots are never left in the batch: what is read here is in the memtable. */
 	KV_TRY(session_judge(stamp, version, now_ms, &known, &expire_ms));
 	*n = 0;
 	if (group_goes_on(r))
@@ -307,7 +307,7 @@ apply_session_group(Reader *r, uint64_t version, uint64_t now_ms, uint32_t *n)
 	e.kind = op.kind == OP_SESSION_OPEN ? ENTRY_PUT : ENTRY_DELETE;
 	e.expire_ms = op.kind == OP_SESSION_OPEN ? now_ms + op.ttl_ms : 0;
 	batch_add(&e);
-	batch_flush(); /* `key` is ours */
+	batch_flush(); /* `key` is ours, and the next group may be stamped */
 	return ST_OK;
 }
 

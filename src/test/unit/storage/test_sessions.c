@@ -459,6 +459,18 @@ run_one(const Write *w)
 	return version;
 }
 
+static uint64_t
+count_sessions(void)
+{
+	Snapshot snapshot;
+	uint64_t n;
+
+	kvstore_begin_read(&snapshot, 0);
+	MUST(session_count(&snapshot, &n));
+	kvstore_end_read();
+	return n;
+}
+
 /* Everything of an expired session is gone from tables in the end: nobody has to clean up. */
 static void
 live_and_die(void)
@@ -472,6 +484,10 @@ live_and_die(void)
 
 	start_engine();
 	open_session(LONG_MS);
+	open_session(LONG_MS);
+	CHECK(count_sessions() == 2);
+	close_session(1);
+	CHECK(count_sessions() == 1);
 	w = at(0, 5);
 	run_one(&w);
 	run_one(&w);
