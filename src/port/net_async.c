@@ -35,35 +35,33 @@ set_int(int fd, int level, int option, int value)
 }
 
 Status
-net_resolve(const char *host, uint16_t port, NetAddress *out)
+net_resolve(const char *host, uint16_t port, NetAddress *out, int max, int *n, bool *named)
 {
-	struct addrinfo hints = { .ai_family = AF_UNSPEC,
-							  .ai_socktype = SOCK_STREAM,
-							  .ai_flags = AI_NUMERICHOST };
+	struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST };
 	struct addrinfo *list;
 	char service[8];
 	int rc;
 
+	*n = 0;
 	snprintf(service, sizeof service, "%u", port);
 	rc = getaddrinfo(host, service, &hints, &list);
-	out->named = rc == EAI_NONAME;
-	if (out->named) {
+	*named = rc == EAI_NONAME;
+	if (*named) {
 		hints.ai_flags = 0;
 		rc = getaddrinfo(host, service, &hints, &list);
 	}
 	if (rc != 0)
 		return status_fail(ST_CANNOT_CONNECT, "cannot resolve \"%s\": %s", host,
 						   rc == EAI_SYSTEM ? strerror(errno) : gai_strerror(rc));
-	/* One address: a node advertises where it listens. */
 	_Static_assert(sizeof out->bytes >= sizeof(struct sockaddr_in6), "room for any TCP address");
-	out->len = 0;
-	for (const struct addrinfo *ai = list; ai != NULL && out->len == 0; ai = ai->ai_next)
-		if (ai->ai_addrlen <= sizeof out->bytes) {
-			memcpy(out->bytes, ai->ai_addr, ai->ai_addrlen);
-			out->len = (uint32_t) ai->ai_addrlen;
-		}
+	for (const struct addrinfo *ai = list; ai != NULL && *n < max; ai = ai->ai_next) {
+		if (ai->ai_addrlen > sizeof out->bytes)
+			continue;
+		memcpy(out[*n].bytes, ai->ai_addr, ai->ai_addrlen);
+		out[(*n)++].len = (uint32_t) ai->ai_addrlen;
+	}
 	freeaddrinfo(list);
-	return out->len > 0 ? ST_OK : status_fail(ST_CANNOT_CONNECT, "\"%s\" has no address for TCP", host);
+	return *n > 0 ? ST_OK : status_fail(ST_CANNOT_CONNECT, "\"%s\" has no address for TCP", host);
 }
 
 Status

@@ -14,6 +14,7 @@
 
 #define PEERS_OUT_MAX 48         /* members; nodes that left or are not known yet; nodes that are asked */
 #define PEERS_IN_MAX 64          /* two of each member while one is replaced, and as many strangers */
+#define PEERS_ADDRESSES_MAX 4    /* of one name: both families, and another one */
 #define PEERS_LISTEN_MAX 8       /* sockets; more addresses than that are a mistake in peer_listen_addresses */
 #define PEERS_QUEUE_MAX 65536    /* bytes of messages that wait for a connection to take them; then they are dropped */
 #define PEERS_READY_MAX 4096     /* more than this waiting: no log bytes on top */
@@ -72,7 +73,10 @@ typedef struct PeerOut {
 	uint64_t gone_ns;  /* not a member: ends then */
 	char name[MEMBERSHIP_NAME_MAX + 1];
 	char address[MEMBERSHIP_ADDRESS_MAX + 1];
-	NetAddress to;
+	NetAddress to[PEERS_ADDRESSES_MAX]; /* in turn, after each failure the next */
+	int nto;
+	unsigned to_next;
+	bool named;        /* they belong to a name, not a number */
 	uint64_t resolved_ns; /* 0: not yet */
 	int fd;
 	uint64_t began_ns; /* this state */

@@ -86,6 +86,10 @@ give_up(PeerOut *o, const char *why)
 	disconnect(o);
 	if (stood || formed)
 		o->down_ns = o->began_ns;
+	else
+		o->to_next++;
+	if (o->purpose == PEER_IDENTIFY && o->to_next < (unsigned) o->nto)
+		return; /* not tried everywhere yet: at once */
 	o->retry_ns =
 		o->began_ns + peers_ms(o->pause_ms / 2) + prng_below(&peer_self.prng, peers_ms(o->pause_ms / 2) + 1);
 	o->pause_ms = o->pause_ms * 2 < PEERS_PAUSE_MAX_MS ? o->pause_ms * 2 : PEERS_PAUSE_MAX_MS;
@@ -249,14 +253,14 @@ connect_now(PeerOut *o)
 	uint16_t port;
 	Status st = ST_OK;
 
-	if (o->resolved_ns == 0 || (o->to.named && now - o->resolved_ns > peers_ms(PEERS_RESOLVE_MS))) {
+	if (o->resolved_ns == 0 || (o->named && now - o->resolved_ns > peers_ms(PEERS_RESOLVE_MS))) {
 		st = address_split(dialled(o->address, instead), 0, host, &port);
 		if (st == ST_OK)
-			st = net_resolve(host, port, &o->to);
+			st = net_resolve(host, port, o->to, PEERS_ADDRESSES_MAX, &o->nto, &o->named);
 		o->resolved_ns = st == ST_OK ? clock_mono_ns() : 0;
 	}
 	if (st == ST_OK)
-		st = net_connect_begin(&o->to, &o->fd);
+		st = net_connect_begin(&o->to[o->to_next % (unsigned) o->nto], &o->fd);
 	if (st != ST_OK) {
 		if (o->resolved_ns == 0)
 			o->pause_ms = PEERS_PAUSE_MAX_MS; /* looking up a name is dear */

@@ -39,10 +39,12 @@ void net_close(int fd);
 typedef struct NetAddress {
 	uint8_t bytes[32]; /* a socket address of this system */
 	uint32_t len;
-	bool named;        /* host was a name, not a number */
 } NetAddress;
-/* A number at once; a name as fast as the name service answers. The first address counts. CANNOT_CONNECT. */
-KV_CHECK Status net_resolve(const char *host, uint16_t port, NetAddress *out);
+/*
+ * A number at once; a name (*named) as fast as the name service answers. At most max addresses, at least one.
+ * CANNOT_CONNECT.
+ */
+KV_CHECK Status net_resolve(const char *host, uint16_t port, NetAddress *out, int max, int *n, bool *named);
 /* Non-blocking, CLOEXEC. Once it is writable or broken, net_connect_end() tells what became of it. CANNOT_CONNECT. */
 KV_CHECK Status net_connect_begin(const NetAddress *to, int *fd);
 KV_CHECK Status net_connect_end(int fd);

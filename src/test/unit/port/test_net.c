@@ -290,10 +290,89 @@ no_descriptors_is_busy(void **state)
 	close(listen_fd);
 }
 
+static void
+names_and_numbers_are_told_apart(void **state)
+{
+	NetAddress a[2];
+	bool named;
+	int n;
+
+	(void) state;
+	assert_int_equal(net_resolve("127.0.0.1", 1, a, 2, &n, &named), ST_OK);
+	assert_true(n == 1 && !named);
+	assert_int_equal(net_resolve("::1", 1, a, 2, &n, &named), ST_OK);
+	assert_true(n == 1 && !named);
+	assert_int_equal(net_resolve("localhost", 1, a, 2, &n, &named), ST_OK);
+	assert_true(n >= 1 && n <= 2 && named);
+	assert_int_equal(net_resolve("no host!", 1, a, 2, &n, &named), ST_CANNOT_CONNECT);
+}
+
+/* Wait for one descriptor, at most 10 s. */
+static NetPoll
+await(int fd, bool read, bool write)
+{
+	NetPoll p[2] = { { .fd = -1, .read = true }, { .fd = fd, .read = read, .write = write } };
+
+	net_poll(p, 2, clock_mono_ns() + UINT64_C(10000000000));
+	assert_false(p[0].readable);
+	return p[1];
+}
+
+static void
+a_connection_nobody_waits_for(void **state)
+{
+	NetAddress a;
+	bool named;
+	int listening, n, out, in;
+	uint16_t port;
+	char text[8];
+	uint64_t begun;
+	NetPoll idle;
+
+	(void) state;
+	assert_int_equal(net_listen("127.0.0.1", 0, 4, &listening, 1, &n, &port), ST_OK);
+	assert_int_equal(net_resolve("127.0.0.1", port, &a, 1, &n, &named), ST_OK);
+	assert_int_equal(net_connect_begin(&a, &out), ST_OK);
+	assert_true(await(out, false, true).writable);
+	assert_int_equal(net_connect_end(out), ST_OK);
+	net_tune(out, 65536, 3000);
+	await(listening, true, false);
+	assert_int_equal(net_accept(listening, &in), ST_OK);
+	assert_true(in >= 0);
+	net_tune(in, 0, 3000);
+	assert_int_equal(net_recv_some(in, text, sizeof text), 0);
+	idle = (NetPoll){ .fd = in, .read = true };
+	begun = clock_mono_ns();
+	net_poll(&idle, 1, begun + 20000000);
+	assert_false(idle.readable);
+	assert_true(clock_mono_ns() - begun >= 20000000);
+	{
+		struct iovec iov[2] = { { "ab", 2 }, { "cd", 2 } };
+
+		assert_int_equal(net_sendv_some(out, iov, 2), 4);
+	}
+	assert_true(await(in, true, false).readable);
+	assert_int_equal(net_recv_some(in, text, sizeof text), 4);
+	assert_memory_equal(text, "abcd", 4);
+	net_close(out);
+	await(in, true, false);
+	assert_int_equal(net_recv_some(in, text, sizeof text), -1);
+	net_close(in);
+	net_close(listening);
+	/* Nobody listens any more. */
+	if (net_connect_begin(&a, &out) == ST_OK) {
+		await(out, false, true);
+		assert_int_equal(net_connect_end(out), ST_CANNOT_CONNECT);
+		net_close(out);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(names_and_numbers_are_told_apart),
+		cmocka_unit_test(a_connection_nobody_waits_for),
 		cmocka_unit_test(bytes_go_both_ways),
 		cmocka_unit_test(sockets_are_set_up),
 		cmocka_unit_test(nobody_waits),
