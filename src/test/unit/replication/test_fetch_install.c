@@ -302,8 +302,8 @@ cut_off_anywhere(void **state)
 	cut.unlink = cut_unlink;
 	cut.rmdir = cut_rmdir;
 	make_node("template");
-	run_child(follower_of_its_own);
-	fetched(true); /* with all there is to do */
+	run_child(follower_with_more); /* a log that does not fit to the new tables */
+	fetched(true);                 /* with all there is to do */
 	for (;; cuts++) {
 		bool whole;
 
