@@ -10,6 +10,7 @@
 #include "ipc/latency.h"
 #include "ipc/nodestate.h"
 #include "port/clock.h"
+#include "replication/address.h"
 #include "replication/replstate.h"
 #include "session.h"
 
@@ -116,11 +117,16 @@ static Status
 put_member(Buf *b, const ReplView *v, const ReplPeer *p)
 {
 	uint64_t bytes, ms, now_ms = clock_mono_ns() / 1000000;
+	char own_peer[MEMBERSHIP_ADDRESS_MAX + 1], own_clients[MEMBERSHIP_ADDRESS_MAX + 1];
+	const char *clients = p->client_address;
 	bool self = p->id == v->self, lag = lag_of(v, p, &bytes, &ms);
 
 	KV_TRY(buf_printf(b, "%s\t%016llx\t%s\t%d\t%s\t%d\t", p->name, (unsigned long long) p->id,
 					  role_word(v, p), p->voter, state_word(v, p), self));
-	KV_TRY(buf_printf(b, "%s\t%s\t", p->peer_address, p->client_address));
+	/* A configuration from before nodes had addresses: this one knows its own. */
+	if (self && clients[0] == '\0' && address_of_self(own_peer, own_clients) == ST_OK)
+		clients = own_clients;
+	KV_TRY(buf_printf(b, "%s\t%s\t", p->peer_address, clients));
 	KV_TRY(put_number(b, v->role == NODE_LEADER && !self, p->sent));
 	KV_TRY(put_number(b, v->role == NODE_LEADER || self, self ? wal_durable() : p->acked));
 	KV_TRY(put_number(b, lag, bytes));
