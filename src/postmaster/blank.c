@@ -43,6 +43,9 @@ blank_wait(const char *dir, Control *control)
 		pidfile_remove();
 		return st;
 	}
+	/* Until the postmaster has handlers of its own a stop ends the process as it is: there is nothing to tidy up. */
+	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+		proc_signal(signals[i], SIG_DFL);
 	*control = b.control;
 	elog(LOG_LEVEL_LOG, "this node belongs to a cluster of %d now", b.members.n);
 	return ST_OK;
