@@ -373,6 +373,9 @@ delegate_run(Session *s, uint32_t generation, bool *done)
 	Status st;
 
 	*done = false;
+	/* Among others what was inserted may be cut off, and another leader's record applied at its position (rule P5). */
+	if (!wal_alone())
+		return ST_OK;
 	if (s->run.conditional || s->run.ack != ACK_QUORUM || s->out.len > 0 ||
 		n * (PROTO_HEADER_SIZE + 8) > DELEGATE_REPLY_MAX || !kvstore_flush_busy() || !delegate_ready(s->fd))
 		return ST_OK;
