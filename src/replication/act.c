@@ -149,6 +149,15 @@ consensus_close_gate(void)
 		child_exit(EXIT_FATAL);
 	}
 	cons.gate_open = false;
+	kvstore_commit_moved(); /* who waits looks again (rule G3) */
+}
+
+static void
+publish_lease(void)
+{
+	uint64_t us = raft_lease_us(&cons.raft);
+
+	replstate_set_lease(us == UINT64_MAX ? UINT64_MAX : us * 1000, raft_serve_from(&cons.raft));
 }
 
 static void
@@ -172,8 +181,10 @@ change_alone(bool alone)
 	if (reopen)
 		consensus_close_gate();
 	set_alone(alone);
-	if (reopen)
+	if (reopen) {
 		open_gate();
+		publish_lease(); /* raft, for which nothing has changed, would not say it again */
+	}
 }
 
 void
@@ -272,8 +283,9 @@ order_fetch(const RaftOut *o)
 	const Member *from = membership_find(&cons.current.members, o->fetch_id);
 	FetchOrder order = { .from = o->fetch_from, .until = o->fetch_until, .snapshot = o->fetch_snapshot };
 
+	cons.fetch_ordered = true;
 	if (from == NULL)
-		return; /* asked again at the leader's next heartbeat */
+		return; /* over at once; the leader's next heartbeat asks again */
 	memcpy(order.address, from->client_address, sizeof order.address);
 	elog(LOG_LEVEL_LOG, "far behind: fetching %s from %s at %s", o->fetch_snapshot ? "tables and log" : "log", from->name,
 	     from->client_address);
@@ -287,14 +299,6 @@ publish_commit(void)
 {
 	wal_set_commit(cons.raft.commit);
 	kvstore_commit_moved();
-}
-
-static void
-publish_lease(void)
-{
-	uint64_t us = raft_lease_us(&cons.raft);
-
-	replstate_set_lease(us == UINT64_MAX ? UINT64_MAX : us * 1000, raft_serve_from(&cons.raft));
 }
 
 static void
@@ -410,7 +414,7 @@ confirm_reads(const RaftOut *o)
 void
 consensus_reads_turn(void)
 {
-	uint64_t ticket;
+	uint64_t ticket = 0;
 
 	if (cons.raft.role != RAFT_LEADER) {
 		if (replstate_reads_wanted(&ticket) || nrounds > 0)
@@ -473,9 +477,8 @@ take_piece(void)
 }
 
 static void
-event_and_follow_ups(RaftEvent *e, Slice bytes, const MembershipAt *incoming)
+run_follow_ups(void)
 {
-	one_event(e, bytes, incoming);
 	while (nfollow_ups > 0) {
 		FollowUp f = follow_ups[0];
 
@@ -488,6 +491,20 @@ event_and_follow_ups(RaftEvent *e, Slice bytes, const MembershipAt *incoming)
 				follow_ups[i].event.config = &follow_ups[i].config;
 		one_event(&f.event, slice_of(NULL, 0), f.event.kind == RAFT_EV_CONFIG_APPENDED ? &appended : NULL);
 	}
+}
+
+static void
+event_and_follow_ups(RaftEvent *e, Slice bytes, const MembershipAt *incoming)
+{
+	one_event(e, bytes, incoming);
+	run_follow_ups();
+}
+
+void
+consensus_retry_term(void)
+{
+	if (cons.term_wanted && cons.raft.role == RAFT_LEADER && consensus_begin_term())
+		run_follow_ups(); /* TERM_BEGUN before any other event: one might depose us, and the record is in the log */
 }
 
 void
@@ -532,6 +549,7 @@ consensus_propose(const Membership *m)
 	cons.proposed = *m;
 	answered = RAFT_NO_ANSWER;
 	consensus_event(&e, slice_of(NULL, 0), NULL);
+	cons.proposed.n = 0; /* addresses may change until raft proposes something by itself */
 	return proposal_status(answered);
 }
 

@@ -221,14 +221,14 @@ look_at_log(void)
 static void
 look_at_fetcher(void)
 {
-	static bool fetching; /* as this was seen last */
 	FetchPiece p;
 
 	if (fetch_piece(&p))
 		consensus_tell(RAFT_EV_TICK, 0, 0, 0);
-	if (fetching && !fetch_active())
+	if (cons.fetch_ordered && !fetch_active()) {
+		cons.fetch_ordered = false;
 		consensus_tell(RAFT_EV_FETCH_ENDED, 0, 0, 0);
-	fetching = fetch_active();
+	}
 }
 
 static void
@@ -383,8 +383,7 @@ consensus_turn(void)
 	assemble_feed();
 	look_at_log();
 	consensus_reads_turn();
-	if (cons.term_wanted && cons.raft.role == RAFT_LEADER && consensus_begin_term())
-		consensus_tell(RAFT_EV_TICK, 0, 0, 0);
+	consensus_retry_term();
 	us = now_us();
 	if (cons.raft.role == RAFT_LEADER)
 		consensus_tell(RAFT_EV_LOG_START, 0, wal_ring_floor(), wal_files_floor());

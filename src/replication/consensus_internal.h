@@ -25,6 +25,7 @@ typedef struct Consensus {
 	bool alone_without_end;         /* wal_alone() */
 	bool term_wanted;               /* elected; the TERM record could not be put yet */
 	bool truncating;
+	bool fetch_ordered;             /* raft has ordered a fetch and was not told that it ended */
 	bool repairing;                 /* tables of the leader are to take the place of ours (compare.c) */
 	uint64_t last_time;             /* newest log time seen in the log */
 	uint64_t durable_told, end_told;
@@ -54,8 +55,10 @@ KV_CHECK Status consensus_transfer(uint64_t to);
 RaftProposal consensus_would(RaftEventKind kind, const RaftConfig *config, uint64_t id);
 /* raft.vote to both copies of the vote file. */
 void consensus_persist_vote(void);
-/* Put the TERM record if it is still to be put; false: not possible yet. */
+/* Put the TERM record; false: not possible yet. REQUIRES its answer to raft before any other event. */
 bool consensus_begin_term(void);
+/* Put it if it is still to be put. */
+void consensus_retry_term(void);
 RaftConfig raft_config_of(const MembershipAt *m);
 /* Everything is committed that was inserted while others did not count yet: does the node become alone again? */
 void consensus_adjust_alone(void);
