@@ -244,7 +244,8 @@ append_config(const RaftConfig *c)
 		change_alone(false);
 	part = slice_buf(&body);
 	if (st == ST_OK)
-		st = wal_insert(wal_generation(), WAL_CONFIG, 0, logclock_now(), &part, 1, &placed.start, &placed.end);
+		st =
+			wal_insert(wal_generation(), WAL_CONFIG, 0, logclock_now(), &part, 1, &placed.start, &placed.end);
 	buf_free(&body);
 	if (st != ST_OK) {
 		elog(LOG_LEVEL_WARNING, "cannot write the new configuration: %s", status_detail());
@@ -287,8 +288,8 @@ order_fetch(const RaftOut *o)
 	if (from == NULL)
 		return; /* over at once; the leader's next heartbeat asks again */
 	memcpy(order.address, from->client_address, sizeof order.address);
-	elog(LOG_LEVEL_LOG, "far behind: fetching %s from %s at %s", o->fetch_snapshot ? "tables and log" : "log", from->name,
-	     from->client_address);
+	elog(LOG_LEVEL_LOG, "far behind: fetching %s from %s at %s", o->fetch_snapshot ? "tables and log" : "log",
+		 from->name, from->client_address);
 	fetch_order(&order);
 }
 
@@ -304,8 +305,10 @@ publish_commit(void)
 static void
 publish_role(void)
 {
-	static const NodeRole roles[] = { [RAFT_FOLLOWER] = NODE_FOLLOWER, [RAFT_PRECANDIDATE] = NODE_CANDIDATE,
-		                              [RAFT_CANDIDATE] = NODE_CANDIDATE, [RAFT_LEADER] = NODE_LEADER };
+	static const NodeRole roles[] = { [RAFT_FOLLOWER] = NODE_FOLLOWER,
+									  [RAFT_PRECANDIDATE] = NODE_CANDIDATE,
+									  [RAFT_CANDIDATE] = NODE_CANDIDATE,
+									  [RAFT_LEADER] = NODE_LEADER };
 	static RaftRole before = RAFT_FOLLOWER;
 	static uint64_t term, leader;
 	NodeState *node = nodestate();
@@ -321,7 +324,8 @@ publish_role(void)
 	} else if (r->leader != 0 && r->leader != leader && r->leader != r->self) {
 		const Member *m = membership_find(&cons.current.members, r->leader);
 
-		elog(LOG_LEVEL_LOG, "following %s in term %" PRIu64, m != NULL ? m->name : "an unknown node", r->vote.term);
+		elog(LOG_LEVEL_LOG, "following %s in term %" PRIu64, m != NULL ? m->name : "an unknown node",
+			 r->vote.term);
 	} else if (before == RAFT_LEADER && r->role != RAFT_LEADER) {
 		elog(LOG_LEVEL_LOG, "no longer the leader, term %" PRIu64, r->vote.term);
 	}
@@ -364,7 +368,8 @@ carry_out(const RaftEvent *e, const RaftOut *o, Slice bytes)
 	if (o->accept)
 		accept_bytes(e, o, bytes);
 	if (o->truncate) {
-		elog(LOG_LEVEL_LOG, "cutting the log at %" PRIu64 ": what follows was never agreed on", o->truncate_to);
+		elog(LOG_LEVEL_LOG, "cutting the log at %" PRIu64 ": what follows was never agreed on",
+			 o->truncate_to);
 		cons.truncating = true;
 		wal_request_truncate(o->truncate_to);
 		procslot_wake(PROC_WALWRITER);
@@ -418,8 +423,8 @@ consensus_reads_turn(void)
 
 	if (cons.raft.role != RAFT_LEADER) {
 		if (replstate_reads_wanted(&ticket) || nrounds > 0)
-			replstate_reads_confirmed(nrounds > 0 && rounds[nrounds - 1].ticket > ticket ? rounds[nrounds - 1].ticket
-			                                                                            : ticket, 0);
+			replstate_reads_confirmed(
+				nrounds > 0 && rounds[nrounds - 1].ticket > ticket ? rounds[nrounds - 1].ticket : ticket, 0);
 		nrounds = 0;
 		return;
 	}

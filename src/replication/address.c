@@ -68,13 +68,14 @@ advertised(const char *setting, const char *listen, uint16_t port, char out[MEMB
 }
 
 Status
-address_of_self(char peer_address[MEMBERSHIP_ADDRESS_MAX + 1], char client_address[MEMBERSHIP_ADDRESS_MAX + 1])
+address_of_self(char peer_address[MEMBERSHIP_ADDRESS_MAX + 1],
+				char client_address[MEMBERSHIP_ADDRESS_MAX + 1])
 {
 	uint32_t port = nodestate() != NULL ? nodestate()->port : (uint32_t) config.port;
 
 	peer_address[0] = '\0';
 	if (config.peer_port != 0)
-		KV_TRY(advertised(config.peer_advertise_address, config.peer_listen_addresses, (uint16_t) config.peer_port,
-		                  peer_address));
+		KV_TRY(advertised(config.peer_advertise_address, config.peer_listen_addresses,
+						  (uint16_t) config.peer_port, peer_address));
 	return advertised(config.advertise_address, config.listen_addresses, (uint16_t) port, client_address);
 }

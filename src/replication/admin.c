@@ -15,13 +15,20 @@
 #define TEXT_MAX 400
 #define GIVE_UP_US UINT64_C(60000000) /* the client has left long ago */
 
-typedef enum Stage { STAGE_NEW, STAGE_IDENTIFY, STAGE_COMMITTING, STAGE_TRANSFERRING, STAGE_REPLACING, STAGE_COMPARING } Stage;
+typedef enum Stage {
+	STAGE_NEW,
+	STAGE_IDENTIFY,
+	STAGE_COMMITTING,
+	STAGE_TRANSFERRING,
+	STAGE_REPLACING,
+	STAGE_COMPARING
+} Stage;
 
 static struct {
 	Stage stage;
 	ReplRequest request;
 	uint64_t since_us;
-	Lsn config_start;    /* COMMITTING: of the configuration before the change */
+	Lsn config_start; /* COMMITTING: of the configuration before the change */
 	uint64_t term;
 	Member newcomer;
 	char done[TEXT_MAX]; /* what to say when it is committed */
@@ -104,8 +111,9 @@ start_identify(void)
 	const Member *known = r->name[0] != '\0' ? named(r->name) : NULL;
 
 	if (r->action == REPL_ADD && known != NULL) {
-		snprintf(text, sizeof text, "%s is a member already; a new disk under its name: kvctl cluster replace %s HOST:PORT",
-		         r->name, r->name);
+		snprintf(text, sizeof text,
+				 "%s is a member already; a new disk under its name: kvctl cluster replace %s HOST:PORT",
+				 r->name, r->name);
 		refuse(text);
 	} else if (r->action == REPL_REPLACE && known == NULL) {
 		snprintf(text, sizeof text, "no member has the name \"%s\"", r->name);
@@ -127,8 +135,9 @@ add_newcomer(void)
 	char would[TEXT_MAX], done[TEXT_MAX];
 
 	if (named(now.newcomer.name) != NULL) {
-		snprintf(would, sizeof would, "the node calls itself %s, which is a member's name: set another node_name",
-		         now.newcomer.name);
+		snprintf(would, sizeof would,
+				 "the node calls itself %s, which is a member's name: set another node_name",
+				 now.newcomer.name);
 		refuse(would);
 		return;
 	}
@@ -137,10 +146,11 @@ add_newcomer(void)
 		return;
 	}
 	m.node[m.n++] = now.newcomer;
-	snprintf(would, sizeof would, "would add %s at %s as a learner, a voter as soon as it has caught up", now.newcomer.name,
-	         now.newcomer.peer_address);
-	snprintf(done, sizeof done, "added %s at %s as a learner; it becomes a voter by itself when it has caught up",
-	         now.newcomer.name, now.newcomer.peer_address);
+	snprintf(would, sizeof would, "would add %s at %s as a learner, a voter as soon as it has caught up",
+			 now.newcomer.name, now.newcomer.peer_address);
+	snprintf(done, sizeof done,
+			 "added %s at %s as a learner; it becomes a voter by itself when it has caught up",
+			 now.newcomer.name, now.newcomer.peer_address);
 	change(&m, "adding a node", would, done);
 }
 
@@ -152,7 +162,7 @@ remove_old(void)
 
 	without(&m, now.request.name);
 	snprintf(would, sizeof would, "would remove %s, then add the node at %s as a learner", now.request.name,
-	         now.request.address);
+			 now.request.address);
 	change(&m, "replacing a node", would, "");
 	if (now.stage == STAGE_COMMITTING)
 		now.stage = STAGE_REPLACING;
@@ -168,7 +178,8 @@ identify(void)
 	if (st == ST_BUSY)
 		return;
 	if (st != ST_OK) {
-		snprintf(text, sizeof text, "the node at %s can't be added: %.220s", now.request.address, status_detail());
+		snprintf(text, sizeof text, "the node at %s can't be added: %.220s", now.request.address,
+				 status_detail());
 		refuse(text);
 		return;
 	}
@@ -177,8 +188,8 @@ identify(void)
 	memcpy(now.newcomer.client_address, client, sizeof client);
 	snprintf(now.newcomer.peer_address, sizeof now.newcomer.peer_address, "%s", now.request.address);
 	if (now.request.name[0] != '\0' && strcmp(name, now.request.name) != 0) {
-		snprintf(text, sizeof text, "the node at %s calls itself %s, not %s (its setting node_name)", now.request.address, name,
-		         now.request.name);
+		snprintf(text, sizeof text, "the node at %s calls itself %s, not %s (its setting node_name)",
+				 now.request.address, name, now.request.name);
 		refuse(text);
 	} else if (now.request.action == REPL_REPLACE) {
 		remove_old();
@@ -207,8 +218,8 @@ start_remove(void)
 	}
 	without(&m, now.request.name);
 	snprintf(would, sizeof would, "would remove %s; %d voters stay", now.request.name, membership_voters(&m));
-	snprintf(done, sizeof done, "removed %s; %d voters stay. Stop it and delete its directory", now.request.name,
-	         membership_voters(&m));
+	snprintf(done, sizeof done, "removed %s; %d voters stay. Stop it and delete its directory",
+			 now.request.name, membership_voters(&m));
 	change(&m, "removing a node", would, done);
 }
 
@@ -220,8 +231,9 @@ start_promote(void)
 	char text[TEXT_MAX], done[TEXT_MAX];
 
 	if (learner == NULL || learner->voter) {
-		snprintf(text, sizeof text, learner == NULL ? "no member has the name \"%s\"" : "%s is a voter already",
-		         now.request.name);
+		snprintf(text, sizeof text,
+				 learner == NULL ? "no member has the name \"%s\"" : "%s is a voter already",
+				 now.request.name);
 		refuse(text);
 		return;
 	}
@@ -281,9 +293,10 @@ repair(void)
 	char text[TEXT_MAX];
 	Status st = compare_repair(now.request.name, now.request.dry_run);
 
-	snprintf(text, sizeof text, now.request.dry_run ? "would tell %s to install the leader's tables"
-	                                                : "told %s to install the leader's tables; it restarts when it has them",
-	         now.request.name);
+	snprintf(text, sizeof text,
+			 now.request.dry_run ? "would tell %s to install the leader's tables"
+								 : "told %s to install the leader's tables; it restarts when it has them",
+			 now.request.name);
 	if (st == ST_OK)
 		finish(ST_OK, text);
 	else
@@ -344,13 +357,15 @@ go_on(void)
 		const Member *leader = membership_find(&cons.current.members, cons.raft.leader);
 
 		if (cons.raft.role != RAFT_LEADER && leader != NULL) {
-			snprintf(text, sizeof text, "%s leads in term %llu", leader->name, (unsigned long long) cons.raft.vote.term);
+			snprintf(text, sizeof text, "%s leads in term %llu", leader->name,
+					 (unsigned long long) cons.raft.vote.term);
 			finish(ST_OK, text);
 		} else if (cons.raft.role == RAFT_LEADER && !cons.raft.transferring) {
 			refuse("the other node did not take over in time; this one still leads");
 		}
 	} else if (cons.raft.role != RAFT_LEADER || cons.raft.vote.term != now.term) {
-		finish(ST_OUTCOME_UNKNOWN, "leadership changed while the change was under way: look at kvctl cluster status");
+		finish(ST_OUTCOME_UNKNOWN,
+			   "leadership changed while the change was under way: look at kvctl cluster status");
 	} else if (changed_and_committed()) {
 		if (now.stage == STAGE_REPLACING)
 			add_newcomer();

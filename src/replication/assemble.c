@@ -19,12 +19,12 @@
 
 static struct {
 	bool begun;
-	uint64_t id, term;   /* whose stream */
-	Lsn at;              /* position of buf's first byte, a record boundary */
-	uint64_t term_before;/* of the record that ends there */
-	RaftMsg head;        /* of the newest piece: commit, stamp, flags */
+	uint64_t id, term;    /* whose stream */
+	Lsn at;               /* position of buf's first byte, a record boundary */
+	uint64_t term_before; /* of the record that ends there */
+	RaftMsg head;         /* of the newest piece: commit, stamp, flags */
 	Buf buf;
-	size_t fed;          /* bytes at the front that raft has had */
+	size_t fed; /* bytes at the front that raft has had */
 } in;
 
 static Lsn
@@ -66,7 +66,8 @@ tell_head(RaftMsg head, Lsn pos)
 static bool
 fits(const RaftMsg *m)
 {
-	return m->term == cons.raft.vote.term && m->pos <= wal_inserted() && raft_term_before(&cons.raft, m->pos) == m->pos_term;
+	return m->term == cons.raft.vote.term && m->pos <= wal_inserted() &&
+		   raft_term_before(&cons.raft, m->pos) == m->pos_term;
 }
 
 void
@@ -115,8 +116,8 @@ add_record(RaftAppend *a, const WalRecord *rec, MembershipAt *config)
 		if (a->has_config)
 			return false;
 		if (membership_decode(rec->body, &config->members) != ST_OK)
-			elog_panic("a CONFIG record at %llu from the leader can't be read: %s", (unsigned long long) rec->header.lsn,
-			           status_detail());
+			elog_panic("a CONFIG record at %llu from the leader can't be read: %s",
+					   (unsigned long long) rec->header.lsn, status_detail());
 		config->start = rec->header.lsn;
 		config->end = rec->end;
 		a->has_config = true;
@@ -142,8 +143,8 @@ gather(RaftAppend *a, MembershipAt *config, uint64_t *term)
 		if (st == ST_NOT_FOUND)
 			break;
 		if (st != ST_OK) {
-			elog(LOG_LEVEL_WARNING, "what the leader sent for %llu is no log: %s", (unsigned long long) (in.at + done),
-			     status_detail());
+			elog(LOG_LEVEL_WARNING, "what the leader sent for %llu is no log: %s",
+				 (unsigned long long) (in.at + done), status_detail());
 			in.begun = false; /* what is whole before it is good; the rest is asked for again */
 			break;
 		}

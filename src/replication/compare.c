@@ -19,12 +19,12 @@
 
 #define REPAIR_RETRY_US UINT64_C(2000000)
 
-static CheckRound current;      /* leader: the newest comparison */
-static CheckVerdict verdict;    /* the newest that has ended */
+static CheckRound current;   /* leader: the newest comparison */
+static CheckVerdict verdict; /* the newest that has ended */
 static char verdict_text[160];
-static bool announced = true;   /* `current` has ended and was told */
-static uint64_t verdict_ms;     /* wall clock */
-static uint64_t begun_us;       /* when the last one was begun, or this node began to lead */
+static bool announced = true; /* `current` has ended and was told */
+static uint64_t verdict_ms;   /* wall clock */
+static uint64_t begun_us;     /* when the last one was begun, or this node began to lead */
 
 Status
 compare_begin(void)
@@ -83,8 +83,10 @@ judge(void)
 	verdict = v;
 	verdict_ms = clock_wall_ms();
 	check_text(&v, &current, verdict_text, sizeof verdict_text);
-	elog(v.outcome == CHECK_AGREE ? LOG_LEVEL_INFO : v.outcome == CHECK_UNKNOWN ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR,
-	     "%s", verdict_text);
+	elog(v.outcome == CHECK_AGREE     ? LOG_LEVEL_INFO
+		 : v.outcome == CHECK_UNKNOWN ? LOG_LEVEL_WARNING
+									  : LOG_LEVEL_ERROR,
+		 "%s", verdict_text);
 }
 
 static void
@@ -102,7 +104,7 @@ lead(uint64_t us)
 		check_report(&current, cons.raft.self, &own);
 	judge();
 	if (config.hash_check_interval > 0 && cons.current.members.n > 1 && announced &&
-	    us - begun_us >= (uint64_t) config.hash_check_interval * 1000) {
+		us - begun_us >= (uint64_t) config.hash_check_interval * 1000) {
 		begun_us = us;
 		if (compare_begin() != ST_OK)
 			elog(LOG_LEVEL_DEBUG, "contents not compared now: %s", status_detail());
@@ -151,7 +153,8 @@ begin_repair(void)
 {
 	if (cons.repairing)
 		return;
-	elog(LOG_LEVEL_ERROR, "the contents of this node differ from the majority's: installing the leader's tables");
+	elog(LOG_LEVEL_ERROR,
+		 "the contents of this node differ from the majority's: installing the leader's tables");
 	cons.repairing = true;
 	consensus_persist_vote(); /* as after damage: it takes part again when it has all that is committed (rule L5) */
 }
@@ -200,7 +203,8 @@ compare_show(ReplView *v)
 	v->hash_asked = verdict.asked;
 	v->alarm = REPL_NO_ALARM;
 	v->alarm_text[0] = '\0';
-	if (cons.raft.role == RAFT_LEADER && (verdict.outcome == CHECK_DIFFERS || verdict.outcome == CHECK_NO_MAJORITY)) {
+	if (cons.raft.role == RAFT_LEADER &&
+		(verdict.outcome == CHECK_DIFFERS || verdict.outcome == CHECK_NO_MAJORITY)) {
 		v->alarm = REPL_ALARM_DIFFERS;
 		snprintf(v->alarm_text, sizeof v->alarm_text, "%s", verdict_text);
 	}

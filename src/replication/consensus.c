@@ -32,14 +32,14 @@
 #include "replication/votefile.h"
 #include "storage/kvstore.h"
 
-#define APPLY_WAIT_MS 60000  /* the replay process may have to wait for a flush to a slow disk first */
+#define APPLY_WAIT_MS 60000 /* the replay process may have to wait for a flush to a slow disk first */
 #define TURN_MAX_NS UINT64_C(100000000) /* look at everything at least this often */
 #define HEARTBEATS_PER_TIMEOUT 8
 #define COMMIT_DELAY_US 2000 /* an idle leader tells followers a new commit position at most this late */
 /* A leader whose disk gets nowhere for this many election timeouts hands leadership over (rule G6). */
 #define STALLED_TIMEOUTS 3
 #define NO_SPACE_RETRY_US UINT64_C(60000000)
-#define EVENTS_PER_TURN 256  /* from other nodes, before own duties are looked after again */
+#define EVENTS_PER_TURN 256 /* from other nodes, before own duties are looked after again */
 
 Consensus cons;
 
@@ -51,9 +51,9 @@ timing_of(const Membership *m)
 	uint64_t election_us = (uint64_t) m->election_ms * 1000;
 
 	return (RaftTiming){ .election_us = election_us,
-		                 .heartbeat_us = election_us / HEARTBEATS_PER_TIMEOUT,
-		                 .commit_delay_us = COMMIT_DELAY_US,
-		                 .window = (uint64_t) config.replication_window };
+						 .heartbeat_us = election_us / HEARTBEATS_PER_TIMEOUT,
+						 .commit_delay_us = COMMIT_DELAY_US,
+						 .window = (uint64_t) config.replication_window };
 }
 
 static Status
@@ -166,7 +166,8 @@ consensus_is_alone(const Control *control, bool *alone)
 	MembershipAt current, previous;
 	Status st = membership_at_start(&current, &previous);
 
-	*alone = st == ST_NOT_FOUND || (st == ST_OK && membership_alone(&current.members, control->node_incarnation));
+	*alone =
+		st == ST_NOT_FOUND || (st == ST_OK && membership_alone(&current.members, control->node_incarnation));
 	return st == ST_NOT_FOUND ? ST_OK : st;
 }
 
@@ -182,7 +183,8 @@ consensus_may_cut(const Control *control)
 	if (membership_file_read(&m, &at) != ST_OK || membership_alone(&m, control->node_incarnation))
 		return status_fail(ST_CORRUPT, "%s", why);
 	elog(LOG_LEVEL_ERROR, "%s", why);
-	elog(LOG_LEVEL_ERROR, "the log is cut there; this node takes no part in votes until other nodes have given it back");
+	elog(LOG_LEVEL_ERROR,
+		 "the log is cut there; this node takes no part in votes until other nodes have given it back");
 	KV_TRY(votefile_read(control->node_incarnation, &v));
 	v.flags |= VOTE_RECOVERING;
 	return votefile_write(&v);
@@ -241,7 +243,7 @@ on_message(const PeerEvent *p)
 	if (m.kind >= RAFT_HOST_KINDS)
 		compare_message(&m);
 	else if (m.kind == RAFT_APPEND && (m.flags & RAFT_OWN_TERM) && m.from == cons.raft.leader &&
-	    m.term == cons.raft.vote.term)
+			 m.term == cons.raft.vote.term)
 		replstate_leader_said(m.commit);
 	if (m.kind == RAFT_APPEND && p->bytes.len > 0)
 		assemble_piece(p);
@@ -282,7 +284,8 @@ send_ranges(void)
 		uint64_t id = c->member[i].id, to, sent;
 		RaftMsg head;
 
-		while (id != cons.raft.self && peers_ready(id) && raft_next_send(&cons.raft, id, now_us(), &head, &to)) {
+		while (id != cons.raft.self && peers_ready(id) &&
+			   raft_next_send(&cons.raft, id, now_us(), &head, &to)) {
 			sent = peers_send_range(&head, to);
 			if (sent == head.pos)
 				break;
@@ -298,7 +301,8 @@ watch_progress(uint64_t us)
 	uint64_t limit = STALLED_TIMEOUTS * cons.raft.timing.election_us;
 	Lsn durable = wal_durable();
 
-	if (cons.raft.role != RAFT_LEADER || durable != cons.progress_at || durable >= cons.end_told || cons.progress_us == 0) {
+	if (cons.raft.role != RAFT_LEADER || durable != cons.progress_at || durable >= cons.end_told ||
+		cons.progress_us == 0) {
 		cons.progress_at = durable;
 		cons.progress_us = us;
 		return;
@@ -318,7 +322,7 @@ watch_space(uint64_t us)
 	static uint64_t tried_us;
 
 	if (cons.raft.role != RAFT_LEADER || raft_voters(&cons.raft.config) == 1 || !kvstore_no_space() ||
-	    (tried_us != 0 && us - tried_us < NO_SPACE_RETRY_US))
+		(tried_us != 0 && us - tried_us < NO_SPACE_RETRY_US))
 		return;
 	tried_us = us;
 	elog(LOG_LEVEL_WARNING, "no disk space for writes: handing leadership over");
@@ -336,7 +340,8 @@ record_configuration(void)
 	Member self;
 	uint64_t us = now_us();
 
-	if (r->role != RAFT_LEADER || !cons.gate_open || r->commit < raft_serve_from(r) || us - tried_us < r->timing.election_us)
+	if (r->role != RAFT_LEADER || !cons.gate_open || r->commit < raft_serve_from(r) ||
+		us - tried_us < r->timing.election_us)
 		return;
 	tried_us = us;
 	if (self_member(&self) != ST_OK)
@@ -346,7 +351,7 @@ record_configuration(void)
 			self.voter = m.node[i].voter;
 			memcpy(self.name, m.node[i].name, sizeof self.name);
 			if (cons.current.start != 0 && strcmp(self.peer_address, m.node[i].peer_address) == 0 &&
-			    strcmp(self.client_address, m.node[i].client_address) == 0)
+				strcmp(self.client_address, m.node[i].client_address) == 0)
 				return;
 			m.node[i] = self;
 		}
@@ -366,7 +371,8 @@ every_while(uint64_t us)
 		watch_space(us);
 		record_configuration();
 		consensus_adjust_alone();
-		kvstore_keep_log(cons.raft.role == RAFT_LEADER && cons.raft.config.n > 1 ? raft_needed(&cons.raft) : UINT64_MAX);
+		kvstore_keep_log(cons.raft.role == RAFT_LEADER && cons.raft.config.n > 1 ? raft_needed(&cons.raft)
+																				 : UINT64_MAX);
 	}
 	report_turn(us);
 }

@@ -22,15 +22,15 @@ typedef struct Consensus {
 	MembershipAt current, previous; /* as raft.config and raft.previous, with names and addresses */
 	Membership proposed;            /* of the change under way; n 0: none */
 	bool gate_open;
-	bool alone_without_end;         /* wal_alone() */
-	bool term_wanted;               /* elected; the TERM record could not be put yet */
+	bool alone_without_end; /* wal_alone() */
+	bool term_wanted;       /* elected; the TERM record could not be put yet */
 	bool truncating;
-	bool fetch_ordered;             /* raft has ordered a fetch and was not told that it ended */
-	bool repairing;                 /* tables of the leader are to take the place of ours (compare.c) */
-	uint64_t last_time;             /* newest log time seen in the log */
+	bool fetch_ordered; /* raft has ordered a fetch and was not told that it ended */
+	bool repairing;     /* tables of the leader are to take the place of ours (compare.c) */
+	uint64_t last_time; /* newest log time seen in the log */
 	uint64_t durable_told, end_told;
 	uint64_t elections, terms_led;
-	uint64_t progress_us;           /* when the leader's own disk last got further, or had nothing to do */
+	uint64_t progress_us; /* when the leader's own disk last got further, or had nothing to do */
 	Lsn progress_at;
 } Consensus;
 

@@ -24,9 +24,9 @@
 
 /* One line. Pure functions over it (any process, tests): */
 typedef struct LogLine {
-	uint64_t base_ns;  /* log time at mono_ns, in nanoseconds: no tick loses a fraction */
+	uint64_t base_ns; /* log time at mono_ns, in nanoseconds: no tick loses a fraction */
 	uint64_t mono_ns;
-	int32_t rate;      /* permille faster (+) or slower (-) than the monotonic clock, until the horizon */
+	int32_t rate; /* permille faster (+) or slower (-) than the monotonic clock, until the horizon */
 } LogLine;
 
 /* Log time in nanoseconds at the monotonic time mono_ns (times before the line's begin give its base). Never falls. */
