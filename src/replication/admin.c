@@ -1,9 +1,10 @@
 /*
  * admin.c - what people ask of the cluster (kvctl cluster ...): checked, done step by step, answered.
  *
- * Consensus worker only. One request at a time waits in the mailbox (replication/replstate.h); it is looked at every turn
- * until it can be answered. A change of the members is answered when it is committed, so that who reads "done" can rely on
- * it. Safety is raft's: it refuses what is not safe, here the reason is put into words.
+ * Consensus worker only. One request at a time waits in the mailbox (replication/replstate.h); it is looked
+ * at every turn until it can be answered. A change of the members is answered when it is committed, so that
+ * who reads "done" can rely on it. Safety is raft's: it refuses what is not safe, here the reason is put
+ * into words.
  */
 #include <stdio.h>
 #include <string.h>

@@ -1,10 +1,11 @@
 /*
  * assemble.c - a leader's stream of bytes becomes whole, checked records for raft.
  *
- * Consensus worker only. A leader sends ranges of its log in pieces that begin and end anywhere (rule C3); a connection
- * keeps their order. Pieces are joined here from a record boundary on, which is where our log agrees with what the piece
- * claims; whole records are checked (length, position, CRC, chain of terms: rule L1) and given to raft
- * as one append, as far as the ring has room for them. What has no room waits here: the leader's window bounds it.
+ * Consensus worker only. A leader sends ranges of its log in pieces that begin and end anywhere (rule C3);
+ * a connection keeps their order. Pieces are joined here from a record boundary on, which is where our log
+ * agrees with what the piece claims; whole records are checked (length, position, CRC, chain of terms: rule
+ * L1) and given to raft as one append, as far as the ring has room for them. What has no room waits here:
+ * the leader's window bounds it.
  */
 #include "common/elog.h"
 #include "common/kv_assert.h"
@@ -175,7 +176,10 @@ feed_once(void)
 	a.head.pos = in.at;
 	a.head.pos_term = in.term_before;
 	a.head.end = in.at + n;
-	/* The answer goes to who sent the newest piece; its commit may lie beyond these records: raft takes the smaller. */
+	/*
+	 * The answer goes to who sent the newest piece; its commit may lie beyond these records: raft takes the
+	 * smaller.
+	 */
 	consensus_event(&e, slice_of(in.buf.data + in.fed, n), a.has_config ? &config : NULL);
 	in.at += n;
 	in.term_before = term;
@@ -186,7 +190,10 @@ feed_once(void)
 void
 assemble_feed(void)
 {
-	/* Raft takes nothing while the log is being cut, and a fetcher may be appending: then the leader sends no ranges. */
+	/*
+	 * Raft takes nothing while the log is being cut, and a fetcher may be appending: then the leader sends
+	 * no ranges.
+	 */
 	if (cons.truncating || fetch_active())
 		return;
 	while (in.begun && feed_once())

@@ -1,10 +1,10 @@
 /*
  * compare.c - do the replicas hold the same? (rule C7), the consensus worker's part.
  *
- * Consensus worker only. The leader begins a comparison, regularly and when asked: a HASH record in the log. Each node's
- * checker process hashes its contents as of that record and tells this worker, which tells the leader; the leader judges
- * (check.c), raises or lifts the alarm. A node that is told to repair itself orders the leader's tables, which take
- * the place of its own at a restart; its log stays.
+ * Consensus worker only. The leader begins a comparison, regularly and when asked: a HASH record in the
+ * log. Each node's checker process hashes its contents as of that record and tells this worker, which tells
+ * the leader; the leader judges (check.c), raises or lifts the alarm. A node that is told to repair itself
+ * orders the leader's tables, which take the place of its own at a restart; its log stays.
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,9 +1,10 @@
 /*
  * consensus.c - the consensus worker's work: raft meets the log, the other nodes and the rest of the server.
  *
- * Consensus worker only. It is the only writer of the vote file, the gate, the role and term in the node's state, log
- * time, and what replication/replstate.h publishes. A turn: sleep until something happens, tell raft about it, do what
- * raft says (act.c), send. Nothing in a turn waits for another process or, but for a vote, for the disk (rule A3).
+ * Consensus worker only. It is the only writer of the vote file, the gate, the role and term in the node's
+ * state, log time, and what replication/replstate.h publishes. A turn: sleep until something happens, tell
+ * raft about it, do what raft says (act.c), send. Nothing in a turn waits for another process or, but for a
+ * vote, for the disk (rule A3).
  *
  * A node alone goes the same way as a leader elected by others: new term in the vote file, TERM record, gate. Its own
  * vote is the majority, its own disk the quorum; there the flush owner moves commit (rule G7).
@@ -315,7 +316,10 @@ watch_progress(uint64_t us)
 		elog(LOG_LEVEL_WARNING, "nobody can take over: %s", status_detail());
 }
 
-/* Rule C8: a leader that has to refuse writes lets another have a try, at most so often: it may have no space either. */
+/*
+ * Rule C8: a leader that has to refuse writes lets another have a try, at most so often: it may have no
+ * space either.
+ */
 static void
 watch_space(uint64_t us)
 {

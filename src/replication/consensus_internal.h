@@ -1,9 +1,9 @@
 /*
  * consensus_internal.h - what the files of the consensus worker share. Private to the room.
  *
- * Reading order: consensus.c (start, the turn, stop), act.c (doing what raft says), assemble.c (a leader's stream becomes
- * whole records), admin.c (requests of people), compare.c (contents
- * of the replicas), report.c (what others are shown).
+ * Reading order: consensus.c (start, the turn, stop), act.c (doing what raft says), assemble.c (a leader's
+ * stream becomes whole records), admin.c (requests of people), compare.c (contents of the replicas),
+ * report.c (what others are shown).
  */
 #ifndef REPLICATION_CONSENSUS_INTERNAL_H
 #define REPLICATION_CONSENSUS_INTERNAL_H

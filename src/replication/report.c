@@ -1,8 +1,8 @@
 /*
  * report.c - what the consensus worker shows to others: the view (replication/replstate.h).
  *
- * Consensus worker only. Published when something that people wait for has changed, and every REPORT_US. Lag in time comes
- * from samples of where the log's end was when.
+ * Consensus worker only. Published when something that people wait for has changed, and every REPORT_US.
+ * Lag in time comes from samples of where the log's end was when.
  */
 #include <stdio.h>
 #include <string.h>

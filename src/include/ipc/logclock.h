@@ -29,7 +29,10 @@ typedef struct LogLine {
 	int32_t rate; /* permille faster (+) or slower (-) than the monotonic clock, until the horizon */
 } LogLine;
 
-/* Log time in nanoseconds at the monotonic time mono_ns (times before the line's begin give its base). Never falls. */
+/*
+ * Log time in nanoseconds at the monotonic time mono_ns (times before the line's begin give its base).
+ * Never falls.
+ */
 uint64_t logline_at(const LogLine *l, uint64_t mono_ns);
 /* The start of a term: not before last_ms, which is the log's newest time, and else wall time. */
 LogLine logline_term(uint64_t last_ms, uint64_t wall_ms, uint64_t mono_ns);
@@ -41,8 +44,8 @@ void logclock_shmem_init(void *mem);
 /* Log time now, ms. REQUIRES that a term was begun since the node started (0 before). Any process. */
 uint64_t logclock_now(void);
 /*
- * Consensus worker only: step at TERM, to at most wall_ms (of the voters' clocks: rule T2) and not before last_ms; look at
- * the wall clock again.
+ * Consensus worker only: step at TERM, to at most wall_ms (of the voters' clocks: rule T2) and not before
+ * last_ms; look at the wall clock again.
  */
 void logclock_begin_term(uint64_t last_ms, uint64_t wall_ms);
 void logclock_tick(void);

@@ -274,8 +274,8 @@ typedef struct RaftStart {
 /* ---- functions ----------------------------------------------------------- */
 
 /*
- * If r->vote differs from s->vote afterwards (the log was of a newer term than the vote file), the host persists it before
- * the first event.
+ * If r->vote differs from s->vote afterwards (the log was of a newer term than the vote file), the host
+ * persists it before the first event.
  */
 void raft_init(Raft *r, const RaftStart *s);
 /* Fills *out (all of it). */

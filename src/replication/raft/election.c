@@ -17,8 +17,8 @@ leader_may_have_lease(const Step *s)
 	const Raft *r = s->r;
 
 	/*
-	 * Alone there is nobody to wait for; but while the configuration that says so is not known to be committed, a leader
-	 * outside of it may still have a lease.
+	 * Alone there is nobody to wait for; but while the configuration that says so is not known to be
+	 * committed, a leader outside of it may still have a lease.
 	 */
 	if (raft_only_voter(r) && r->commit >= r->config.end)
 		return false;
