@@ -1,8 +1,8 @@
 /*
  * cmd_log_read.c - LOG_READ: committed log for a follower that is behind (doc/protocol.md).
  *
- * A backend, from the log's files; nothing is pinned but the log itself, from the place that was asked for last, until
- * the connection ends (the slot's own hold, which goes with the slot).
+ * A backend, from the log's files; nothing is pinned but the log itself, from the place that was asked for
+ * last, until the connection ends (the slot's own hold, which goes with the slot).
  */
 #include "cmd_cluster_data.h"
 #include "replication/replstate.h"
@@ -54,7 +54,10 @@ decode(const Request *r, LogRequest *out)
 	return ST_OK;
 }
 
-/* Does the first record follow one of this term? (Rule L1: only a TERM record may have another, and it names that.) */
+/*
+ * Does the first record follow one of this term? (Rule L1: only a TERM record may have another, and it
+ * names that.)
+ */
 static bool
 follows(const WalRecord *first, uint64_t term)
 {
@@ -77,10 +80,10 @@ append_records(Session *s, const LogRequest *l, Lsn until, Lsn *end)
 	st = wal_reader_next_raw(reader, &rec, &raw);
 	if (st == ST_NOT_FOUND || st == ST_CORRUPT)
 		st = status_fail(ST_CONDITION_FAILED, "no record begins at %llu: %s", (unsigned long long) l->from,
-			status_detail());
+						 status_detail());
 	else if (st == ST_OK && !follows(&rec, l->term))
 		st = status_fail(ST_CONDITION_FAILED, "the record before %llu is not of term %llu",
-			(unsigned long long) l->from, (unsigned long long) l->term);
+						 (unsigned long long) l->from, (unsigned long long) l->term);
 	while (st == ST_OK) {
 		st = buf_append_slice(&s->out, raw);
 		*end = rec.end;
@@ -96,12 +99,14 @@ append_records(Session *s, const LogRequest *l, Lsn until, Lsn *end)
 static Status
 read_log(Session *s, const LogRequest *l, size_t head_at)
 {
-	Lsn commit = wal_commit(), written = wal_written(), until = commit < written ? commit : written, end = l->from;
+	Lsn commit = wal_commit(), written = wal_written(), until = commit < written ? commit : written,
+		end = l->from;
 	uint8_t *head;
 
 	kvstore_hold_log(l->from);
 	if (wal_files_floor() > l->from)
-		return status_fail(ST_NOT_FOUND, "the log begins at %llu here", (unsigned long long) wal_files_floor());
+		return status_fail(ST_NOT_FOUND, "the log begins at %llu here",
+						   (unsigned long long) wal_files_floor());
 	if (l->from > commit)
 		return status_fail(ST_CONDITION_FAILED, "only %llu is committed here", (unsigned long long) commit);
 	if (l->from < until)

@@ -6,8 +6,8 @@
 #include "cmd_cluster_data.h"
 #include "replication/snapshot.h"
 
-#define READ_SIZE 24             /* number, offset, length, 0 */
-#define READ_BYTES_MAX 4194304u  /* at once */
+#define READ_SIZE 24            /* number, offset, length, 0 */
+#define READ_BYTES_MAX 4194304u /* at once */
 
 Status
 cmd_snapshot_open(Session *s, const Request *r)
@@ -55,7 +55,7 @@ cmd_snapshot_read(Session *s, const Request *r)
 		length = READ_BYTES_MAX;
 	KV_TRY(answer_begin(s, &at));
 	st = offset > INT64_MAX - READ_BYTES_MAX ? status_fail(ST_BAD_REQUEST, "no file is so long")
-	                                         : snapshot_read(number, offset, length, &s->out);
+											 : snapshot_read(number, offset, length, &s->out);
 	if (st != ST_OK) {
 		s->out.len = at;
 		return answer_error(s, r, st, 0);

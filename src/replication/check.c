@@ -1,9 +1,9 @@
 /*
  * check.c - one round of comparing contents: messages, judgement, who may be repaired (rule C7). Pure.
  *
- * Run by the consensus worker of the leader. What counts as right is what a majority of all voters has, answered or
- * not: two of three that agree outvote the third, one of three that answered proves nothing. Learners are
- * compared but do not vote.
+ * Run by the consensus worker of the leader. What counts as right is what a majority of all voters has,
+ * answered or not: two of three that agree outvote the third, one of three that answered proves nothing.
+ * Learners are compared but do not vote.
  */
 #include <stdio.h>
 #include <string.h>
@@ -29,8 +29,11 @@ check_report_get(const RaftMsg *m, CheckReport *out)
 {
 	if (m->kind != CHECK_MSG_REPORT)
 		return false;
-	*out = (CheckReport){ .lsn = m->pos, .failed = (m->flags & FAILED) != 0,
-		              .damaged = (m->flags & DAMAGED) != 0, .hash = m->end, .entries = m->commit };
+	*out = (CheckReport){ .lsn = m->pos,
+						  .failed = (m->flags & FAILED) != 0,
+						  .damaged = (m->flags & DAMAGED) != 0,
+						  .hash = m->end,
+						  .entries = m->commit };
 	return true;
 }
 
@@ -180,23 +183,26 @@ check_text(const CheckVerdict *v, const CheckRound *r, char *out, size_t size)
 		snprintf(out, size, "contents were not compared yet");
 		break;
 	case CHECK_WAITING:
-		snprintf(out, size, "comparing contents as of %llu: %d of %d nodes have answered", lsn, v->answered, v->asked);
+		snprintf(out, size, "comparing contents as of %llu: %d of %d nodes have answered", lsn, v->answered,
+				 v->asked);
 		break;
 	case CHECK_AGREE:
 		snprintf(out, size, "as of %llu %d of %d nodes hold the same %llu entries", lsn, v->agree, v->asked,
-			(unsigned long long) v->entries);
+				 (unsigned long long) v->entries);
 		break;
 	case CHECK_DIFFERS:
 		names_of(v, r, names, sizeof names);
 		snprintf(out, size, "%s differ%s from the other nodes as of %llu: kvctl cluster repair %s", names,
-			v->ndiffer == 1 ? "s" : "", lsn, v->ndiffer == 1 ? names : "NODE");
+				 v->ndiffer == 1 ? "s" : "", lsn, v->ndiffer == 1 ? names : "NODE");
 		break;
 	case CHECK_NO_MAJORITY:
-		snprintf(out, size, "the nodes hold different contents as of %llu, and no majority agrees: restore a backup", lsn);
+		snprintf(out, size,
+				 "the nodes hold different contents as of %llu, and no majority agrees: restore a backup",
+				 lsn);
 		break;
 	case CHECK_UNKNOWN:
-		snprintf(out, size, "too few nodes could tell what they held as of %llu (%d of %d answered)", lsn, v->answered,
-			v->asked);
+		snprintf(out, size, "too few nodes could tell what they held as of %llu (%d of %d answered)", lsn,
+				 v->answered, v->asked);
 		break;
 	}
 }
@@ -209,7 +215,8 @@ refuse(const char *why, const char *name)
 }
 
 Status
-check_may_repair(const CheckVerdict *v, const Membership *now, uint64_t leader, const char *name, uint64_t *id)
+check_may_repair(const CheckVerdict *v, const Membership *now, uint64_t leader, const char *name,
+				 uint64_t *id)
 {
 	const Member *m = membership_named(now, name);
 	bool differs = false;
@@ -226,7 +233,9 @@ check_may_repair(const CheckVerdict *v, const Membership *now, uint64_t leader, 
 		return refuse("the newest comparison did not find that it differs (kvctl cluster check)", name);
 	if (m->incarnation == leader)
 		return refuse("it is the leader: hand over first (kvctl cluster transfer)", name);
-	/* While it is being repaired it does not count: the others must be a majority, and not be suspects too. */
+	/*
+	 * While it is being repaired it does not count: the others must be a majority, and not be suspects too.
+	 */
 	for (int i = 0; i < now->n; i++) {
 		bool suspect = false;
 

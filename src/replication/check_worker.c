@@ -1,8 +1,9 @@
 /*
- * check_worker.c - the checker process: hashes this node's contents as of a HASH record (rule C7), without haste.
+ * check_worker.c - the checker process: hashes this node's contents as of a HASH record (rule C7), without
+ * haste.
  *
- * Checker process; what it finds is in shared memory, written by it alone, `ready` last. It rests as long as it
- * works, so that it never takes more than half of a core from those who serve.
+ * Checker process; what it finds is in shared memory, written by it alone, `ready` last. It rests as long
+ * as it works, so that it never takes more than half of a core from those who serve.
  */
 #include <stdatomic.h>
 #include <string.h>
@@ -14,11 +15,11 @@
 #include "replication/check.h"
 #include "storage/kvstore.h"
 
-#define IDLE_US 200000       /* a HASH record wakes nobody */
+#define IDLE_US 200000            /* a HASH record wakes nobody */
 #define WORK_NS UINT64_C(5000000) /* at a stretch */
 
 typedef struct CheckShared {
-	_Atomic uint32_t seq;    /* odd: being written; 0: nothing yet */
+	_Atomic uint32_t seq; /* odd: being written; 0: nothing yet */
 	_Atomic uint64_t lsn, hash, entries;
 	_Atomic uint32_t failed, damaged;
 } CheckShared;
@@ -45,8 +46,11 @@ check_own(CheckReport *out)
 
 	if (seq == 0 || (seq & 1) != 0) /* being written: it will be there at the next look */
 		return false;
-	*out = (CheckReport){ .lsn = atomic_load(&sh->lsn), .failed = atomic_load(&sh->failed) != 0,
-		              .damaged = atomic_load(&sh->damaged) != 0, .hash = atomic_load(&sh->hash), .entries = atomic_load(&sh->entries) };
+	*out = (CheckReport){ .lsn = atomic_load(&sh->lsn),
+						  .failed = atomic_load(&sh->failed) != 0,
+						  .damaged = atomic_load(&sh->damaged) != 0,
+						  .hash = atomic_load(&sh->hash),
+						  .entries = atomic_load(&sh->entries) };
 	return atomic_load(&sh->seq) == seq;
 }
 
@@ -93,9 +97,14 @@ check_step(uint64_t *nap_us)
 	if (st == ST_SHUTTING_DOWN)
 		return ST_OK;
 	if (st != ST_OK) {
-		/* A damaged table is what this is here to find; others hold it whole. The node goes on as with any read. */
-		elog(LOG_LEVEL_ERROR, "contents as of %llu cannot be hashed: %s", (unsigned long long) lsn, status_detail());
-		r = (CheckReport){ .failed = st == ST_SNAPSHOT_GONE, .damaged = st == ST_CORRUPT || st == ST_IO_ERROR };
+		/*
+		 * A damaged table is what this is here to find; others hold it whole. The node goes on as with any
+		 * read.
+		 */
+		elog(LOG_LEVEL_ERROR, "contents as of %llu cannot be hashed: %s", (unsigned long long) lsn,
+			 status_detail());
+		r = (CheckReport){ .failed = st == ST_SNAPSHOT_GONE,
+						   .damaged = st == ST_CORRUPT || st == ST_IO_ERROR };
 		if (!r.failed && !r.damaged)
 			return st; /* no memory: later */
 	}

@@ -1,9 +1,9 @@
 /*
  * fetch.c - the order: what the consensus worker asks of the fetcher process, and what comes back (rule C3).
  *
- * Shared memory. Under the lock WAL_APPEND: order, its number, `active`, `posted` being set. The fetcher appends
- * and posts a piece under one hold of it, after it has looked at the number: so when fetch_stop() or fetch_order()
- * return, what is in the log is what fetch_piece() has told or will tell.
+ * Shared memory. Under the lock WAL_APPEND: order, its number, `active`, `posted` being set. The fetcher
+ * appends and posts a piece under one hold of it, after it has looked at the number: so when fetch_stop()
+ * or fetch_order() return, what is in the log is what fetch_piece() has told or will tell.
  *	writers	order, no		consensus worker
  *			active			consensus worker; the fetcher takes it away when it is done
  *			piece, posted	fetcher; the consensus worker takes `posted` away
@@ -26,7 +26,7 @@
 #include "storage/kvstore.h"
 
 #define IDLE_US 1000000
-#define RETRY_US 500000        /* after a failure: the other node may be starting */
+#define RETRY_US 500000 /* after a failure: the other node may be starting */
 #define COMPLAIN_NS UINT64_C(10000000000)
 #define SWEEP_NS UINT64_C(10000000000) /* what dead readers of our snapshots left may wait this long */
 
@@ -175,8 +175,8 @@ after_failure(const FetchJob *job, Status st)
 		return st;
 	fetch_set_trouble(status_detail());
 	if (complained_ns == 0 || now - complained_ns >= COMPLAIN_NS) {
-		elog(LOG_LEVEL_WARNING, "fetching %s from %s: %s", job->order.snapshot ? "tables" : "log", job->order.address,
-			status_detail());
+		elog(LOG_LEVEL_WARNING, "fetching %s from %s: %s", job->order.snapshot ? "tables" : "log",
+			 job->order.address, status_detail());
 		complained_ns = now;
 	}
 	return ST_OK;
@@ -291,9 +291,10 @@ fetch_progress(FetchProgress *out)
 	for (size_t i = 0; i < sizeof u.words / 8; i++)
 		u.words[i] = atomic_load_explicit(&fetch_sh->trouble[i], memory_order_relaxed);
 	u.text[sizeof u.text - 1] = '\0';
-	*out = (FetchProgress){ .active = fetch_active(), .snapshot = atomic_load(&fetch_sh->snapshot) != 0,
-		                .bytes_done = atomic_load(&fetch_sh->bytes_done),
-		                .bytes_total = atomic_load(&fetch_sh->bytes_total) };
+	*out = (FetchProgress){ .active = fetch_active(),
+							.snapshot = atomic_load(&fetch_sh->snapshot) != 0,
+							.bytes_done = atomic_load(&fetch_sh->bytes_done),
+							.bytes_total = atomic_load(&fetch_sh->bytes_total) };
 	if (out->active)
 		memcpy(out->trouble, u.text, sizeof out->trouble);
 }

@@ -106,7 +106,10 @@ receive(FetchClient *c, size_t want)
 	return ST_OK;
 }
 
-/* What it says instead of an answer. Its troubles are not ours: only what a caller asks about keeps its code. */
+/*
+ * What it says instead of an answer. Its troubles are not ours: only what a caller asks about keeps its
+ * code.
+ */
 static Status
 told(const ProtoHeader *h, const uint8_t *payload)
 {

@@ -1,8 +1,9 @@
 /*
  * fetch_incoming.c - the two small files beside fetched tables: what they are, and where they will go.
  *
- * COMPLETE is written by the fetcher when everything else is there and synced; PLAN by the replay process before it
- * moves the first file. Both are replaced as a whole, synced, and have a checksum. Format: doc/formats-manifest.md.
+ * COMPLETE is written by the fetcher when everything else is there and synced; PLAN by the replay process
+ * before it moves the first file. Both are replaced as a whole, synced, and have a checksum. Format:
+ * doc/formats-manifest.md.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -72,7 +73,7 @@ fetch_read_complete(FetchComplete *out, const Control *self)
 	if (memcmp(p + 16, self->cluster_id, 16) != 0)
 		return status_fail(ST_CORRUPT, COMPLETE " is of another cluster");
 	*out = (FetchComplete){ get_u64(p + 32), get_u64(p + 40), get_u64(p + 48),
-		                (get_u32(p + 12) & FLAG_REPAIR) != 0 };
+							(get_u32(p + 12) & FLAG_REPAIR) != 0 };
 	return ST_OK;
 }
 

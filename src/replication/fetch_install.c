@@ -1,8 +1,8 @@
 /*
  * fetch_install.c - at start: tables that were fetched whole take the place of ours (rule C5).
  *
- * Replay process, before anything is open; nobody else touches these files. Each step may be cut off and is done again
- * by the next start, because what was fetched goes, all at once, only when all is done:
+ * Replay process, before anything is open; nobody else touches these files. Each step may be cut off and is
+ * done again by the next start, because what was fetched goes, all at once, only when all is done:
  *	1. PLAN: the names of what is new, fixed once
  *	2. a repair: `recovering` into the vote file (rule L5): this node may forget what it has acknowledged
  *	3. files to their places, one switch of CURRENT (storage/lsm/install.c)
@@ -65,8 +65,8 @@ switch_tables(const FetchComplete *c, const TransferPlan *plan, bool *useless)
 	KV_TRY(transfer_flushed(&flushed));
 	if (flushed >= c->flushed && !c->repair) {
 		*useless = true;
-		return status_fail(ST_CONDITION_FAILED, "ours hold more (%" PRIu64 ") than they do (%" PRIu64 ")", flushed,
-			c->flushed);
+		return status_fail(ST_CONDITION_FAILED, "ours hold more (%" PRIu64 ") than they do (%" PRIu64 ")",
+						   flushed, c->flushed);
 	}
 	st = transfer_list_read(FETCH_INCOMING, &list);
 	*useless = st == ST_CORRUPT || st == ST_FOREIGN;
@@ -93,8 +93,9 @@ install(const FetchComplete *c, const Control *self, bool *did)
 	KV_TRY(st);
 	/* What is repaired may differ because of what stands in its log. */
 	KV_TRY(c->repair ? wal_restart_without(c->flushed) : wal_restart_at(c->flushed, c->term, &kept));
-	elog(LOG_LEVEL_LOG, "installed the tables that were fetched: all up to %" PRIu64 " (term %" PRIu64 "), %s", c->flushed,
-		c->term, kept ? "the log goes on behind them" : "the log begins anew there");
+	elog(LOG_LEVEL_LOG,
+		 "installed the tables that were fetched: all up to %" PRIu64 " (term %" PRIu64 "), %s", c->flushed,
+		 c->term, kept ? "the log goes on behind them" : "the log begins anew there");
 	KV_TRY(fetch_remove_incoming());
 	*did = true;
 	return ST_OK;

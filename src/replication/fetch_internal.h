@@ -18,7 +18,7 @@
 
 /* ---- fetch_client.c: one connection to another node's client port. Fetcher process. */
 typedef struct FetchClient {
-	int fd;            /* -1: none */
+	int fd; /* -1: none */
 	uint32_t id;
 	Buf out, in;
 } FetchClient;
@@ -39,7 +39,7 @@ fetch_client_is_open(const FetchClient *c)
 
 /* ---- fetch.c: the order */
 typedef struct FetchJob {
-	uint64_t no;       /* of the order */
+	uint64_t no; /* of the order */
 	FetchOrder order;
 } FetchJob;
 /* Does the order still stand? */

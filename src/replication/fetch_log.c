@@ -1,9 +1,11 @@
 /*
- * fetch_log.c - catching up by log: whole records of another node's committed log, appended here (rules L1, L2, C3).
+ * fetch_log.c - catching up by log: whole records of another node's committed log, appended here (rules L1,
+ * L2, C3).
  *
- * Fetcher process. What is committed never changes, so it does not matter who leads meanwhile; that it goes on
- * from our end is checked by the other node (a record of our last term ends there) and again record by record.
- * Pieces are appended and told to the consensus worker one at a time: its Raft must know the log as it is.
+ * Fetcher process. What is committed never changes, so it does not matter who leads meanwhile; that it goes
+ * on from our end is checked by the other node (a record of our last term ends there) and again record by
+ * record. Pieces are appended and told to the consensus worker one at a time: its Raft must know the log as
+ * it is.
  */
 #include "common/coding.h"
 #include "common/proto.h"
@@ -13,12 +15,14 @@
 #include "ipc/procslot.h"
 #include "storage/kvstore.h"
 
-#define WAIT_US 2000        /* for room in the ring, or the consensus worker; both wake us or are quick */
-#define LOG_ANSWER_HEAD 16  /* commit, end */
+#define WAIT_US 2000       /* for room in the ring, or the consensus worker; both wake us or are quick */
+#define LOG_ANSWER_HEAD 16 /* commit, end */
 
 /* ---- one piece */
 
-/* Records from the front of `left`, to stand at our end, as many as go into one piece. CORRUPT: they can't. */
+/*
+ * Records from the front of `left`, to stand at our end, as many as go into one piece. CORRUPT: they can't.
+ */
 static Status
 cut_piece(Slice left, Lsn at, FetchPiece *p)
 {
@@ -63,7 +67,7 @@ append_piece(const FetchJob *job, const FetchPiece *p, const uint8_t *bytes)
 
 	lwlock_acquire(LWLOCK_WAL_APPEND, 0);
 	ours = fetch_sh->no == job->no && fetch_active() && p->pos == wal_inserted() && !wal_truncate_pending() &&
-		!wal_generation_open(wal_generation());
+		   !wal_generation_open(wal_generation());
 	if (ours) {
 		wal_append(p->pos, slice_of(bytes, len));
 		fetch_sh->piece = *p;

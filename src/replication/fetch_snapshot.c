@@ -1,10 +1,11 @@
 /*
  * fetch_snapshot.c - all tables of another node into FETCH_INCOMING (rule C5).
  *
- * Fetcher process. The other node keeps its files while the connection lasts; here they are called by their global
- * ids, so when the fetch is cut off, at any point, the next one goes on with what is there: a file with the right name
- * may be short, or wrong, but never another table's. Every byte is checked before COMPLETE says that all is there.
- * The node serves as before until then; the tables are installed by the restart that follows.
+ * Fetcher process. The other node keeps its files while the connection lasts; here they are called by their
+ * global ids, so when the fetch is cut off, at any point, the next one goes on with what is there: a file
+ * with the right name may be short, or wrong, but never another table's. Every byte is checked before
+ * COMPLETE says that all is there. The node serves as before until then; the tables are installed by the
+ * restart that follows.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,7 +19,7 @@
 #include "port/fs.h"
 #include "storage/kvstore.h"
 
-#define OPEN_ANSWER 48       /* F, term, log time, tables, their bytes, the list's bytes */
+#define OPEN_ANSWER 48                    /* F, term, log time, tables, their bytes, the list's bytes */
 #define WRITEBACK_BYTES (8 * FETCH_CHUNK) /* written out in this pace, so that the sync at the end is short */
 #define NO_SPACE_NAP_US 5000000
 
@@ -47,8 +48,9 @@ check_space(const Incoming *in)
 	KV_TRY(fs_free_space(".", &left));
 	if (left >= needed)
 		return ST_OK;
-	status_fail(ST_NO_SPACE, "%" PRIu64 " MB of tables do not fit: %" PRIu64 " MB free, %" PRIu64 " MB needed",
-		(in->total - in->done) >> 20, left >> 20, needed >> 20);
+	status_fail(ST_NO_SPACE,
+				"%" PRIu64 " MB of tables do not fit: %" PRIu64 " MB free, %" PRIu64 " MB needed",
+				(in->total - in->done) >> 20, left >> 20, needed >> 20);
 	fetch_set_trouble(status_detail());
 	fetch_client_close(in->client); /* the other node need not keep its files for us meanwhile */
 	fetch_nap(in->job, NO_SPACE_NAP_US);
@@ -116,7 +118,7 @@ fetch_file(Incoming *in, const char *path, uint64_t number, uint64_t bytes)
 /* ---- what is there already */
 typedef struct Present {
 	Incoming *in;
-	Buf useless;      /* names, NUL-terminated */
+	Buf useless; /* names, NUL-terminated */
 } Present;
 
 /* The table of the list that a file is (part of). */
@@ -193,13 +195,14 @@ open_remote(Incoming *in)
 	KV_TRY(fetch_client_call(in->client, PROTO_SNAPSHOT_OPEN, slice_of(ask, sizeof ask), &a));
 	if (a.len != OPEN_ANSWER)
 		return status_fail(ST_CORRUPT, "the other node's answer has not the right length");
-	in->sum = (TransferSum){ get_u64(a.data), get_u64(a.data + 8), get_u64(a.data + 16),
-		                 get_u64(a.data + 24), get_u64(a.data + 32), get_u64(a.data + 40) };
+	in->sum = (TransferSum){ get_u64(a.data),      get_u64(a.data + 8),  get_u64(a.data + 16),
+							 get_u64(a.data + 24), get_u64(a.data + 32), get_u64(a.data + 40) };
 	in->total = in->sum.table_bytes;
 	if (in->sum.flushed <= wal_commit() && !in->job->order.repair)
-		return status_fail(ST_CONDITION_FAILED, "its tables hold no more (%" PRIu64 ") than is committed here", in->sum.flushed);
-	elog(LOG_LEVEL_LOG, "fetching %" PRIu64 " tables, %" PRIu64 " MB, from %s: all up to %" PRIu64, in->sum.tables,
-		in->sum.table_bytes >> 20, in->job->order.address, in->sum.flushed);
+		return status_fail(ST_CONDITION_FAILED,
+						   "its tables hold no more (%" PRIu64 ") than is committed here", in->sum.flushed);
+	elog(LOG_LEVEL_LOG, "fetching %" PRIu64 " tables, %" PRIu64 " MB, from %s: all up to %" PRIu64,
+		 in->sum.tables, in->sum.table_bytes >> 20, in->job->order.address, in->sum.flushed);
 	return ST_OK;
 }
 

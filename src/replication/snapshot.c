@@ -1,8 +1,8 @@
 /*
  * snapshot.c - our tables as another node reads them.
  *
- * Backends; each has its own directory, whose name says whose it is, so no locks. Sweeping looks at the slots: a
- * directory of a slot that is not live in that generation is nobody's.
+ * Backends; each has its own directory, whose name says whose it is, so no locks. Sweeping looks at the
+ * slots: a directory of a slot that is not live in that generation is nobody's.
  */
 #include "replication/snapshot.h"
 
@@ -15,7 +15,7 @@
 
 #define HOLD_TRIES 5 /* log retired between the list and our hold on it: take a newer list */
 
-static char dir[64];   /* "": nothing open */
+static char dir[64]; /* "": nothing open */
 static unsigned opened;
 static int file = -1;
 static uint64_t file_number;
@@ -48,8 +48,8 @@ snapshot_open(TransferSum *out)
 	for (int i = 0; i < HOLD_TRIES; i++) {
 		char name[sizeof dir];
 
-		snprintf(name, sizeof name, FETCH_SNAPSHOTS "/%d-%u-%u", my_slot_no, atomic_load(&my_slot->generation),
-			opened++);
+		snprintf(name, sizeof name, FETCH_SNAPSHOTS "/%d-%u-%u", my_slot_no,
+				 atomic_load(&my_slot->generation), opened++);
 		KV_TRY(transfer_export(name, out));
 		snprintf(dir, sizeof dir, "%s", name);
 		kvstore_hold_log(out->flushed);
@@ -85,7 +85,7 @@ snapshot_read(uint64_t number, uint64_t offset, size_t length, Buf *out)
 /* ---- house-keeping */
 typedef struct Sweep {
 	bool all;
-	Buf names;   /* NUL-terminated, one after another */
+	Buf names; /* NUL-terminated, one after another */
 } Sweep;
 
 static bool

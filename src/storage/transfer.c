@@ -1,7 +1,8 @@
 /*
  * transfer.c - the engine's tables to and from another node: the door to storage/lsm's export and install.
  *
- * Export: any attached process, under a pin that lasts as long as the links take. Install: replay process, alone.
+ * Export: any attached process, under a pin that lasts as long as the links take. Install: replay process,
+ * alone.
  */
 #include "storage/transfer.h"
 
@@ -18,7 +19,7 @@ static TransferSum
 sum_of(const LsmSum *s)
 {
 	return (TransferSum){ s->state.flushed, s->state.flushed_term, s->state.flushed_time,
-						  s->tables, s->table_bytes, s->list_bytes };
+						  s->tables,        s->table_bytes,        s->list_bytes };
 }
 
 Status
@@ -95,8 +96,8 @@ transfer_fetched_path(const char *dir, uint64_t file_id, char *out, size_t size)
 }
 
 Status
-transfer_verify(const TransferList *l, uint64_t i, const char *dir, void (*progress)(void *arg, uint64_t bytes),
-				void *arg)
+transfer_verify(const TransferList *l, uint64_t i, const char *dir,
+				void (*progress)(void *arg, uint64_t bytes), void *arg)
 {
 	/* Without a pin: it reads past the cache, a file that nobody removes, and may take long. */
 	return lsm_list_verify(inner(l), i, dir, progress, arg);

@@ -1,17 +1,13 @@
 /*
  * check.h - do the replicas hold the same? (rule C7)
  *
- * The leader inserts a HASH record; each node, when it has applied it, computes the hash of its contents as of there (checker
- * process) and tells the leader, which judges. Three parts: the messages, one round's judgement (pure), and the checker.
+ * The leader inserts a HASH record; each node, when it has applied it, computes the hash of its contents as
+ * of there (checker process) and tells the leader, which judges. Three parts: the messages, one round's
+ * judgement (pure), and the checker.
  *
- * For the consensus worker:
- *   leader, when a round is due: kvstore_insert_hash(), check_begin(). Then, at each turn: check_own() -> check_report();
- *   CHECK_MSG_REPORT from a follower -> check_report_get(), check_report(); check_judge() until it is not WAITING, then
- *   publish alarm and text, and keep the verdict for check_may_repair().
- *   follower, at each turn: check_own() -> check_report_put() to the leader. Reports are not reliable: check_own() goes on
- *   giving the newest one, send it every CHECK_REPEAT_MS until a newer HASH record or CHECK_FORGET_MS have come.
- *   repair: the leader sends check_repair_put(); the node that gets it persists VOTE_RECOVERING, then orders a
- *   snapshot (FetchOrder.repair) from the leader.
+ * The consensus worker (compare.c) begins a round on the leader, feeds it with its own and others' reports and
+ * publishes the verdict; on a follower it sends check_own() to the leader, repeatedly, for messages may be lost. A
+ * node told to repair itself persists VOTE_RECOVERING, then orders a snapshot (FetchOrder.repair).
  */
 #ifndef REPLICATION_CHECK_H
 #define REPLICATION_CHECK_H
@@ -35,9 +31,9 @@
 
 /* What one node found. */
 typedef struct CheckReport {
-	uint64_t lsn;      /* of the HASH record */
-	bool failed;       /* it can't tell: versions as of there are gone (it has just installed newer tables) */
-	bool damaged;      /* it can't read its tables: it differs, whatever was in them */
+	uint64_t lsn; /* of the HASH record */
+	bool failed;  /* it can't tell: versions as of there are gone (it has just installed newer tables) */
+	bool damaged; /* it can't read its tables: it differs, whatever was in them */
 	uint64_t hash, entries;
 } CheckReport;
 
@@ -50,10 +46,10 @@ bool check_repair_get(const RaftMsg *m, uint64_t *lsn);
 
 /* ---- one round, on the leader; pure */
 typedef enum CheckOutcome {
-	CHECK_NONE,        /* no round yet */
+	CHECK_NONE, /* no round yet */
 	CHECK_WAITING,
-	CHECK_AGREE,       /* a majority of the voters says the same, and nobody else anything different */
-	CHECK_DIFFERS,     /* a majority says the same, `differ` do not or are damaged: alarm, repair is possible */
+	CHECK_AGREE,   /* a majority of the voters says the same, and nobody else anything different */
+	CHECK_DIFFERS, /* a majority says the same, `differ` do not or are damaged: alarm, repair is possible */
 	CHECK_NO_MAJORITY, /* no content has a majority of the voters: alarm, nobody can be repaired by itself */
 	CHECK_UNKNOWN      /* too few have answered */
 } CheckOutcome;
@@ -64,11 +60,11 @@ typedef struct CheckVerdict {
 	int asked, answered, agree; /* nodes */
 	int ndiffer;
 	uint64_t differ[MEMBERSHIP_NODES_MAX]; /* ids */
-	uint64_t hash, entries;     /* of the majority */
+	uint64_t hash, entries;                /* of the majority */
 } CheckVerdict;
 
 typedef struct CheckRound {
-	uint64_t lsn;      /* 0: none yet */
+	uint64_t lsn; /* 0: none yet */
 	uint64_t begun_ms;
 	Membership members;
 	bool answered[MEMBERSHIP_NODES_MAX];
@@ -83,11 +79,11 @@ CheckVerdict check_judge(const CheckRound *r, uint64_t now_ms);
 /* A sentence for the log, the alarm and the answer to `kvctl cluster check`. */
 void check_text(const CheckVerdict *v, const CheckRound *r, char *out, size_t size);
 /*
- * May `name` be repaired, by the newest verdict? The members now and the leader's id are asked for because the cluster may
- * have changed since. OK: *id. BAD_REQUEST with the reason as detail.
+ * May `name` be repaired, by the newest verdict? The members now and the leader's id are asked for because
+ * the cluster may have changed since. OK: *id. BAD_REQUEST with the reason as detail.
  */
-KV_CHECK Status check_may_repair(const CheckVerdict *v, const Membership *now, uint64_t leader, const char *name,
-                                 uint64_t *id);
+KV_CHECK Status check_may_repair(const CheckVerdict *v, const Membership *now, uint64_t leader,
+								 const char *name, uint64_t *id);
 
 /* ---- shared memory: what this node's checker process has found. Writer: checker; readers: anyone */
 size_t check_shmem_size(void);

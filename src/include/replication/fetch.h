@@ -1,12 +1,14 @@
 /*
- * fetch.h - a follower that is far behind fetches by itself: committed log from the leader's files, or tables.
+ * fetch.h - a follower that is far behind fetches by itself: committed log from the leader's files, or
+ * tables.
  *
- * The consensus worker orders, the fetcher process (one auxiliary child) does it, as a client of the leader's
- * client port: LOG_READ, SNAPSHOT_OPEN and SNAPSHOT_READ (doc/protocol.md). Only committed log is fetched, which
- * never changes, so a change of leader does no harm. Shared memory; who writes what: fetch.c.
+ * The consensus worker orders, the fetcher process (one auxiliary child) does it, as a client of the
+ * leader's client port: LOG_READ, SNAPSHOT_OPEN and SNAPSHOT_READ (doc/protocol.md). Only committed log is
+ * fetched, which never changes, so a change of leader does no harm. Shared memory; who writes what:
+ * fetch.c.
  *
- * Appending to a follower's log is done by one process at a time: the fetcher while an order stands, else the consensus
- * worker. The order's number, checked under the lock APPEND, decides.
+ * Appending to a follower's log is done by one process at a time: the fetcher while an order stands, else
+ * the consensus worker. The order's number, checked under the lock APPEND, decides.
  */
 #ifndef REPLICATION_FETCH_H
 #define REPLICATION_FETCH_H
@@ -30,18 +32,21 @@ typedef struct FetchOrder {
 	bool snapshot;     /* tables first: the log at `from` is gone there */
 	bool repair;       /* with snapshot: they replace ours even if these hold more (rule C7). VOTE_RECOVERING is set */
 } FetchOrder;
-/* Replaces an order that stands. A piece that was appended for that one is still to be had, and must be taken. */
+/*
+ * Replaces an order that stands. A piece that was appended for that one is still to be had, and must be
+ * taken.
+ */
 void fetch_order(const FetchOrder *o);
 /*
- * After it returns nothing of an order is appended any more; what was appended before and not yet taken fetch_piece()
- * still gives. Cheap when there is none.
+ * After it returns nothing of an order is appended any more; what was appended before and not yet taken
+ * fetch_piece() still gives. Cheap when there is none.
  */
 void fetch_stop(void);
 /* Is there an order that has not ended? */
 bool fetch_active(void);
 /*
- * A piece has been appended: pos .. end, its TERM records, its CONFIG record's body and place if it holds one. The fetcher
- * appends no other until fetch_taken(). False: none.
+ * A piece has been appended: pos .. end, its TERM records, its CONFIG record's body and place if it holds
+ * one. The fetcher appends no other until fetch_taken(). False: none.
  */
 typedef struct FetchPiece {
 	Lsn pos, end;
@@ -55,13 +60,16 @@ bool fetch_piece(FetchPiece *out);
 void fetch_taken(void);
 
 /* ---- fetcher process */
-/* One turn: a request and what it brings, or a whole snapshot; ends the process (EXIT_INSTALL) when that is complete. */
+/*
+ * One turn: a request and what it brings, or a whole snapshot; ends the process (EXIT_INSTALL) when that is
+ * complete.
+ */
 KV_CHECK Status fetch_step(uint64_t *nap_us);
 
 /* ---- start: replay process, before kvstore_open() */
 /*
- * Tables that were fetched whole take the place of what is here (rule C5). *did. Can be cut off anywhere and done
- * again. Also removes what readers of our own tables left in FETCH_SNAPSHOTS.
+ * Tables that were fetched whole take the place of what is here (rule C5). *did. Can be cut off anywhere
+ * and done again. Also removes what readers of our own tables left in FETCH_SNAPSHOTS.
  */
 #define FETCH_INCOMING "incoming"
 KV_CHECK Status fetch_install(bool *did);

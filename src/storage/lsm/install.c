@@ -1,13 +1,14 @@
 /*
  * install.c - tables from another node take the place of all there are (rule C5).
  *
- * The list is read and the files are checked by the process that fetches them; they are installed by the replay
- * process before anything is open. No locks, no shared memory.
+ * The list is read and the files are checked by the process that fetches them; they are installed by the
+ * replay process before anything is open. No locks, no shared memory.
  *
- * The switch is that of CURRENT from one manifest to another, so there are the old tables or the new ones, never a
- * mixture. Before it the new files are moved to numbers that the old manifest does not know: to it they are files
- * that nothing names. After it the old files are, and the compaction worker removes them when it starts. Each step
- * asks what is there, so all of it may be done again: a file that has been moved is found at its place.
+ * The switch is that of CURRENT from one manifest to another, so there are the old tables or the new ones,
+ * never a mixture. Before it the new files are moved to numbers that the old manifest does not know: to it
+ * they are files that nothing names. After it the old files are, and the compaction worker removes them
+ * when it starts. Each step asks what is there, so all of it may be done again: a file that has been moved
+ * is found at its place.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@
 struct LsmList {
 	ManifestImage img;
 	LsmSum sum;
-	Table *tables;   /* of img, in the order of `version` */
+	Table *tables; /* of img, in the order of `version` */
 	Table **slots;
 	Version version; /* only its list is used */
 };
@@ -165,7 +166,8 @@ lsm_list_table(const LsmList *l, uint64_t i)
 }
 
 Status
-lsm_list_verify(const LsmList *l, uint64_t i, const char *dir, void (*progress)(void *arg, uint64_t bytes), void *arg)
+lsm_list_verify(const LsmList *l, uint64_t i, const char *dir, void (*progress)(void *arg, uint64_t bytes),
+				void *arg)
 {
 	TableInfo t = *lsm_list_table(l, i);
 	Status st;

@@ -17,11 +17,11 @@
 
 /* Children write, the parent reads. */
 typedef struct Shared {
-	TransferSum sum;   /* of the leader's export */
-	Status status;     /* of fetch_install() */
+	TransferSum sum; /* of the leader's export */
+	Status status;   /* of fetch_install() */
 	bool did, kept;
 	Lsn applied, end;
-	int keys;          /* found, all with the same value */
+	int keys; /* found, all with the same value */
 	char value[8];
 	uint32_t vote_flags;
 } Shared;

@@ -84,7 +84,7 @@ content(char *out, size_t size)
 	assert_non_null(it);
 	for (iter_seek_first(it); it->valid; iter_next(it))
 		n += (size_t) snprintf(out + n, size - n, " %.*s@%d", (int) it->entry.key.len,
-		                       (const char *) it->entry.key.data, (int) it->entry.version);
+							   (const char *) it->entry.key.data, (int) it->entry.version);
 	ok(it->status);
 	iter_close(it);
 	epoch_leave();
@@ -133,7 +133,7 @@ fetch_all(void)
 		char from[FS_PATH_MAX], to[FS_PATH_MAX];
 
 		snprintf(from, sizeof from, "../leader/out/%016llx.kvt",
-		         (unsigned long long) lsm_list_table(l, i)->number);
+				 (unsigned long long) lsm_list_table(l, i)->number);
 		lsm_fetched_path("in", lsm_list_table(l, i)->file_id, to, sizeof to);
 		assert_int_equal(link(from, to), 0);
 		ok(lsm_list_verify(l, i, "in", NULL, NULL));
@@ -287,7 +287,7 @@ test_cut_off_anywhere(void **state)
 		if (strcmp(got, old_content) == 0)
 			old++;
 		else if (strcmp(got, new_content) == 0)
-			new++;
+			new ++;
 		else
 			fail_msg("after %d operations there is: %s", first, got);
 		ok(install(&plan));
