@@ -191,7 +191,7 @@ KV_CHECK Status wal_insert(uint32_t generation, WalKind kind, uint32_t count, ui
  * before the record does (its header, if that is here, was checked). CORRUPT: they are no log.
  */
 KV_CHECK Status wal_record_at(Slice bytes, Lsn at, uint64_t previous_term, WalRecord *out);
-/* Is there room in the ring for this much more? What is kept for TERM records is not given to others' bytes. */
+/* Is there room in the ring for this much more? A little is kept for TERM records of this node's own. */
 bool wal_append_room(size_t bytes);
 /*
  * Put whole, checked records at the end of the log. REQUIRES the lock WAL_APPEND (consensus worker or its fetcher,

@@ -82,7 +82,7 @@ wal_append_room(size_t bytes)
 {
 	Lsn end = wal_word_pos(atomic_load(&wal_sh->reserve)) + bytes;
 
-	return end <= WAL_LSN_MAX && wal_ring_has_room(end, false);
+	return end <= WAL_LSN_MAX && wal_ring_has_room(end, WAL_RING_OWN_TERMS);
 }
 
 /* The terms that `records` at `at` begin. Returns how many records there are. */

@@ -21,6 +21,14 @@
 
 /* Ring bytes that only TERM, TIME, CONFIG and HASH may use (L11): a full ring must not stop an election. */
 #define WAL_RING_RESERVE 65536
+/*
+ * Of these only TERM records get the last WAL_RING_TERMS. A follower that appends leaves WAL_RING_OWN_TERMS free, for terms
+ * of its own: all that a leader's ring of the same size holds above the same commit position fits, but for the TERM
+ * records of many leaders one after another who could not commit. Else it could not take the TERM record without which
+ * nothing is ever committed again.
+ */
+#define WAL_RING_TERMS 4096
+#define WAL_RING_OWN_TERMS 512
 /* The ring must hold this many of the largest records: a writer never waits for more than three others. */
 #define WAL_RING_RECORDS 4
 /* Terms remembered. A node alone adds one at each start; a follower that is further behind gets a snapshot. */
@@ -162,8 +170,8 @@ KV_CHECK Status wal_put(int slot, uint32_t generation, WalHeader *h, uint32_t bo
 						int nparts, Lsn *start, Lsn *end);
 void wal_ring_copy_in(Lsn at, const void *from, size_t len);
 void wal_ring_copy_out(Lsn from, void *to, size_t len);
-/* May the ring take bytes up to `end`? reserved: also into what is kept for TERM, TIME, CONFIG and HASH. */
-bool wal_ring_has_room(Lsn end, bool reserved);
+/* May the ring take bytes up to `end`, and this much be left free for others? */
+bool wal_ring_has_room(Lsn end, uint64_t keep);
 /* `n` more records put by this process, for the figures. */
 void wal_count_records(int slot, uint64_t n);
 /* [from, to) of the ring as one or two pieces; returns how many. */

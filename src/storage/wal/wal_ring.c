@@ -260,7 +260,7 @@ wal_ring_iov(Lsn from, Lsn to, struct iovec iov[2])
 /* ---- inserting */
 
 bool
-wal_ring_has_room(Lsn end, bool reserved)
+wal_ring_has_room(Lsn end, uint64_t keep)
 {
 	Lsn written = wal_written();
 	Lsn released = atomic_load_explicit(&wal_sh->released, memory_order_acquire);
@@ -271,7 +271,16 @@ wal_ring_has_room(Lsn end, bool reserved)
 		floor = written;
 	if (end <= floor)
 		return true; /* an old view of the position: the reservation is going to fail and look again */
-	return end - floor <= wal_sh->ring_bytes - (reserved ? 0 : WAL_RING_RESERVE);
+	return end - floor <= wal_sh->ring_bytes - keep;
+}
+
+/* Ring bytes that a record of this kind leaves to others. */
+static uint64_t
+kept_from(WalKind kind)
+{
+	if (kind == WAL_TERM)
+		return 0;
+	return kind == WAL_WRITE ? WAL_RING_RESERVE : WAL_RING_TERMS;
 }
 
 /* Steps 1 to 3. On failure the mark is cleared again. */
@@ -294,7 +303,7 @@ reserve(int slot, uint32_t generation, WalKind kind, uint64_t size, Lsn *start)
 							(unsigned long long) WAL_LSN_MAX);
 			break;
 		}
-		if (!wal_ring_has_room(pos + size, kind != WAL_WRITE)) {
+		if (!wal_ring_has_room(pos + size, kept_from(kind))) {
 			atomic_fetch_add_explicit(&wal_sh->ring_full, 1, memory_order_relaxed);
 			s = status_fail(ST_BUSY, "no room for a log record of %llu bytes in wal_buffers",
 							(unsigned long long) size);

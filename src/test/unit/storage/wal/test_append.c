@@ -210,11 +210,11 @@ test_record_at(void **state)
 	buf_free(&log);
 }
 
-/* To the last byte that is not kept for an own TERM record; then what is written and applied makes room. */
+/* To the last byte that is not kept for own TERM records; then what is written and applied makes room. */
 static void
 test_room(void **state)
 {
-	const uint64_t most = TEST_RING - WAL_RING_RESERVE;
+	const uint64_t most = TEST_RING - WAL_RING_OWN_TERMS;
 	WalRecovery rec;
 	Buf log = { 0 };
 	Lsn first, at, end;
@@ -240,6 +240,47 @@ test_room(void **state)
 	assert_true(wal_append_room(4096 * 8 - 48));
 	assert_false(wal_append_room(4096 * 8 - 40));
 	buf_free(&log);
+}
+
+/*
+ * A leader's ring, full of what nobody has, and of kinds that may use the reserve; the next leader's TERM record behind
+ * it, without which nothing is committed any more: a follower has room for all of it.
+ */
+static void
+test_room_for_a_full_leader(void **state)
+{
+	WalRecovery rec;
+	Lsn first, start, end, at;
+	Status s;
+	uint8_t *log;
+	uint32_t g;
+	int stuck;
+
+	(void) state;
+	follower_start(&rec);
+	first = rec.end;
+	g = wal_test_open();
+	while (wal_test_try(0, 0, &end) == ST_OK)
+		;
+	while ((s = wal_insert(g, WAL_TIME, 0, 5, NULL, 0, &start, &end)) == ST_OK)
+		;
+	assert_status(s, ST_BUSY);
+	assert_true(wal_close_gate(100, &stuck));
+	for (uint64_t term = 10; term < 20; term++)
+		assert_ok(wal_begin_term(term, 1, &start, &end));
+	log = malloc((size_t) (end - first));
+	wal_ring_copy_out(first, log, (size_t) (end - first));
+	follower_start(&rec); /* it has the first TERM record */
+	for (at = rec.end; at < end;) {
+		WalRecord r;
+
+		assert_ok(wal_record_at(slice_of(log + (at - first), (size_t) (end - at)), at, UINT64_MAX, &r));
+		assert_true(wal_append_room((size_t) (r.end - at)));
+		append(at, slice_of(log + (at - first), (size_t) (r.end - at)));
+		at = r.end;
+	}
+	assert_ok(wal_begin_term(20, 1, &start, &end)); /* and may lead next */
+	free(log);
 }
 
 /* One record at a time round the ring, several times: what is read from the ring and the files is what was sent. */
@@ -719,6 +760,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_terms_are_known, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_record_at, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_room, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_room_for_a_full_leader, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wraps, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_append_cut_append, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_floor_never_falls, setup, teardown),

@@ -141,26 +141,28 @@ test_room_and_reserve(void **state)
 	assert_status(wal_test_try(3, 0, &end), ST_BUSY);
 	wal_stats(&stats);
 	assert_int_equal(stats.ring_full, 2);
-	/* TIME and CONFIG go on into the reserve, down to its last byte. */
+	/* TIME and CONFIG go on into the reserve, down to the last byte that is not for TERM records. */
 	assert_ok(wal_insert(g, WAL_TIME, 0, 5, NULL, 0, &start, &end));
 	while ((s = wal_insert(g, WAL_CONFIG, 0, 5, &part, 1, &start, &end)) == ST_OK)
 		config++;
 	assert_status(s, ST_BUSY);
-	assert_int_equal(config, (WAL_RING_RESERVE - WAL_HEADER_SIZE) / TEST_RECORD_MAX);
-	part.len = (size_t) (base + TEST_RING - wal_inserted()) - WAL_HEADER_SIZE;
+	assert_int_equal(config, (WAL_RING_RESERVE - WAL_RING_TERMS - WAL_HEADER_SIZE) / TEST_RECORD_MAX);
+	part.len = (size_t) (base + TEST_RING - WAL_RING_TERMS - wal_inserted()) - WAL_HEADER_SIZE;
 	part.len++;
 	assert_status(wal_insert(g, WAL_CONFIG, 0, 5, &part, 1, &start, &end), ST_BUSY);
 	part.len--;
 	assert_ok(wal_insert(g, WAL_CONFIG, 0, 5, &part, 1, &start, &end));
-	assert_int_equal(end, base + TEST_RING);
+	assert_int_equal(end, base + TEST_RING - WAL_RING_TERMS);
 	assert_status(wal_insert(g, WAL_TIME, 0, 5, NULL, 0, &start, &end), ST_BUSY);
 	/* Written alone or applied alone makes no room. */
 	assert_true(wal_flush());
 	assert_status(wal_insert(g, WAL_TIME, 0, 5, NULL, 0, &start, &end), ST_BUSY);
 	assert_true(wal_close_gate(100, &stuck));
-	assert_status(wal_test_begin(5, 1, &end), ST_BUSY);
+	for (uint64_t term = 5; wal_inserted() + WAL_TERM_RECORD_SIZE <= base + TEST_RING; term++)
+		assert_ok(wal_test_begin(term, 1, &end));
+	assert_status(wal_test_begin(1000, 1, &end), ST_BUSY);
 	wal_release_ring(wal_durable());
-	assert_ok(wal_test_begin(5, 1, &end));
+	assert_ok(wal_test_begin(1000, 1, &end));
 }
 
 static void
