@@ -121,7 +121,7 @@ batch_flush(void)
 	batch.cost = 0;
 }
 
-static void
+static inline void
 batch_add(const Entry *e)
 {
 	batch.entry[batch.n++] = *e;
@@ -198,40 +198,47 @@ typedef struct GroupVerdict {
  * The group that begins at r: how many operations, and does it take effect? All see the state before the
  * group.
  */
-static Status
+static inline Status
 judge_group(Reader r, uint64_t version, uint64_t now_ms, uint32_t *n, GroupVerdict *verdict)
 {
 	Op op;
 	OpVerdict v;
 
-	*verdict = (GroupVerdict){ .op.status = ST_OK };
-	for (*n = 0; reader_left(&r) > 0; (*n)++) {
+	*n = verdict->place = 0;
+	do {
+		OpVerdict *out = *n == 0 ? &verdict->op : &v;
+
 		KV_TRY(op_decode(&r, &op));
 		if (*n > 0 && !(op.flags & OP_GROUPED))
 			break;
 		if (op_reads(&op))
 			batch_flush(); /* what it judges by must be in the memtable */
-		apply_judge(&op, version, now_ms, &v);
-		if (!is_verdict(v.status))
-			return v.status;
-		if (verdict->op.status == ST_OK && (*n == 0 || v.status != ST_OK))
+		apply_judge(&op, version, now_ms, out);
+		if (!is_verdict(out->status))
+			return out->status;
+		if (*n > 0 && verdict->op.status == ST_OK && v.status != ST_OK)
 			*verdict = (GroupVerdict){ v, *n };
-	}
+		++*n;
+	} while (reader_left(&r) > 0);
 	return ST_OK;
 }
 
-/* Do, or pass over, the n operations of the group at *r, whose first has `version`; moves *r behind it. */
-static Status
-do_group(Reader *r, uint64_t version, uint64_t now_ms, uint32_t n, bool take_effect)
+/*
+ * The group at *r, whose first operation has `version`, of at least one: judged, and done if it holds and `wanted`;
+ * moves *r behind it.
+ */
+static inline Status
+run_group(Reader *r, uint64_t version, uint64_t now_ms, bool wanted, uint32_t *n, GroupVerdict *verdict)
 {
 	char text[INTEGER_TEXT_MAX + 2];
 	Op op;
 	OpVerdict v;
 	Entry e;
 
-	for (uint32_t i = 0; i < n; i++) {
+	KV_TRY(judge_group(*r, version, now_ms, n, verdict));
+	for (uint32_t i = 0; i < *n; i++) {
 		KV_TRY(op_decode(r, &op));
-		if (!take_effect)
+		if (!wanted || verdict->op.status != ST_OK)
 			continue;
 		apply_judge(&op, version, now_ms, &v);
 		e = effect_of(&op, &v, version + i, now_ms, text);
@@ -239,6 +246,8 @@ do_group(Reader *r, uint64_t version, uint64_t now_ms, uint32_t n, bool take_eff
 		if (op.kind == OP_INCR)
 			batch_flush(); /* its value is in `text` */
 	}
+	if (wanted && verdict->op.status != ST_OK)
+		atomic_fetch_add_explicit(&kvs->condition_failures, 1, memory_order_relaxed);
 	return ST_OK;
 }
 
@@ -278,14 +287,11 @@ apply_stamped(Reader *r, const Op *stamp, uint64_t version, uint64_t now_ms, uin
 	KV_TRY(session_judge(stamp, version, now_ms, &known, &expire_ms));
 	*n = 0;
 	if (group_goes_on(r))
-		KV_TRY(judge_group(*r, version + 1, now_ms, n, &verdict));
-	KV_TRY(do_group(r, version + 1, now_ms, *n, known == STAMP_NEW && verdict.op.status == ST_OK));
+		KV_TRY(run_group(r, version + 1, now_ms, known == STAMP_NEW, n, &verdict));
 	++*n;
-	if (known == STAMP_NEW) {
+	if (known == STAMP_NEW)
 		fill_slot(stamp, &verdict, version, expire_ms);
-		if (verdict.op.status != ST_OK)
-			atomic_fetch_add_explicit(&kvs->condition_failures, 1, memory_order_relaxed);
-	} else
+	else
 		atomic_fetch_add_explicit(known == STAMP_LOST ? &kvs->session_refusals : &kvs->session_repeats, 1,
 								  memory_order_relaxed);
 	return ST_OK;
@@ -319,11 +325,7 @@ apply_group(Reader *r, uint64_t version, uint64_t now_ms, uint32_t *n)
 
 	if (op_header_kind(r->p) >= OP_STAMP)
 		return apply_session_group(r, version, now_ms, n);
-	KV_TRY(judge_group(*r, version, now_ms, n, &verdict));
-	KV_TRY(do_group(r, version, now_ms, *n, verdict.op.status == ST_OK));
-	if (verdict.op.status != ST_OK)
-		atomic_fetch_add_explicit(&kvs->condition_failures, 1, memory_order_relaxed);
-	return ST_OK;
+	return run_group(r, version, now_ms, true, n, &verdict);
 }
 
 /* Bound of the arena bytes the whole record may take; an increment's step of 8 bytes may become a text of 20. */
