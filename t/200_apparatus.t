@@ -2,8 +2,9 @@
 #
 # 200_apparatus.t - what the other 2xx suites are judged by: recorder, checker and proxy, on one node.
 #
-# Why so: a checker that finds nothing and a proxy that cuts nothing would make every suite below pass. One node alone gives
-# histories that must be good; changed in one place they must be bad. What each cut does is seen from a client.
+# Why so: a checker that finds nothing and a proxy that cuts nothing would make every suite below pass. One
+# node alone gives histories that must be good; changed in one place they must be bad. What each cut does is
+# seen from a client.
 #
 use strict;
 use warnings;

@@ -1,12 +1,12 @@
 #!/usr/bin/perl
 #
-# 210_failover.t - leaders are killed, paused, stopped, all nodes restarted: no acknowledged write is lost, nothing stale is
-# read, and clients find the next leader by themselves.
+# 210_failover.t - leaders are killed, paused, stopped, all nodes restarted: no acknowledged write is lost,
+# nothing stale is read, and clients find the next leader by themselves.
 #
-# Why so: every kill comes under load, because what is under way then is what can be lost. A journal of unique keys tells what
-# is missing, a history whether what was seen is possible; at the end all nodes must hold the same. A paused leader has a
-# request waiting in its socket when it goes on: the moment in which it does not know yet that it was deposed.
-# KVD_SOAK=1 kills 100 times instead of 10.
+# Why so: every kill comes under load, because what is under way then is what can be lost. A journal of
+# unique keys tells what is missing, a history whether what was seen is possible; at the end all nodes must
+# hold the same. A paused leader has a request waiting in its socket when it goes on: the moment in which it
+# does not know yet that it was deposed. KVD_SOAK=1 kills 100 times instead of 10.
 #
 use strict;
 use warnings;
@@ -40,7 +40,8 @@ subtest 'leader killed under load' => sub {
 	}
 	$_->finish for $journal, $history;
 	@took = sort { $a <=> $b } @took;
-	note sprintf 'from kill to the next acknowledged write: median %.0f ms, longest %.0f ms, in election timeouts %.1f, %.1f',
+	note sprintf
+		'from kill to the next acknowledged write: median %.0f ms, longest %.0f ms, in election timeouts %.1f, %.1f',
 		$took[ @took / 2 ], $took[-1], $took[ @took / 2 ] / ELECTION_MS, $took[-1] / ELECTION_MS;
 	is(scalar @took, KILLS, KILLS . ' kills, another node led after each');
 	$journal->verify;

@@ -1,13 +1,13 @@
 #!/usr/bin/perl
 #
-# 211_partitions.t - links between nodes are cut in every shape: a majority that is connected writes, a minority refuses and
-# reads nothing stale, and all agree again soon after.
+# 211_partitions.t - links between nodes are cut in every shape: a majority that is connected writes, a
+# minority refuses and reads nothing stale, and all agree again soon after.
 #
-# Why so: each direction of each link is a proxy of its own. One-way cuts and bridges are what breaks elections that rely on
-# "I hear nobody" (PreVote, CheckQuorum); flapping makes terms race. A history is recorded through all of it, and a journal.
-# How soon a leader is there after healing is measured from the heal to the moment when all nodes follow the same one:
-# 3 election timeouts are what is promised, and reported; the test fails at BOUND of them, so that a machine with better
-# things to do does not fail it.
+# Why so: each direction of each link is a proxy of its own. One-way cuts and bridges are what breaks
+# elections that rely on "I hear nobody" (PreVote, CheckQuorum); flapping makes terms race. A history is
+# recorded through all of it, and a journal. How soon a leader is there after healing is measured from the
+# heal to the moment when all nodes follow the same one: 3 election timeouts are what is promised, and
+# reported; the test fails at BOUND of them, so that a machine with better things to do does not fail it.
 #
 use strict;
 use warnings;
@@ -66,6 +66,8 @@ subtest 'leader alone' => sub {
 	my @others = map { $_->name } $cluster->followers;
 	is($old->client->put('k', 'first')->{status}, 'OK', 'written');
 	$cluster->isolate($old);
+	my $alone = $old->client(timeout => 20)->put('k', 'alone', deadline => SHORT_MS)->{status};
+	isnt($alone, 'OK', "cut off, but still leading: nothing is acknowledged ($alone)");
 	my $new = $cluster->wait_leader(of => \@others);
 	is($new->client->put('k', 'second')->{status}, 'OK', 'the majority writes');
 	refuses($old, 'the one that was cut off');
@@ -109,7 +111,8 @@ subtest 'one way' => sub {
 	my $term = $cluster->stats($leader)->{'node.term'};
 	$cluster->one_way($leader, $deaf);
 	for (1 .. 3) { $history->wait_progress; sleep ELECTION_MS / 1000 }
-	is($cluster->stats($cluster->leader)->{'node.term'}, $term, 'one that does not hear the leader does not disturb it');
+	is($cluster->stats($cluster->leader)->{'node.term'}, $term,
+		'one that does not hear the leader does not disturb it');
 	heal();
 };
 
@@ -158,7 +161,7 @@ $journal->verify;
 $history->check_history;
 $cluster->wait_same;
 @healed = sort { $a <=> $b } @healed;
-note sprintf 'from heal to a leader that all follow, in election timeouts: %s', join ' ', map { sprintf '%.2f', $_ } @healed;
+note 'from heal to a leader that all follow, in election timeouts: ', join ' ', map { sprintf '%.2f', $_ } @healed;
 cmp_ok($healed[-1], '<=', BOUND, 'a leader soon after each heal');
 is($cluster->stop_node($_, 'fast'), 0, $_->name . ' stops') for $cluster->nodes;
 done_testing;

@@ -1,11 +1,12 @@
 #!/usr/bin/perl
 #
-# 212_members.t - nodes are added, promoted, removed and replaced, leadership is handed over, while clients write and leaders
-# are killed; what would be unsafe is refused with its reason.
+# 212_members.t - nodes are added, promoted, removed and replaced, leadership is handed over, while clients
+# write and leaders are killed; what would be unsafe is refused with its reason.
 #
-# Why so: changes of members are where clusters lose data (two majorities that do not meet; a node that forgot what it voted).
-# So the whole set of nodes is exchanged under load, with kills in between, and a journal and a history must not notice.
-# A node whose disk was lost must not come back by itself: what it had acknowledged would be missing from a majority.
+# Why so: changes of members are where clusters lose data (two majorities that do not meet; a node that
+# forgot what it voted). So the whole set of nodes is exchanged under load, with kills in between, and a
+# journal and a history must not notice. A node whose disk was lost must not come back by itself: what it
+# had acknowledged would be missing from a majority.
 #
 use strict;
 use warnings;

@@ -3,9 +3,10 @@
 # 213_slow_disk.t - a disk whose syncs take long, on a follower and on the leader: the others go on, and nobody holds
 # elections because of it.
 #
-# Why so: who waits for a disk must not keep silent meanwhile. Syncs are made slow in the shipped binary while it runs
-# (KVD_TEST_SYNC_DELAY), for several times the election timeout. Terms tell about elections: at most one for every 10 s that
-# a disk is slow; a leader with a slow disk may be relieved once, but then there is peace.
+# Why so: who waits for a disk must not keep silent meanwhile. Syncs are made slow in the shipped binary
+# while it runs (KVD_TEST_SYNC_DELAY), for several times the election timeout. Terms tell about elections:
+# at most one for every 10 s that a disk is slow; a leader with a slow disk may be relieved once, but then
+# there is peace.
 #
 use strict;
 use warnings;

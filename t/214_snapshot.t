@@ -1,13 +1,14 @@
 #!/usr/bin/perl
 #
-# 214_snapshot.t - a follower that is far behind gets another node's tables; killed at any moment of it, it holds the old state
-# or the new one.
+# 214_snapshot.t - a follower that is far behind gets another node's tables; killed at any moment of it, it
+# holds the old state or the new one.
 #
-# Why so: tables come as files, one after the other, and replace everything the follower had; a mixture would be a state that
-# never was. The follower is made far behind by writing while it is down, putting that into tables and restarting the
-# others, so that no log is left to give. Slow syncs stretch the fetching, and kills come at random: of the follower, of the
-# process that fetches, of the node that gives, and while the new tables are put in place. What the follower shows by local
-# reads is all of the backlog, or nothing of it.
+# Why so: tables come as files, one after the other, and replace everything the follower had; a mixture
+# would be a state that never was. The follower is made far behind by writing while it is down, putting that
+# into tables and restarting the others, so that no log is left to give. Slow syncs stretch the fetching,
+# and kills come at random: of the follower, of the process that fetches, of the node that gives, and while
+# the new tables are put in place. What the follower shows by local reads is all of the backlog, or nothing
+# of it.
 #
 use strict;
 use warnings;

@@ -1,12 +1,12 @@
 #!/usr/bin/perl
 #
-# 215_linearizable.t - histories of concurrent clients under faults of all kinds: none is illegal, no acknowledged write is
-# missing, all nodes hold the same in the end.
+# 215_linearizable.t - histories of concurrent clients under faults of all kinds: none is illegal, no
+# acknowledged write is missing, all nodes hold the same in the end.
 #
-# Why so: each schedule of faults finds other mistakes, and mixtures find those that no single one does. Every schedule runs on
-# one cluster that goes on living, so that what one leaves behind meets the next. Keys are few, so that clients meet; reads go
-# to all nodes (libkv follows to the leader, whichever node it asked first). 10 histories of 5,000 operations in check;
-# KVD_SOAK=1 makes it 200 of 20,000.
+# Why so: each schedule of faults finds other mistakes, and mixtures find those that no single one does.
+# Every schedule runs on one cluster that goes on living, so that what one leaves behind meets the next.
+# Keys are few, so that clients meet; reads go to all nodes (libkv follows to the leader, whichever node it
+# asked first). 10 histories of 5,000 operations in check; KVD_SOAK=1 makes it 200 of 20,000.
 #
 use strict;
 use warnings;
@@ -24,6 +24,8 @@ use constant {
 	KEYS => 5,
 	RATE => 2500,            # a history lasts longer than its faults
 	MIX => 'get=4,lget=1,put=3,delete=1,cas=1,casv=1,incr=1',
+	PATIENT => '3s',
+	IMPATIENT => '150ms',
 	ELECTION_MS => 300,
 };
 
@@ -57,13 +59,16 @@ sub paused
 	return;
 }
 
-# Name and one step; steps are repeated until the history is done.
+# Name, one step, time limit of requests (PATIENT); steps are repeated until the history is done. Impatient
+# clients turn to another node while others stay, so that an old leader and a new one are asked at the same
+# time.
 my @schedules = (
 	[ 'no fault' => sub { nap(0.2) } ],
 	[ 'leaders killed' => sub { killed(leader_or_any()); nap(0.3, 0.4) } ],
 	[ 'anyone killed' => sub { killed(any()); nap(0.2, 0.3) } ],
-	[ 'leaders paused' => sub { paused(leader_or_any()); nap(0.2, 0.3) } ],
-	[ 'leaders cut off' => sub { $cluster->isolate(leader_or_any()); nap(0.5, 0.6); $cluster->heal; nap(0.2, 0.2) } ],
+	[ 'leaders paused' => sub { paused(leader_or_any()); nap(0.2, 0.3) }, IMPATIENT ],
+	[ 'leaders cut off' => sub { $cluster->isolate(leader_or_any()); nap(0.5, 0.6); $cluster->heal; nap(0.2, 0.2) },
+		IMPATIENT ],
 	[ 'one way' => sub {
 			my ($leader, $other) = (leader_or_any(), any());
 			$cluster->one_way(rand() < 0.5 ? ($leader, $other) : ($other, $leader));
@@ -97,9 +102,9 @@ my @schedules = (
 
 my ($operations, $unknown) = (0, 0);
 for my $i (0 .. HISTORIES - 1) {
-	my ($name, $step) = @{ $schedules[ $i % @schedules ] };
+	my ($name, $step, $timeout) = @{ $schedules[ $i % @schedules ] };
 	my $history = $cluster->record("h$i", '-c', CLIENTS, '-k', KEYS, '-n', OPERATIONS, '-r', RATE, '-s', $seed + $i,
-		'-m', MIX, { uri => 'timeout=3s' });
+		'-m', MIX, { uri => 'timeout=' . ($timeout || PATIENT) });
 	my $steps = 0;
 	while (!defined $history->ended) {
 		$step->();

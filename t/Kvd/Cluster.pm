@@ -16,17 +16,19 @@ Kvd::Cluster - nodes of kvd that form a cluster, for tests of the shipped progra
 
 =head1 DESCRIPTION
 
-C<new> takes C<nodes> (3), C<election> (ms, 500), C<settings> (a hash for all nodes) and C<proxy =E<gt> 0> to have no
-proxies between the nodes. Nodes are called n1, n2 ... Ports are kept for the whole life of the object, also while a node is
-down, so that nobody else gets them. The first start forms the cluster by C<cluster_members>.
+C<new> takes C<nodes> (3), C<election> (ms, 500), C<settings> (a hash for all nodes) and C<proxy =E<gt> 0>
+to have no proxies between the nodes. Nodes are called n1, n2 ... Ports are kept for the whole life of the
+object, also while a node is down, so that nobody else gets them. The first start forms the cluster by
+C<cluster_members>.
 
 Whatever waits dies after its time with the state of all nodes and the ends of their logs.
 
 =head2 Nodes
 
-C<node(NAME)>, C<nodes> (those that are members as far as the test knows), C<running>. C<start_node>, C<stop_node>,
-C<kill9> (SIGKILL to the postmaster and all its children), C<stop> (SIGSTOP to all of them) and C<cont>, C<wipe> (the data
-directory), C<blank(NAME)> (a new node that waits to be added with C<kvd --join>).
+C<node(NAME)>, C<nodes> (those that are members as far as the test knows), C<running>. C<start_node>,
+C<stop_node>, C<kill9> (SIGKILL to the postmaster and all its children), C<stop> (SIGSTOP to all of them)
+and C<cont>, C<wipe> (the data directory), C<blank(NAME)> (a new node that waits to be added with C<kvd
+--join>).
 
 =head2 Looking
 
@@ -37,13 +39,14 @@ position and compares their contents, key by key, as C<kvctl dump> with local re
 
 =head2 Links
 
-C<partition([A, ...], [B, ...])> blocks both directions between the groups, C<one_way(FROM, TO)> one, C<isolate(NODE)>
-all of a node's, C<bridge(NODE)> leaves only the links to and from NODE; C<heal> opens all. C<proxy> is the L<Kvd::Proxy>.
+C<partition([A, ...], [B, ...])> blocks both directions between the groups, C<one_way(FROM, TO)> one,
+C<isolate(NODE)> all of a node's, C<bridge(NODE)> leaves only the links to and from NODE; C<heal> opens all.
+C<proxy> is the L<Kvd::Proxy>.
 
 =head2 Load
 
-C<record(NAME, @options)> starts a recorder (build/test/kvrecord) on all nodes; its C<finish> ends it and returns its report;
-C<check_history> has kvlin judge; C<journal> and C<verify> do the same with unique keys.
+C<record(NAME, @options)> starts a recorder (build/test/kvrecord) on all nodes; its C<finish> ends it and
+returns its report; C<check_history> has kvlin judge; C<journal> and C<verify> do the same with unique keys.
 
 =cut
 
@@ -75,7 +78,8 @@ sub new
 {
 	my ($class, %o) = @_;
 	my $self = bless { size => $o{nodes} || 3, election => $o{election} || 500, settings => $o{settings} || {},
-		with_proxy => defined $o{proxy} ? $o{proxy} : 1, node => {}, members => [], kept => [], spare => $o{spare} || 0 },
+		with_proxy => defined $o{proxy} ? $o{proxy} : 1, node => {}, members => [], kept => [],
+		spare => $o{spare} || 0 },
 		$class;
 	my @names = map {"n$_"} 1 .. $self->{size} + $self->{spare};
 	for my $name (@names) { $self->make_node($name) }
@@ -365,6 +369,11 @@ sub wait_same
 	my %values = map { $_ => 1 } values %contents;
 	Test::More::is(scalar keys %values, 1, 'equal contents of ' . join ', ', sort keys %contents)
 		or Test::More::diag(join "\n", map {"$_ $contents{$_}"} sort keys %contents);
+	my $n = keys %contents;
+	return if $n < $self->nodes;
+	my $r = $self->kvctl({ timeout => 60 }, '--timeout', '30s', 'cluster', 'check');
+	Test::More::like($r->{out}, qr/ $n of $n nodes hold the same /, '... and equal hashes, say the nodes')
+		or Test::More::diag($r->{err});
 	return;
 }
 
@@ -439,8 +448,8 @@ sub record
 	my ($self, $name, @options) = @_;
 	my %o = ref $options[-1] ? %{ pop @options } : ();
 	my $path = test_dir() . "/$name";
-	my $pid = start_command({ out => "$path.report", err => "$path.report" }, test_program('kvrecord'), '-o', $path, '-n',
-		0, '-s', 1 + int rand 1e9, '-p', "$name-", @options, $self->uri($o{uri}));
+	my $pid = start_command({ out => "$path.report", err => "$path.report" }, test_program('kvrecord'), '-o', $path,
+		'-n', 0, '-s', 1 + int rand 1e9, '-p', "$name-", @options, $self->uri($o{uri}));
 	return bless { pid => $pid, path => $path, cluster => $self, name => $name, journal => scalar grep { $_ eq '-j' }
 		@options }, 'Kvd::Cluster::Recorder';
 }

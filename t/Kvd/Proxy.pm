@@ -15,13 +15,14 @@ Kvd::Proxy - TCP links that a test can cut, one direction at a time
 
 =head1 DESCRIPTION
 
-A process of its own with one listening port for each link. Nodes of kvd send on the connections that they made, so a link
-named by who connects and to whom carries what the one says to the other, and nothing back.
+A process of its own with one listening port for each link. Nodes of kvd send on the connections that they
+made, so a link named by who connects and to whom carries what the one says to the other, and nothing back.
 
-States of a link: C<open>; C<blocked>, nothing is forwarded, in connections that stand and in new ones, which are accepted
-and left waiting, and nobody is told (what was sent meanwhile arrives when the link opens, as it would by TCP's own
-repetition); C<reset>, connections are broken and new ones broken at once. C<cut> breaks what stands and changes no
-state. C<delay> (ms) holds back all that passes, C<rate> bounds it, 0 means not. C<set> returns when it is in force.
+States of a link: C<open>; C<blocked>, nothing is forwarded, in connections that stand and in new ones,
+which are accepted and left waiting, and nobody is told (what was sent meanwhile arrives when the link
+opens, as it would by TCP's own repetition); C<reset>, connections are broken and new ones broken at once.
+C<cut> breaks what stands and changes no state. C<delay> (ms) holds back all that passes, C<rate> bounds it,
+0 means not. C<set> returns when it is in force.
 
 The process ends with the test.
 

@@ -68,6 +68,32 @@ cut(Part *p, const LinOp *ops, size_t n, uint64_t from, uint64_t until)
 	}
 }
 
+static int
+time_order(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The first return up to which there is no order; returned[] are n times, sorted. */
+static uint64_t
+find_end(Part *p, const LinOp *ops, size_t n, const uint64_t *returned)
+{
+	size_t low = 0, high = n - 1; /* illegal up to returned[high]; below returned[low] not known to be */
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		cut(p, ops, n, 0, returned[middle]);
+		if (illegal(p))
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return returned[high];
+}
+
 /* The latest begin from which the part is illegal whatever was there before. */
 static void
 find_begin(Part *p, const LinOp *ops, size_t n, uint64_t until)
@@ -164,17 +190,23 @@ report_window(LinReport *r, const Part *p)
 }
 
 static void
-explain(LinWords *w, const LinOp *ops, size_t n, uint64_t stuck, LinReport *r)
+explain(LinWords *w, const LinOp *ops, size_t n, LinReport *r)
 {
 	Part p = { .words = w, .limits = { .steps = SHRINK_STEPS, .memory = (size_t) 256 << 20 } };
+	uint64_t *returned;
 
 	p.ops = malloc((n + 1) * sizeof *p.ops);
 	p.of = malloc((n + 1) * sizeof *p.of);
-	if (p.ops != NULL && p.of != NULL) {
-		find_begin(&p, ops, n, stuck == 0 ? LIN_NEVER - 1 : stuck);
+	returned = malloc(n * sizeof *returned);
+	if (p.ops != NULL && p.of != NULL && returned != NULL) {
+		for (size_t i = 0; i < n; i++)
+			returned[i] = ops[i].returned == LIN_NEVER ? LIN_NEVER - 1 : ops[i].returned;
+		qsort(returned, n, sizeof *returned, time_order);
+		find_begin(&p, ops, n, find_end(&p, ops, n, returned));
 		shrink(&p);
 		report_window(r, &p);
 	}
+	free(returned);
 	free(p.ops);
 	free(p.of);
 	snprintf(r->why, sizeof r->why, "these operations have no order that their results and times allow");
@@ -225,7 +257,7 @@ check_key(LinWords *w, const LinOp *ops, size_t n, const LinLimits *limits, LinR
 		r->from_start = true;
 		snprintf(r->why, sizeof r->why, "nobody had begun to write the value that was read");
 	} else if (result.verdict == LIN_ILLEGAL)
-		explain(w, ops, n, result.stuck_ns, r);
+		explain(w, ops, n, r);
 	else
 		snprintf(r->why, sizeof r->why, "given up after %llu configurations",
 				 (unsigned long long) result.steps);

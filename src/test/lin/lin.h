@@ -100,7 +100,6 @@ typedef struct LinLimits {
 typedef struct LinResult {
 	LinVerdict verdict;
 	uint64_t steps;
-	uint64_t stuck_ns; /* ILLEGAL: the history up to this return is, up to the one before it is not */
 } LinResult;
 
 /* Operations of one key, sorted by invocation. any: it may have had any value before. */

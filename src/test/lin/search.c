@@ -1,9 +1,10 @@
 /*
  * search.c - is there an order of one key's operations that the model allows and that keeps their order in time?
  *
- * The search of Wing & Gong: calls and returns stand in a list in order of time; an operation whose call stands before
- * the first return may be next. It is taken out and the search goes on from the front; when nothing can be next, the last
- * one is put back. seen.c keeps it from going the same way twice (Lowe, section 5).
+ * The search of Wing & Gong: calls and returns stand in a list in order of time; an operation whose call
+ * stands before the first return may be next. It is taken out and the search goes on from the front; when
+ * nothing can be next, the last one is put back. seen.c keeps it from going the same way twice (Lowe,
+ * section 5).
  *
  * Operations without a known outcome have no return. Those whose value was read must take effect; the others are
  * optional: they are tried last, and a configuration that has used fewer of them is as good as one with more.
@@ -402,8 +403,6 @@ candidate(Search *s, uint32_t after)
 	for (; o < s->noptional && s->optional[o].invoked <= limit; o++)
 		if (!is_used(s, o) && (s->twin[o] == NONE || is_used(s, s->twin[o])))
 			return s->nknown + o;
-	if (limit != LIN_NEVER && limit > s->result.stuck_ns)
-		s->result.stuck_ns = limit;
 	return NONE;
 }
 

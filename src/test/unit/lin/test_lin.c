@@ -1,8 +1,8 @@
 /*
  * test_lin.c - the checker of histories, told as stories: what is linearizable, what is not, what is no history.
  *
- * A story writes an operation as "FROM-TO PROCESS op key arguments -> result"; TO "?" is an unknown outcome, "x" one that
- * was certainly not applied.
+ * A story writes an operation as "FROM-TO PROCESS op key arguments -> result"; TO "?" is an unknown
+ * outcome, "x" one that was certainly not applied.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -290,6 +290,31 @@ explanation_is_small(void **state)
 	lin_history_free(&h);
 }
 
+/* What is wrong comes last, though versions would put it first: two leaders gave one version to two writes. */
+static void
+explanation_ends_where_it_goes_wrong(void **state)
+{
+	char lines[102][LINE];
+	const char *story[103] = { 0 };
+	LinHistory h;
+	LinReport r;
+
+	(void) state;
+	for (int i = 0; i < 100; i++) {
+		snprintf(lines[i], LINE, "%d-%d put k v%d -> %d", 10 * i, 10 * i + 5, i, 100 + i);
+		story[i] = lines[i];
+	}
+	story[100] = "2000-2001 put k again -> 50";
+	story[101] = "2002-2003 get k -> again 50";
+	r = check_story(&h, story, &plenty);
+	assert_int_equal(r.verdict, LIN_ILLEGAL);
+	assert_int_equal(r.nwindow, 2);
+	assert_int_equal(r.window[0].invoked, 990);
+	assert_int_equal(r.window[1].invoked, 2000);
+	lin_report_free(&r);
+	lin_history_free(&h);
+}
+
 static void
 explanation_counts_on_the_start(void **state)
 {
@@ -468,6 +493,7 @@ main(void)
 		cmocka_unit_test(versions),
 		cmocka_unit_test(many_crashed_writers),
 		cmocka_unit_test(explanation_is_small),
+		cmocka_unit_test(explanation_ends_where_it_goes_wrong),
 		cmocka_unit_test(explanation_counts_on_the_start),
 		cmocka_unit_test(undecided_within_bounds),
 		cmocka_unit_test(illegal_wins_over_undecided),
