@@ -33,7 +33,7 @@
 #define SLOWDOWN_MAX_US UINT64_C(50000) /* the longest pause of one write: slowed, never stopped */
 /* How long the WAL writer serves delegated replies before it looks after its other duties (rule L6: 50 ms). */
 #define DELEGATED_NS UINT64_C(20000000)
-#define TIME_WAIT_MS 5000 /* ring room for a TIME record, which may use the reserve */
+#define TIME_WAIT_MS 5000 /* for a TIME record: ring room, which may be of the reserve, then a majority */
 
 /* Has the position been reached that this want word stands for? */
 static bool
@@ -145,44 +145,105 @@ commit_work(Lsn end)
 	return flushed || moved;
 }
 
+typedef struct Wait {
+	uint64_t want;
+	Lsn start;           /* of the record, */
+	uint64_t term;       /* its term, */
+	uint32_t generation; /* and the gate's when it was inserted */
+	uint64_t until_ns;   /* for others to agree; 0 not bounded: the own disk is all that is waited for */
+	uint64_t after_ms;   /* so long at most once the gate has closed */
+	bool closed;         /* it was seen to have closed: until_ns says how long to go on */
+} Wait;
+
 /*
- * Wait until want is reached. OUTCOME_UNKNOWN when the gate's generation changed first and the record
- * is not known to
- * be committed in its own term (rule G3).
+ * Rule G3: what becomes of a record whose gate has closed is up to the next leader, and as a rule that has it and
+ * commits it soon. So a strong wait goes on while the record is in the log; once it is cut off here, waiting tells
+ * nothing. What is committed is only still to be applied.
  */
-static Status
-wait_for(uint64_t want, Lsn start, uint64_t term, uint32_t generation)
+static bool
+hopeless(Wait *w)
 {
-	Lsn end = want & ~WANT_FLAGS;
-	Status st = ST_OK;
+	Lsn end = w->want & ~WANT_FLAGS;
+	uint64_t now;
 
-	atomic_store(&kvs->want[my_slot_no], want);
-	while (!want_reached(want)) {
-		uint32_t token;
+	if (!w->closed && wal_generation() == w->generation && w->until_ns == 0)
+		return false;
+	now = clock_mono_ns();
+	if (!w->closed && wal_generation() != w->generation) {
+		w->closed = true;
+		if (w->until_ns == 0 || w->until_ns > now + w->after_ms * 1000000)
+			w->until_ns = now + w->after_ms * 1000000;
+	}
+	if (wal_commit() >= end)
+		return false;
+	if (w->closed && ((w->want & WANT_LOCAL) || wal_inserted() < end || wal_term_at(w->start) != w->term))
+		return true;
+	return now >= w->until_ns;
+}
 
-		if (wal_generation() != generation && wal_commit() < end) {
-			st = status_fail(ST_OUTCOME_UNKNOWN, "leadership changed while the write was under way");
-			break;
-		}
-		if (commit_work(end))
-			continue;
-		token = procslot_prepare_sleep();
-		if (want_reached(want) || (work_free(end) && wal_generation() == generation)) {
-			procslot_cancel_sleep();
-			continue;
-		}
-		procslot_sleep(token, atomic_load(&kvs->stalled) ? STALL_SLEEP_US : SLEEP_US);
+static Status
+outcome_unknown(const Wait *w)
+{
+	return status_fail(ST_OUTCOME_UNKNOWN, w->closed ? "leadership changed while the write was under way"
+													 : "no majority has the write within the request's time");
+}
+
+/* Until something happens, or time is over. */
+static uint64_t
+nap_of(const Wait *w)
+{
+	uint64_t most = atomic_load(&kvs->stalled) ? STALL_SLEEP_US : SLEEP_US, now;
+
+	if (w->until_ns == 0)
+		return most;
+	now = clock_mono_ns();
+	if (now >= w->until_ns)
+		return most; /* it is committed, or hopeless() had said so */
+	return (w->until_ns - now) / 1000 + 1 < most ? (w->until_ns - now) / 1000 + 1 : most;
+}
+
+/* Sleep until the wait is worth another look. False: it is hopeless. */
+static bool
+sleep_on(Wait *w)
+{
+	uint32_t token = procslot_prepare_sleep();
+	bool lost = false, look = want_reached(w->want);
+
+	/* All that ends the wait is looked at between preparing and sleeping; with a closed gate others do the work. */
+	if (!look) {
+		lost = hopeless(w);
+		look = lost || (!w->closed && work_free(w->want & ~WANT_FLAGS));
+	}
+	if (look)
+		procslot_cancel_sleep();
+	else
+		procslot_sleep(token, nap_of(w));
+	return !lost;
+}
+
+/* Wait until w->want is reached. OUTCOME_UNKNOWN: that cannot be told, or not in time. */
+static Status
+wait_for(Wait *w)
+{
+	bool lost = false;
+
+	atomic_store(&kvs->want[my_slot_no], w->want);
+	while (!want_reached(w->want) && !lost) {
+		lost = hopeless(w);
+		if (!lost && !commit_work(w->want & ~WANT_FLAGS))
+			lost = !sleep_on(w);
 	}
 	atomic_store(&kvs->want[my_slot_no], 0);
-	if (st == ST_OK && wal_generation() != generation) {
-		/*
-		 * A weak wait read only durable, which may have been cut and grown again; a strong one checks whose
-		 * record it is.
-		 */
-		if ((want & WANT_LOCAL) || wal_term_at(start) != term)
-			st = status_fail(ST_OUTCOME_UNKNOWN, "leadership changed while the write was under way");
-	}
-	return st;
+	if (lost)
+		return outcome_unknown(w);
+	w->closed = w->closed || wal_generation() != w->generation;
+	/*
+	 * A weak wait read only durable, which may have been cut and grown again; a strong one checks whose record
+	 * it is.
+	 */
+	if (w->closed && ((w->want & WANT_LOCAL) || wal_term_at(w->start) != w->term))
+		return outcome_unknown(w);
+	return ST_OK;
 }
 
 /* Writers slow down as level 0 fills, a little more with each table: debt is paid by those who make it. */
@@ -254,12 +315,16 @@ Status
 kvstore_write(uint32_t generation, const Buf *body, uint32_t count, Ack ack, int timeout_ms,
 			  bool deletes_only, uint64_t *version)
 {
-	uint64_t term = wal_term();
+	Wait w = { .term = wal_term(), .generation = generation, .after_ms = (uint64_t) config.election_timeout };
 	Lsn end;
 
+	if (ack == ACK_QUORUM && !wal_alone())
+		w.until_ns = clock_mono_ns() + (uint64_t) timeout_ms * 1000000;
 	KV_TRY(kvstore_insert(generation, body, count, timeout_ms, deletes_only, version, &end));
+	w.want = ack == ACK_LOCAL ? end | WANT_LOCAL : end;
+	w.start = *version;
 	if (ack != ACK_NONE)
-		KV_TRY(wait_for(ack == ACK_LOCAL ? end | WANT_LOCAL : end, *version, term, generation));
+		KV_TRY(wait_for(&w));
 	commit_poke_walwriter();
 	return ST_OK;
 }
@@ -349,23 +414,29 @@ kvstore_advance_time(uint64_t now_ms)
 {
 	static const Buf empty;
 	uint32_t generation = wal_generation();
-	uint64_t term = wal_term(), pending;
-	Lsn start, end;
+	uint64_t pending;
+	Wait w = { .term = wal_term(), .generation = generation };
+	Lsn end;
 
 	if (kvstore_applied_time() >= now_ms)
 		return ST_OK;
+	if (!wal_alone())
+		w.until_ns = clock_mono_ns() + TIME_WAIT_MS * UINT64_C(1000000);
 	/* Join the one under way if it reaches far enough; a late view only makes a second record. */
 	pending = atomic_load(&kvs->pending_time) >= now_ms ? atomic_load(&kvs->pending_time_end) : 0;
 	end = pending_end(pending);
 	if (end != 0 && pending == pending_word(end, generation)) {
-		KV_TRY(wait_for(end, end - WAL_HEADER_SIZE, term, generation));
+		w.want = end;
+		w.start = end - WAL_HEADER_SIZE;
+		KV_TRY(wait_for(&w));
 		if (kvstore_applied_time() >= now_ms)
 			return ST_OK;
 	}
-	KV_TRY(insert_record(generation, WAL_TIME, &empty, 0, now_ms, TIME_WAIT_MS, &start, &end));
+	KV_TRY(insert_record(generation, WAL_TIME, &empty, 0, now_ms, TIME_WAIT_MS, &w.start, &end));
 	atomic_store(&kvs->pending_time_end, pending_word(end, generation));
 	atomic_store(&kvs->pending_time, now_ms);
-	return wait_for(end, start, term, generation);
+	w.want = end;
+	return wait_for(&w);
 }
 
 Status

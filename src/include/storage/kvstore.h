@@ -91,7 +91,8 @@ typedef enum Ack { ACK_QUORUM = 0, ACK_LOCAL = 1, ACK_NONE = 2 } Ack; /* on the 
  * generation: wal_generation() as read before anything the request depends on.
  * *version: of the first operation; the i-th has *version + i.
  * NOT_LEADER, NO_SPACE, BATCH_TOO_LARGE, TIMEOUT (no room within timeout_ms): certainly not applied.
- * OUTCOME_UNKNOWN: inserted, but the gate closed before it was agreed.
+ * OUTCOME_UNKNOWN: inserted, but not agreed within timeout_ms, or within an election timeout after the gate had
+ * closed, or cut off.
  * The record is applied as a whole; conditions are evaluated at apply (see kvstore_outcome()).
  */
 KV_CHECK Status kvstore_write(uint32_t generation, const Buf *body, uint32_t count, Ack ack, int timeout_ms,

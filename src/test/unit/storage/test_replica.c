@@ -576,6 +576,7 @@ log_is_kept_within_bounds(void **state)
 #define LONG_MS 20000
 
 static Ack writer_ack;
+static int writer_ms = 1000;
 
 static void
 write_and_report(void)
@@ -588,7 +589,7 @@ write_and_report(void)
 
 	alarm(LONG_MS / 1000); /* if the test has gone */
 	MUST(op_encode(&body, &op));
-	report->status = kvstore_write(wal_generation(), &body, 1, writer_ack, 1000, false, &version);
+	report->status = kvstore_write(wal_generation(), &body, 1, writer_ack, writer_ms, false, &version);
 	CHECK(getrusage(RUSAGE_SELF, &used) == 0);
 	report->cpu_us = (uint64_t) used.ru_utime.tv_usec + (uint64_t) used.ru_stime.tv_usec +
 					 1000000 * (uint64_t) (used.ru_utime.tv_sec + used.ru_stime.tv_sec);
@@ -676,11 +677,6 @@ wait_for_commit(void)
 	replay_all();
 	kill(pid, SIGCONT);
 	end_writer(pid, ST_OUTCOME_UNKNOWN);
-	/* Closed while it waits, and then nothing: it does not wait for ever. */
-	start_writer(&pid);
-	CHECK(wal_close_gate(1000, &stuck));
-	kvstore_commit_moved();
-	end_writer(pid, ST_OUTCOME_UNKNOWN);
 }
 
 static void
@@ -688,6 +684,77 @@ waiting_is_no_work(void **state)
 {
 	(void) state;
 	run_child(wait_for_commit);
+}
+
+static void
+close_the_gate(void)
+{
+	int stuck;
+
+	CHECK(wal_close_gate(1000, &stuck));
+	kvstore_commit_moved();
+}
+
+static uint64_t
+ms_of_end(pid_t pid, Status want)
+{
+	uint64_t began = clock_mono_ns();
+
+	end_writer(pid, want);
+	return (clock_mono_ns() - began) / 1000000;
+}
+
+#define PATIENCE_MS 700
+
+/* The gate closes while it waits: what becomes of the record is what it tells. */
+static void
+wait_behind_the_gate(void)
+{
+	Lsn end, keep;
+	pid_t pid;
+
+	start_leader();
+	writer_ack = ACK_QUORUM;
+	writer_ms = config.election_timeout = LONG_MS;
+	end = start_writer(&pid);
+	close_the_gate();
+	nap_ms(300);
+	CHECK(waitpid(pid, NULL, WNOHANG) == 0);
+	wal_set_commit(end); /* the next leader has it */
+	kvstore_commit_moved();
+	end_writer(pid, ST_OK);
+	CHECK(report->cpu_us < 200000);
+	/* Cut off: at once. */
+	wal_open_gate();
+	keep = wal_inserted();
+	start_writer(&pid);
+	close_the_gate();
+	wal_request_truncate(keep);
+	walwriter();
+	CHECK(ms_of_end(pid, ST_OUTCOME_UNKNOWN) < LONG_MS / 4);
+	/* Nobody leads: an election timeout. */
+	wal_open_gate();
+	config.election_timeout = PATIENCE_MS;
+	start_writer(&pid);
+	close_the_gate();
+	CHECK(ms_of_end(pid, ST_OUTCOME_UNKNOWN) >= PATIENCE_MS / 2);
+	/* Nor does this node hear of a majority, or of its own consensus worker: the request's time. */
+	wal_open_gate();
+	config.election_timeout = LONG_MS;
+	writer_ms = PATIENCE_MS;
+	start_writer(&pid);
+	CHECK(ms_of_end(pid, ST_OUTCOME_UNKNOWN) < LONG_MS / 4);
+	/* Which is the bound behind the gate, too. */
+	start_writer(&pid);
+	close_the_gate();
+	CHECK(ms_of_end(pid, ST_OUTCOME_UNKNOWN) < LONG_MS / 4);
+}
+
+static void
+a_wait_outlives_the_gate(void **state)
+{
+	(void) state;
+	run_child(wait_behind_the_gate);
 }
 
 int
@@ -700,6 +767,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(tables_wait_for_the_disk, setup, teardown),
 		cmocka_unit_test_setup_teardown(log_is_kept_within_bounds, setup, teardown),
 		cmocka_unit_test_setup_teardown(waiting_is_no_work, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_wait_outlives_the_gate, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
