@@ -56,22 +56,37 @@ note_record(const WalRecord *r, WalRecovery *out)
 	out->last_term = r->header.term;
 }
 
+/* What the ring holds when recovery ends. */
+typedef struct Kept {
+	Lsn from; /* its first record; 0: none yet */
+	Lsn next; /* a record about half of the ring further on; 0: not met yet */
+} Kept;
+
 /*
  * What may not be committed yet goes into the ring: a leader sends it from there, and nowhere else is it
- * to be had (only committed log is read from files for others). Half of the ring: the rest is for what
- * comes. *kept: where it begins.
+ * to be had (only committed log is read from files for others): what is missing here nobody could ever get.
+ * So all that fits, but for the room of TERM records; there was no more of it in the ring of the life before.
+ * What comes finds room as soon as a leader has committed that. More than fits was committed, at least in part,
+ * though the mark did not say so yet: then its end.
  */
 static void
-keep_in_ring(const WalRecord *r, Slice raw, Lsn *kept)
+keep_in_ring(const WalRecord *r, Slice raw, Kept *k)
 {
-	if (*kept == 0 || r->end - *kept > wal_sh->ring_bytes / 2)
-		*kept = r->header.lsn;
+	uint64_t most = wal_sh->ring_bytes - WAL_RING_TERMS;
+
+	if (k->from == 0)
+		k->from = r->header.lsn;
+	if (k->next == 0 && r->header.lsn - k->from >= most / 2)
+		k->next = r->header.lsn;
+	KV_ASSERT(r->end - k->from <= most || k->next != 0); /* a record is at most a quarter of the ring */
+	if (r->end - k->from > most)
+		*k = (Kept){ .from = k->next };
 	wal_ring_copy_in(r->header.lsn, raw.data, raw.len);
 }
 
 /* All records from scan->pos on; those at or above the tail's start are written again. cut: damage is the end. */
 static Status
-scan_all(WalScan *scan, const WalMark *m, Tail *tail, bool cut, WalRecovery *out, Lsn *kept)
+scan_all(WalScan *scan, const WalMark *m, Tail *tail, bool cut, WalRecovery *out, Kept *kept)
 {
 	Lsn mark = tail->from;
 
@@ -131,7 +146,7 @@ lower_mark(Lsn end, WalMark *m)
 static Status
 recover(WalScan *scan, Tail *tail, Lsn from, WalMark *m, bool cut, WalRecovery *out)
 {
-	Lsn kept = 0;
+	Kept kept = { 0 };
 
 	KV_TRY(scan_all(scan, m, tail, cut, out, &kept));
 	out->end = scan->pos;
@@ -141,7 +156,7 @@ recover(WalScan *scan, Tail *tail, Lsn from, WalMark *m, bool cut, WalRecovery *
 	KV_TRY(wal_segment_settle(out->end)); /* before the tail, so that the file has its size */
 	KV_TRY(tail_write(tail));
 	KV_TRY(wal_segment_sync(tail->from, out->end));
-	publish(from, m, kept, out);
+	publish(from, m, kept.from, out);
 	if (m->durable < out->end) {
 		m->durable = out->end;
 		KV_TRY(wal_mark_write(m));

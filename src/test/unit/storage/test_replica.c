@@ -395,7 +395,7 @@ config_survives(void **state)
 /* ---- a follower's start ----------------------------------------------------- */
 
 #define LARGE (1 * MB)
-#define LARGES 40 /* more than half of the ring */
+#define LARGES 75 /* more than the ring */
 
 static void
 write_large(void)

@@ -249,7 +249,7 @@ test_read_too_old(void **state)
 	wal_test_start(&rec);
 	assert_int_equal(rec.end, before);
 	assert_ok(wal_ring_read(before - 1000, &scratch, &r));
-	assert_true(wal_ring_floor() >= before - TEST_RING / 2);
+	assert_true(wal_ring_floor() >= before - (TEST_RING - WAL_RING_TERMS) && wal_ring_floor() < before - TEST_RING / 3);
 	wal_test_open();
 	assert_ok(wal_ring_read(before, &scratch, &r));
 	buf_free(&scratch);
@@ -288,6 +288,19 @@ test_uncommitted_kept(void **state)
 	assert_int_equal(r.body.len, 960);
 	assert_ok(wal_ring_read(r.end, &scratch, &r));
 	assert_int_equal(r.end, end);
+	/* All of it, also if that is all that a leader's ring could take. */
+	wal_set_commit(committed);
+	wal_release_ring(committed);
+	wal_test_open();
+	while (wal_test_try(3, 960, &end) == ST_OK)
+		;
+	wal_test_flush();
+	assert_ok(wal_test_recover(&rec));
+	assert_int_equal(rec.end, wal_inserted());
+	assert_int_equal(rec.commit_hint, committed);
+	assert_int_equal(wal_ring_floor(), committed);
+	assert_ok(wal_ring_read(committed, &scratch, &r));
+	assert_ok(wal_test_begin(9, 1, &end)); /* and it can lead, to get it committed */
 	buf_free(&scratch);
 }
 
