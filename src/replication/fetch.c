@@ -148,8 +148,11 @@ fetch_end(const FetchJob *job)
 void
 fetch_nap(const FetchJob *job, uint64_t us)
 {
-	uint32_t token = procslot_prepare_sleep();
+	uint32_t token;
 
+	if (us == 0)
+		return;
+	token = procslot_prepare_sleep();
 	if (fetch_stands(job))
 		procslot_sleep(token, us);
 	else
@@ -210,7 +213,7 @@ work(FetchJob *job, FetchClient *c, uint64_t *nap_us)
 		st = job->order.snapshot ? fetch_snapshot(job, c) : do_log(job, c, &done);
 		done = done || (job->order.snapshot && st == ST_CONDITION_FAILED);
 	}
-	*nap_us = st == ST_OK ? 0 : RETRY_US;
+	*nap_us = st == ST_OK ? fetch_client_rest_us(c) : RETRY_US;
 	if (st != ST_OK)
 		st = after_failure(job, st);
 	else

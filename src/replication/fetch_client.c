@@ -14,6 +14,8 @@
 
 #define FETCH_CONNECT_MS 3000
 #define FETCH_ANSWER_MS 10000 /* without a byte: a leader's disk may be slow */
+#define FETCH_CALM_US 2000    /* a megabyte from the page cache over loopback or a fast network */
+#define FETCH_REST_MAX_US 50000
 #define FETCH_NAME "kvd fetcher"
 /* HELLO's answer, doc/protocol.md */
 #define HELLO_HEAD 58
@@ -153,11 +155,22 @@ Status
 fetch_client_call(FetchClient *c, int command, Slice payload, Slice *answer)
 {
 	bool in_step;
+	uint64_t begun_ns = clock_mono_ns();
 	Status st = call(c, command, payload, answer, &in_step);
+
+	c->took_us = (clock_mono_ns() - begun_ns) / 1000;
 
 	if (!in_step)
 		fetch_client_close(c);
 	return st;
+}
+
+uint64_t
+fetch_client_rest_us(const FetchClient *c)
+{
+	if (c->took_us < FETCH_CALM_US)
+		return 0;
+	return c->took_us < FETCH_REST_MAX_US ? c->took_us : FETCH_REST_MAX_US;
 }
 
 static Status

@@ -21,6 +21,7 @@ typedef struct FetchClient {
 	int fd; /* -1: none */
 	uint32_t id;
 	Buf out, in;
+	uint64_t took_us; /* the last request, from sending it to its whole answer */
 } FetchClient;
 /* "host:port" or "[v6]:port". Greets, and makes sure that it is of our cluster. CANNOT_CONNECT, TIMEOUT, FOREIGN. */
 KV_CHECK Status fetch_client_open(FetchClient *c, const char *address, const Control *self);
@@ -31,6 +32,11 @@ void fetch_client_close(FetchClient *c);
  * closes it.
  */
 KV_CHECK Status fetch_client_call(FetchClient *c, int command, Slice payload, Slice *answer);
+/*
+ * After a request: rest, as long as the last one took, if that was long. The other node, or this machine, is busy then
+ * with those whom it serves; one that has time is asked without a pause.
+ */
+uint64_t fetch_client_rest_us(const FetchClient *c);
 static inline bool
 fetch_client_is_open(const FetchClient *c)
 {

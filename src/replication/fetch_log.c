@@ -15,7 +15,9 @@
 #include "ipc/procslot.h"
 #include "storage/kvstore.h"
 
-#define WAIT_US 2000       /* for room in the ring, or the consensus worker; both wake us or are quick */
+#define WAIT_US 2000 /* for room in the ring, or the consensus worker; both wake us or are quick */
+/* Bytes that are not synced yet: many short syncs disturb who shares the disk less than a long one. */
+#define AHEAD_MAX 4194304
 #define LOG_ANSWER_HEAD 16 /* commit, end */
 
 /* ---- one piece */
@@ -97,7 +99,7 @@ fetch_append(const FetchJob *job, Slice records, Lsn at)
 				return not_ordered();
 		}
 		KV_TRY(cut_piece(left, at, &p));
-		while (!wal_append_room((size_t) (p.end - p.pos))) {
+		while (!wal_append_room((size_t) (p.end - p.pos)) || at - wal_durable() > AHEAD_MAX) {
 			fetch_nap(job, WAIT_US);
 			if (!fetch_stands(job))
 				return not_ordered();

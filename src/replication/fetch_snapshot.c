@@ -92,6 +92,7 @@ fill_file(Incoming *in, int fd, uint64_t number, uint64_t bytes)
 		KV_TRY(fs_pwrite(fd, piece.data, piece.len, at));
 		at += piece.len;
 		in->done += piece.len;
+		fetch_nap(in->job, fetch_client_rest_us(in->client));
 		fetch_set_progress(true, in->done, in->total);
 		if (at - flushed >= WRITEBACK_BYTES) {
 			fs_writeback(fd, flushed, at - flushed);
