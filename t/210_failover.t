@@ -25,8 +25,9 @@ my $cluster = Kvd::Cluster->new(nodes => 3, election => ELECTION_MS, proxy => 0)
 $cluster->wait_leader;
 
 subtest 'leader killed under load' => sub {
-	my $journal = $cluster->journal('kills', '-c', 4, '-r', 2000);
-	my $history = $cluster->record('killed', '-c', 5, '-k', 4, '-r', 500);
+	my %patient = (uri => 'timeout=20s');
+	my $journal = $cluster->journal('kills', '-c', 4, '-r', 2000, \%patient);
+	my $history = $cluster->record('killed', '-c', 5, '-k', 4, '-r', 500, \%patient);
 	$_->wait_progress for $journal, $history;
 	my @took;
 	for my $i (1 .. KILLS) {
@@ -38,7 +39,9 @@ subtest 'leader killed under load' => sub {
 		push @took, 1000 * (time - $began);
 		$cluster->start_node($leader);
 	}
-	$_->finish for $journal, $history;
+	for my $r (map { $_->finish } $journal, $history) {
+		is($r->{failed} + $r->{unknown}, 0, "no request of a client failed or ended in doubt, of $r->{operations}");
+	}
 	@took = sort { $a <=> $b } @took;
 	note sprintf
 		'from kill to the next acknowledged write: median %.0f ms, longest %.0f ms, in election timeouts %.1f, %.1f',

@@ -24,8 +24,9 @@ use constant {
 	KEYS => 5,
 	RATE => 2500,            # a history lasts longer than its faults
 	MIX => 'get=4,lget=1,put=3,delete=1,cas=1,casv=1,incr=1',
-	PATIENT => '3s',
-	IMPATIENT => '150ms',
+	PATIENT => 'timeout=10s',
+	IMPATIENT => 'timeout=150ms',
+	ONCE => 'timeout=3s&retry=no',
 	ELECTION_MS => 300,
 };
 
@@ -59,12 +60,12 @@ sub paused
 	return;
 }
 
-# Name, one step, time limit of requests (PATIENT); steps are repeated until the history is done. Impatient
+# Name, one step, options of the clients (PATIENT); steps are repeated until the history is done. Impatient
 # clients turn to another node while others stay, so that an old leader and a new one are asked at the same
-# time.
+# time. Clients that do not send writes again leave many in doubt.
 my @schedules = (
-	[ 'no fault' => sub { nap(0.2) } ],
 	[ 'leaders killed' => sub { killed(leader_or_any()); nap(0.3, 0.4) } ],
+	[ 'leaders killed, nothing sent again' => sub { killed(leader_or_any()); nap(0.2, 0.3) }, ONCE ],
 	[ 'anyone killed' => sub { killed(any()); nap(0.2, 0.3) } ],
 	[ 'leaders paused' => sub { paused(leader_or_any()); nap(0.2, 0.3) }, IMPATIENT ],
 	[ 'leaders cut off' => sub { $cluster->isolate(leader_or_any()); nap(0.5, 0.6); $cluster->heal; nap(0.2, 0.2) },
@@ -74,7 +75,7 @@ my @schedules = (
 			$cluster->one_way(rand() < 0.5 ? ($leader, $other) : ($other, $leader));
 			nap(0.3, 0.4);
 			$cluster->heal if rand() < 0.5;
-		} ],
+		}, ONCE ],
 	[ 'bridges' => sub { $cluster->heal; $cluster->bridge(any()); nap(0.4, 0.6) } ],
 	[ 'slow links' => sub {
 			my @links = $cluster->proxy->links;
@@ -102,9 +103,9 @@ my @schedules = (
 
 my ($operations, $unknown) = (0, 0);
 for my $i (0 .. HISTORIES - 1) {
-	my ($name, $step, $timeout) = @{ $schedules[ $i % @schedules ] };
+	my ($name, $step, $options) = @{ $schedules[ $i % @schedules ] };
 	my $history = $cluster->record("h$i", '-c', CLIENTS, '-k', KEYS, '-n', OPERATIONS, '-r', RATE, '-s', $seed + $i,
-		'-m', MIX, { uri => 'timeout=' . ($timeout || PATIENT) });
+		'-m', MIX, { uri => $options || PATIENT });
 	my $steps = 0;
 	while (!defined $history->ended) {
 		$step->();

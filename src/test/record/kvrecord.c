@@ -67,6 +67,7 @@ record_not_applied(int code)
 	case KV_SHUTTING_DOWN:
 	case KV_TOO_MANY_CONNECTIONS:
 	case KV_NO_SPACE:
+	case KV_SESSION_EXPIRED:
 	case KV_BAD_REQUEST:
 	case KV_NOT_INTEGER:
 	case KV_USAGE:
