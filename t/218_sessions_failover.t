@@ -3,8 +3,8 @@
 # 218_sessions_failover.t - leaders die and fall silent, and clients with a session notice nothing but the time.
 #
 # Why so: what a session promises matters most where the outcome of a write is truly open: the leader died after the
-# followers had it, or before. Increments tell both mistakes, one lost and one done twice; a stamped one that comes again
-# to the next leader must get the answer of the first. kvctl is the client, as people have it, with all hosts named.
+# followers had it, or before. Increments tell both mistakes, one lost and one done twice; a stamped one that is sent
+# again to the next leader must get the answer of the first. kvctl is the client, with all hosts named.
 #
 use strict;
 use warnings;
