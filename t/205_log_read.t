@@ -1,10 +1,11 @@
 #!/usr/bin/perl
 #
-# 205_log_read.t - what a node gives another one: log in whole records, tables and their list; and whom it refuses.
+# 205_log_read.t - what a node gives another one: log in whole records, tables and their list; and whom it
+# refuses.
 #
-# Why so: a follower takes what comes here for committed log, so nothing may come that is not: not above the committed
-# position, not from the middle of a record, not behind a record of another term. The node plays its own follower:
-# its incarnation is that of a member.
+# Why so: a follower takes what comes here for committed log, so nothing may come that is not: not above the
+# committed position, not from the middle of a record, not behind a record of another term. The node plays its
+# own follower: its incarnation is that of a member.
 #
 use strict;
 use warnings;

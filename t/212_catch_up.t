@@ -2,8 +2,9 @@
 #
 # 212_catch_up.t - a follower that was away for long: it fetches log from the leader's files, or all tables.
 #
-# Why so: what it lacks is no longer in the leader's ring, so it comes by another way, in another process; at the end its
-# contents must be the others' all the same, wherever it was cut off. Log and tables are told apart by wal_keep_max.
+# Why so: what it lacks is no longer in the leader's ring, so it comes by another way, in another process; at
+# the end its contents must be the others' all the same, wherever it was cut off. Log and tables are told
+# apart by wal_keep_max.
 #
 use strict;
 use warnings;
@@ -22,8 +23,8 @@ use constant KEYS => 20_000;
 sub fill
 {
 	my ($cluster, $leader, $seed, $mb) = @_;
-	my $r = run_command({ timeout => 120 }, kvd_bin('kvbench'), '-p', $leader->{client_port}, '-c', 4, '-P', 64, '-d', 1000,
-		'-r', KEYS, '-n', 1000 * $mb, '--seed', $seed, 'overwrite');
+	my $r = run_command({ timeout => 120 }, kvd_bin('kvbench'), '-p', $leader->{client_port}, '-c', 4, '-P', 64,
+		'-d', 1000, '-r', KEYS, '-n', 1000 * $mb, '--seed', $seed, 'overwrite');
 	is($r->{code}, 0, "$mb MB written") or diag("$r->{out}$r->{err}");
 	return;
 }
@@ -33,7 +34,8 @@ sub said { my ($node, $what) = @_; my @n = $node->log =~ /$what/g; return scalar
 
 # --- by log -----------------------------------------------------------------------------------------
 {
-	my $cluster = Kvd::Cluster->new(nodes => 3, proxy => 0, settings => { memtable_size => '40MB', wal_keep => '500MB' })->start;
+	my $cluster = Kvd::Cluster->new(nodes => 3, proxy => 0,
+		settings => { memtable_size => '40MB', wal_keep => '500MB' })->start;
 	my $leader = $cluster->wait_leader;
 	my ($away) = $cluster->followers;
 
@@ -50,7 +52,8 @@ sub said { my ($node, $what) = @_; my @n = $node->log =~ /$what/g; return scalar
 		$cluster->start_node($away, no_wait => 1);
 	}
 	my $end = $cluster->stats($leader)->{'log.applied'};
-	$cluster->wait_for(sub { (($cluster->stats($away) || {})->{'log.applied'} || 0) >= $end }, 60, 'the follower to be back');
+	$cluster->wait_for(sub { (($cluster->stats($away) || {})->{'log.applied'} || 0) >= $end }, 60,
+		'the follower to be back');
 	diag(sprintf '200 MB by log, killed 3 times: %.1f s', time - $began);
 	$cluster->wait_same(60);
 	is(said($away, qr/fetching tables/), 0, 'without tables');

@@ -1,11 +1,13 @@
 #!/usr/bin/perl
 #
-# 216_repair.t - one replica's table is not what it was: the comparison finds it, the cluster tells, repair makes it good.
+# 216_repair.t - one replica's table is not what it was: the comparison finds it, the cluster tells, repair
+# makes it good.
 #
-# Why so: a bit that flips on one disk is seen by nobody until that node leads. Contents are compared on command here; what is
-# found must name the node, and only that one may be repaired, from a majority that agrees; while it is repaired it must
-# not vote, afterwards it must hold the same as the others. Two kinds of difference: a table that its checksum gives away, and
-# one whose checksums are right but whose value is another one.
+# Why so: a bit that flips on one disk is seen by nobody until that node leads. Contents are compared on
+# command here; what is found must name the node, and only that one may be repaired, from a majority that
+# agrees; while it is repaired it must not vote, afterwards it must hold the same as the others. Two kinds of
+# difference: a table that its checksum gives away, and one whose checksums are right but whose value is
+# another one.
 #
 use strict;
 use warnings;
@@ -55,8 +57,8 @@ sub find_value
 	die "no table of " . $node->name . " has $value\n";
 }
 
-# Change a value of a table, checksum too: as if it had flipped before it was written. The values' block holds only values of
-# one large entry, so its trailer follows: codec and CRC over file id, offset, content, codec.
+# Change a value of a table, checksum too: as if it had flipped before it was written. The values' block holds
+# only values of one large entry, so its trailer follows: codec and CRC over file id, offset, content, codec.
 sub forge_value
 {
 	my ($node, $value) = @_;
@@ -73,7 +75,8 @@ sub forge_value
 		my $crc = unpack 'V', substr $file, $end + 1, 4;
 		next if $crc != crc32c($file_id . pack('Q<', $begin) . $content . $codec);
 		substr($content, $at - $begin, 1) ^= "\x01";
-		write_at($path, $begin, $content . $codec . pack 'V', crc32c($file_id . pack('Q<', $begin) . $content . $codec));
+		$crc = crc32c($file_id . pack('Q<', $begin) . $content . $codec);
+		write_at($path, $begin, $content . $codec . pack 'V', $crc);
 		return;
 	}
 	die "the block of $value was not found\n";
