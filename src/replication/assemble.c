@@ -191,10 +191,10 @@ void
 assemble_feed(void)
 {
 	/*
-	 * Raft takes nothing while the log is being cut, and a fetcher may be appending: then the leader sends
-	 * no ranges.
+	 * Raft takes nothing while the log is being cut, and a fetcher may be appending: then the leader sends no
+	 * ranges. Tables for a repair (compare.c) are fetched beside the leader's stream, and may take long.
 	 */
-	if (cons.truncating || fetch_active())
+	if (cons.truncating || cons.raft.fetching || (fetch_active() && !cons.repairing))
 		return;
 	while (in.begun && feed_once())
 		if (cons.truncating)

@@ -295,15 +295,15 @@ send_ranges(void)
 	}
 }
 
-/* Rule G6: a leader that cannot make anything durable is none. */
+/* Rule G6: a leader that cannot make anything durable is none, nor one that cannot begin its term. */
 static void
 watch_progress(uint64_t us)
 {
 	uint64_t limit = STALLED_TIMEOUTS * cons.raft.timing.election_us;
 	Lsn durable = wal_durable();
+	bool waits = durable < cons.end_told || cons.term_wanted;
 
-	if (cons.raft.role != RAFT_LEADER || durable != cons.progress_at || durable >= cons.end_told ||
-		cons.progress_us == 0) {
+	if (cons.raft.role != RAFT_LEADER || durable != cons.progress_at || !waits || cons.progress_us == 0) {
 		cons.progress_at = durable;
 		cons.progress_us = us;
 		return;
