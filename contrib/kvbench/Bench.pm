@@ -1,7 +1,7 @@
 package Bench;
 
-# What the benchmark scripts of this folder share: a temporary directory, processes that end with the script, kvd servers
-# and clusters, numbers for people.
+# What the benchmark scripts of this folder share: a temporary directory, processes that end with the script, kvd
+# servers and clusters, numbers for people.
 
 use strict;
 use warnings;
@@ -96,7 +96,14 @@ sub free_port
 	return $s->sockport;
 }
 
-sub slurp { my ($path) = @_; open my $in, '<', $path or return ''; local $/; my $t = <$in>; return defined $t ? $t : '' }
+sub slurp
+{
+	my ($path) = @_;
+	open my $in, '<', $path or return '';
+	local $/;
+	my $t = <$in>;
+	return defined $t ? $t : '';
+}
 
 # --- kvd --------------------------------------------------------------------------------------------
 
@@ -114,7 +121,8 @@ sub start_kvd
 {
 	my ($dir, $settings, $program) = @_;
 	$dir ||= "$tmp/kvd" . ++$serial;
-	my $pid = spawn_process("$dir.log", $program || "$bin/kvd", '-D', $dir, '-p', '0', map { ('-c', $_) } @{ $settings || [] });
+	my $pid = spawn_process("$dir.log", $program || "$bin/kvd", '-D', $dir, '-p', '0',
+		map { ('-c', $_) } @{ $settings || [] });
 	my $port;
 	wait_until('kvd', 60, sub { $port = ready_port($pid, $dir) });
 	return { pid => $pid, port => $port, dir => $dir, settings => $settings };

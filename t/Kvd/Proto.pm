@@ -21,7 +21,8 @@ use warnings;
 use Exporter 'import';
 
 our (%CMD, %NODE_CMD, %CODE, %CODE_NAME);
-our @EXPORT_OK = qw(%CMD %NODE_CMD %CODE %CODE_NAME crc32c frame header frame_ok error_payload hello_payload write_prefix
+our @EXPORT_OK = qw(%CMD %NODE_CMD %CODE %CODE_NAME crc32c frame header frame_ok error_payload hello_payload
+	write_prefix
 	read_prefix op put_payload get_payload mget_payload scan_payload count_payload delete_range_payload batch_payload
 	parse_scan parse_mget prefix_end);
 our %EXPORT_TAGS = (all => \@EXPORT_OK);
