@@ -24,7 +24,7 @@ consensus_main(void)
 		st = consensus_start(&control);
 	if (st != ST_OK) {
 		elog(LOG_LEVEL_FATAL, "cannot start: %s", status_detail());
-		child_exit(EXIT_STOP_NODE);
+		child_exit(st == ST_CORRUPT || st == ST_IO_ERROR ? EXIT_STOP_NODE : EXIT_FATAL);
 	}
 	child_report(REPORT_READY);
 	while (!child_stop) {

@@ -193,6 +193,23 @@ warn_segment_size(const Control *control)
 	     (unsigned long) (control->wal_segment_size / MB));
 }
 
+/* Other machines would be told to come to themselves. */
+static void
+warn_address(const char *listen, const char *listen_value, const char *advertise, const char *advertise_value)
+{
+	if (config.peer_port != 0 && advertise_value[0] == '\0' && strncmp(listen_value, "*", 1) == 0)
+		elog(LOG_LEVEL_WARNING, "%s is * and %s is not set: others are told 127.0.0.1, which on another machine is "
+		     "not this node", listen, advertise);
+}
+
+static void
+warn_addresses(void)
+{
+	warn_address("listen_addresses", config.listen_addresses, "advertise_address", config.advertise_address);
+	warn_address("peer_listen_addresses", config.peer_listen_addresses, "peer_advertise_address",
+	             config.peer_advertise_address);
+}
+
 static void
 report_line(void *arg, const char *line)
 {
@@ -286,6 +303,7 @@ static int
 serve(Control *control, const char *dir)
 {
 	open_log();
+	warn_addresses();
 	if (control_blank(control)) {
 		Status st = blank_wait(dir, control);
 

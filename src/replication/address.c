@@ -15,7 +15,8 @@
 static Status
 bad(const char *text)
 {
-	return status_fail(ST_BAD_SETTING, "\"%s\" is no address: write host:port, [IPv6]:port or a host", text);
+	return status_fail(ST_BAD_SETTING, "\"%s\" is no address: write host:port or [IPv6]:port, port 1 to %d", text,
+					   PORT_MAX);
 }
 
 Status
@@ -50,9 +51,10 @@ address_split(const char *text, uint16_t default_port, char host[MEMBERSHIP_ADDR
 	return ST_OK;
 }
 
-/* What is advertised: the setting, else the first of the listen addresses; with a port. */
+/* What is advertised: the setting `name`, else the first of the listen addresses; with a port. */
 static Status
-advertised(const char *setting, const char *listen, uint16_t port, char out[MEMBERSHIP_ADDRESS_MAX + 1])
+advertised(const char *name, const char *setting, const char *listen, uint16_t port,
+		   char out[MEMBERSHIP_ADDRESS_MAX + 1])
 {
 	char first[sizeof config.listen_addresses], host[MEMBERSHIP_ADDRESS_MAX + 1];
 	uint16_t p;
@@ -62,7 +64,8 @@ advertised(const char *setting, const char *listen, uint16_t port, char out[MEMB
 		first[strcspn(first, ", ")] = '\0';
 	if (first[0] == '\0' || strcmp(first, "*") == 0)
 		snprintf(first, sizeof first, "127.0.0.1");
-	KV_TRY(address_split(first, port, host, &p));
+	if (address_split(first, port, host, &p) != ST_OK)
+		return status_prefix(ST_BAD_SETTING, "%s", name);
 	snprintf(out, MEMBERSHIP_ADDRESS_MAX + 1, strchr(host, ':') != NULL ? "[%s]:%u" : "%s:%u", host, p);
 	return ST_OK;
 }
@@ -75,7 +78,7 @@ address_of_self(char peer_address[MEMBERSHIP_ADDRESS_MAX + 1],
 
 	peer_address[0] = '\0';
 	if (config.peer_port != 0)
-		KV_TRY(advertised(config.peer_advertise_address, config.peer_listen_addresses,
-						  (uint16_t) config.peer_port, peer_address));
-	return advertised(config.advertise_address, config.listen_addresses, (uint16_t) port, client_address);
+		KV_TRY(advertised("peer_advertise_address", config.peer_advertise_address,
+						  config.peer_listen_addresses, (uint16_t) config.peer_port, peer_address));
+	return advertised("advertise_address", config.advertise_address, config.listen_addresses, (uint16_t) port, client_address);
 }

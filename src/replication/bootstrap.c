@@ -25,7 +25,8 @@
 #include "replication/address.h"
 
 #define STEP_MS 100   /* how often it looks whether it shall stop */
-#define LATE_MS 10000 /* who belongs to a cluster, but has not made us a member by then, will not by itself */
+#define LATE_MS 10000 /* who belongs to a cluster, but has not made us a member by then, will not by itself;
+                         who does not answer by then is perhaps misspelled: say why */
 #define PROGRESS_MAX 2048
 
 /* One of cluster_members. */
@@ -129,6 +130,11 @@ bootstrap_settings(bool named)
 		return status_fail(ST_BAD_SETTING, "port + %d is no port: set peer_port", BOOTSTRAP_PORT_STEP);
 	}
 	if (config.peer_port != 0)
+		port = (uint16_t) config.peer_port;
+	if (port == config.port)
+		return status_fail(ST_BAD_SETTING, "port and the port for other nodes are both %u: they must differ",
+						   port);
+	if (config.peer_port != 0)
 		return ST_OK;
 	snprintf(number, sizeof number, "%u", port);
 	return set("peer_port", number);
@@ -199,8 +205,9 @@ ask(Entry *e)
 	return st == ST_FOREIGN ? ST_FOREIGN : ST_OK;
 }
 
+/* `late`: it is time to say why they do not answer, too. */
 static bool
-ask_all(List *l, char last[PROGRESS_MAX], Status *st)
+ask_all(List *l, bool late, char last[PROGRESS_MAX], Status *st)
 {
 	char line[PROGRESS_MAX] = "";
 	size_t len = 0;
@@ -219,6 +226,9 @@ ask_all(List *l, char last[PROGRESS_MAX], Status *st)
 			continue;
 		len += (size_t) snprintf(line + len, sizeof line - len, "%s %s@%s", all ? "waiting for" : ",",
 								 e->name, e->address);
+		len = len < sizeof line ? len : sizeof line - 1;
+		if (late && e->trouble[0] != '\0')
+			len += (size_t) snprintf(line + len, sizeof line - len, " (%s)", e->trouble);
 		len = len < sizeof line ? len : sizeof line - 1;
 		all = false;
 	}
@@ -270,19 +280,26 @@ adopt(const PeerForm *form, const Control *blank, Bootstrap *out)
 
 /* One that only waits asks the coordinator now and then: it may have a cluster that this node was lost from. */
 static void
-look_at_coordinator(List *l, uint64_t *since_ns, char last[PROGRESS_MAX])
+look_at_coordinator(List *l, uint64_t *since_ns, bool late, char last[PROGRESS_MAX])
 {
+	Entry *first = &l->entry[0];
 	uint64_t now = clock_mono_ns();
 	char line[PROGRESS_MAX];
 
-	l->entry[0].answered = false;
-	if (ask(&l->entry[0]) != ST_FOREIGN)
+	first->answered = false;
+	if (ask(first) != ST_FOREIGN) {
+		if (late && !first->answered && first->trouble[0] != '\0') {
+			snprintf(line, sizeof line, "still waiting for %s to form the cluster (%s)", first->name,
+					 first->trouble);
+			say(last, line);
+		}
 		return;
+	}
 	if (*since_ns == 0)
 		*since_ns = now;
 	if (now - *since_ns < peers_ms(LATE_MS))
 		return;
-	snprintf(line, sizeof line, "%s, and this node is no member of it; %s", l->entry[0].trouble,
+	snprintf(line, sizeof line, "%s, and this node is no member of it; %s", first->trouble,
 			 replace_advice(l));
 	say(last, line);
 }
@@ -292,7 +309,7 @@ wait_loop(const Control *blank, List *l, const volatile sig_atomic_t *stop, Boot
 {
 	char last[PROGRESS_MAX] = "", line[PROGRESS_MAX];
 	bool coordinates = l->n > 0 && l->self == 0;
-	uint64_t late_ns = 0;
+	uint64_t late_ns = 0, begun_ns = clock_mono_ns();
 	PeerForm form;
 	PeerEvent e;
 	Status st;
@@ -306,6 +323,8 @@ wait_loop(const Control *blank, List *l, const volatile sig_atomic_t *stop, Boot
 	if (!coordinates)
 		say(last, line);
 	while (!*stop) {
+		bool late = clock_mono_ns() - begun_ns > peers_ms(LATE_MS);
+
 		peers_wait(clock_mono_ns() + peers_ms(STEP_MS));
 		while (peers_next(&e))
 			; /* messages of members that do not know yet that we are not ready */
@@ -313,12 +332,12 @@ wait_loop(const Control *blank, List *l, const volatile sig_atomic_t *stop, Boot
 			adopt(&form, blank, out);
 			return ST_OK;
 		}
-		if (coordinates && ask_all(l, last, &st))
+		if (coordinates && ask_all(l, late, last, &st))
 			return found_cluster(l, blank, out);
 		if (coordinates && st != ST_OK)
 			coordinates = false; /* for good */
 		else if (!coordinates && l->n > 0 && l->self > 0)
-			look_at_coordinator(l, &late_ns, last);
+			look_at_coordinator(l, &late_ns, late, last);
 	}
 	return status_fail(ST_TIMEOUT, "stopped while waiting for a cluster");
 }

@@ -13,7 +13,7 @@ KV_CHECK Status address_split(const char *text, uint16_t default_port, char host
 							  uint16_t *port);
 /*
  * By the settings: peer_address "" without peer_port. A wildcard or empty listen address is advertised as
- * 127.0.0.1, with a warning to set advertise_address from bootstrap. BAD_SETTING.
+ * 127.0.0.1; the postmaster warns of that when it starts. BAD_SETTING names the setting.
  */
 KV_CHECK Status address_of_self(char peer_address[MEMBERSHIP_ADDRESS_MAX + 1],
 								char client_address[MEMBERSHIP_ADDRESS_MAX + 1]);
