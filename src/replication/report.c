@@ -109,6 +109,9 @@ show_peer(const Member *m, uint64_t us, ReplPeer *out)
 		return;
 	}
 	snprintf(out->trouble, sizeof out->trouble, "%s", peers_trouble(m->incarnation));
+	/* A follower whose log names its members one after the other forgot that this one had come up. */
+	if (out->state == REPL_DOWN && out->trouble[0] == '\0')
+		out->state = REPL_PROBE;
 	if (p == NULL)
 		return;
 	out->heard_ms = heard_us(m->incarnation) / 1000;

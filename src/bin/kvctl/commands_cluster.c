@@ -120,6 +120,20 @@ state_words(const Table *t, char *out, size_t size)
 	snprintf(out, size, "%s%s%s", word, cell(t, "trouble")[0] != '\0' ? ": " : "", cell(t, "trouble"));
 }
 
+/* Followers hear from their leader only: how long the others have been silent says nothing there. */
+static void
+heard_words(const Table *m, bool leads, char *out, size_t size)
+{
+	const char *ms = cell(m, "heard_ms");
+
+	out[0] = '\0';
+	if (strcmp(cell(m, "self"), "1") == 0 || (!leads && strcmp(cell(m, "role"), "leader") != 0))
+		return;
+	milliseconds(ms, leads ? "never" : "", out, size);
+	if (ms[0] != '\0')
+		snprintf(out + strlen(out), size - strlen(out), " ago");
+}
+
 /* What matters of the cluster's table, as sentences. */
 static void
 show_cluster(FILE *f, const Table *c)
@@ -150,7 +164,7 @@ static void
 show_people(Ctl *ctl, const Table *c, Table *m)
 {
 	static const char *const columns[] = { "node", "role", "state", "behind", "heard", "clients at" };
-	bool leads = strcmp(cell(c, "role"), "leader") == 0; /* followers hear from nobody else */
+	bool leads = strcmp(cell(c, "role"), "leader") == 0;
 
 	show_cluster(ctl->out.file, c);
 	output_begin(&ctl->out, 6, columns);
@@ -159,10 +173,7 @@ show_people(Ctl *ctl, const Table *c, Table *m)
 
 		behind(m, lag, sizeof lag);
 		state_words(m, state, sizeof state);
-		milliseconds(cell(m, "heard_ms"), leads && strcmp(cell(m, "self"), "1") != 0 ? "never" : "", heard,
-					 sizeof heard);
-		if (cell(m, "heard_ms")[0] != '\0')
-			snprintf(heard + strlen(heard), sizeof heard - strlen(heard), " ago");
+		heard_words(m, leads, heard, sizeof heard);
 		output_row(&ctl->out,
 				   (Cell[]){ CELL_OF_STR(cell(m, "name")), CELL_OF_STR(cell(m, "role")), CELL_OF_STR(state),
 							 CELL_OF_STR(lag), CELL_OF_STR(heard), CELL_OF_STR(cell(m, "client_address")) });
@@ -222,11 +233,16 @@ show_status(Ctl *ctl, char *text)
 static const struct {
 	const char *name;
 	int action, least, most; /* arguments behind it */
+	const char *takes;
 } actions[] = {
-	{ "status", KV_CLUSTER_STATUS, 0, 0 },     { "add", KV_CLUSTER_ADD, 1, 1 },
-	{ "remove", KV_CLUSTER_REMOVE, 1, 1 },     { "promote", KV_CLUSTER_PROMOTE, 1, 1 },
-	{ "transfer", KV_CLUSTER_TRANSFER, 0, 1 }, { "replace", KV_CLUSTER_REPLACE, 2, 2 },
-	{ "check", KV_CLUSTER_CHECK, 0, 0 },       { "repair", KV_CLUSTER_REPAIR, 1, 1 },
+	{ "status", KV_CLUSTER_STATUS, 0, 0, "nothing" },
+	{ "add", KV_CLUSTER_ADD, 1, 1, "NAME@HOST:PORT, with the port that other nodes connect to" },
+	{ "remove", KV_CLUSTER_REMOVE, 1, 1, "the NAME of a node" },
+	{ "promote", KV_CLUSTER_PROMOTE, 1, 1, "the NAME of a node" },
+	{ "transfer", KV_CLUSTER_TRANSFER, 0, 1, "the NAME of a node, or nothing" },
+	{ "replace", KV_CLUSTER_REPLACE, 2, 2, "the NAME of the lost node and HOST:PORT of a blank one" },
+	{ "check", KV_CLUSTER_CHECK, 0, 0, "nothing" },
+	{ "repair", KV_CLUSTER_REPAIR, 1, 1, "the NAME of a node" },
 };
 #define ACTIONS ((int) (sizeof actions / sizeof *actions))
 
@@ -303,15 +319,14 @@ run_cluster(Ctl *ctl, const Args *a)
 		return ctl_usage(
 			ctl, "\"%s\" is none of status, add, remove, promote, transfer, replace, check, repair", word);
 	if (given < actions[i].least || given > actions[i].most)
-		return ctl_usage(ctl, "cluster %s: wrong number of arguments", word);
+		return ctl_usage(ctl, "cluster %s takes %s", word, actions[i].takes);
 	if (actions[i].action == KV_CLUSTER_STATUS)
 		return dry_run ? ctl_usage(ctl, "cluster status changes nothing: leave out --dry-run") : status(ctl);
 	if (actions[i].action == KV_CLUSTER_ADD) {
 		copy = strdup(name);
 		if (copy == NULL || !name_and_address(copy, &name, &address)) {
 			free(copy);
-			return ctl_usage(ctl,
-							 "cluster add takes NAME@HOST:PORT, with the port that other nodes connect to");
+			return ctl_usage(ctl, "cluster %s takes %s", word, actions[i].takes);
 		}
 	}
 	code = change(ctl, actions[i].action, name, address, dry_run);
