@@ -179,8 +179,7 @@ identify(void)
 	if (st == ST_BUSY)
 		return;
 	if (st != ST_OK) {
-		snprintf(text, sizeof text, "the node at %s can't be added: %.220s", now.request.address,
-				 status_detail());
+		snprintf(text, sizeof text, "no node can be added: %.240s", status_detail()); /* it begins with the address */
 		refuse(text);
 		return;
 	}

@@ -74,7 +74,7 @@ print_prefix(const Ctl *ctl)
 int
 ctl_fail(Ctl *ctl, int code)
 {
-	const char *hint = hint_of(code);
+	const char *hint = strstr(kv_error(), "does not answer") != NULL ? "" : hint_of(code); /* it runs */
 
 	/* What was printed so far comes first, also when both go to one file. */
 	fflush(ctl->out.file);
