@@ -33,9 +33,10 @@ and C<cont>, C<wipe> (the data directory), C<blank(NAME)> (a new node that waits
 =head2 Looking
 
 C<stats(NODE)> are a node's figures (undef if it does not answer), C<leader> is the node that leads with the highest
-term, or undef; C<wait_leader(%o)> waits for one that all running nodes but those of C<not> follow, and which has
-committed in its term. C<followers> are the others. C<wait_same> waits until all running nodes have applied the same
-position and compares their contents, key by key, as C<kvctl dump> with local reads shows them.
+term, or undef; C<wait_leader(%o)> waits for one that all running nodes but those of C<not> (or all of C<of>) follow
+in one term. C<followers> are the others. C<wait_same> waits until all running nodes have applied the same position;
+then it tests that their contents are equal, key by key as C<kvctl dump> with local reads shows them and by their own
+C<cluster check>, and that no process crashed but those that were killed.
 
 =head2 Links
 
@@ -351,6 +352,19 @@ sub contents
 	return md5_hex($r->{out});
 }
 
+# A node that crashed by itself is back in a moment, and nobody else might notice.
+sub no_crashes
+{
+	my ($self) = @_;
+	my @said;
+	for my $node (map { $self->{node}{$_} } sort keys %{ $self->{node} }) {
+		push @said, map { $node->name . ": $_" }
+			grep {/PANIC|FATAL|Sanitizer|runtime error:|was ended by signal (?!9\b)/} split /\n/, $node->log;
+	}
+	Test::More::is(scalar @said, 0, 'no process crashed by itself') or Test::More::diag(join "\n", @said);
+	return;
+}
+
 # Until all have applied all that the leader has committed, with nobody writing; then their contents, as one text each.
 sub wait_same
 {
@@ -367,6 +381,7 @@ sub wait_same
 	}, $seconds || 30, 'all nodes to apply the same');
 	my %contents = map { $_->name => $self->contents($_) } $self->running;
 	my %values = map { $_ => 1 } values %contents;
+	$self->no_crashes;
 	Test::More::is(scalar keys %values, 1, 'equal contents of ' . join ', ', sort keys %contents)
 		or Test::More::diag(join "\n", map {"$_ $contents{$_}"} sort keys %contents);
 	my $n = keys %contents;
