@@ -208,3 +208,14 @@ assemble_feed(void)
 			buf_free(&in.buf);
 	}
 }
+
+void
+assemble_empty(const RaftMsg *m)
+{
+	bool waits;
+
+	assemble_feed();
+	/* What it claims is here, but has no room or is not whole yet: that is no reason to look for a fork. */
+	waits = in.begun && in.id == m->from && in.term == m->term && in.buf.len > in.fed && m->pos == stream_end();
+	tell_head(*m, waits ? 0 : m->pos);
+}

@@ -248,6 +248,8 @@ on_message(const PeerEvent *p)
 		replstate_leader_said(m.commit);
 	if (m.kind == RAFT_APPEND && p->bytes.len > 0)
 		assemble_piece(p);
+	else if (m.kind == RAFT_APPEND)
+		assemble_empty(&m);
 	else
 		consensus_event(&e, slice_of(NULL, 0), NULL);
 }

@@ -67,6 +67,8 @@ void consensus_close_gate(void);
 /* ---- assemble.c */
 /* A piece of a leader's stream. */
 void assemble_piece(const PeerEvent *e);
+/* An APPEND without bytes: what came before it comes first, else it claims what raft has not got. */
+void assemble_empty(const RaftMsg *m);
 /* What it began ended: forget the rest of a record. */
 void assemble_lost(uint64_t id);
 /* Give raft what is whole and has room in the ring. Called every turn. */
