@@ -80,6 +80,25 @@ raft_history_tail(const Raft *r, uint64_t below, RaftTerm *out)
 	return n;
 }
 
+/*
+ * Is our k-th term the i-th of `n` of theirs? A term has one leader and so begins at one place. Whoever forgot
+ * what is older knows only a place within the oldest term left: if the other has that place in the same term,
+ * the logs are alike up to there, and further on as long as both are of that term.
+ */
+static bool
+same_term(const Raft *r, int k, uint64_t own_end, const RaftTerm *theirs, uint32_t i, uint32_t n, uint64_t end)
+{
+	uint64_t own = r->terms[k].start, other = theirs[i].start;
+
+	if (r->terms[k].term != theirs[i].term)
+		return false;
+	if (own == other)
+		return true;
+	if (other > own)
+		return i == n - 1 && other < own_end;
+	return k == 0 && r->forgotten != 0 && own < end;
+}
+
 uint64_t
 raft_history_fork(const Raft *r, uint64_t end, const RaftTerm *theirs, uint32_t n, bool *exact)
 {
@@ -88,7 +107,7 @@ raft_history_fork(const Raft *r, uint64_t end, const RaftTerm *theirs, uint32_t 
 		for (int k = (int) r->nterms - 1; k >= 0 && r->terms[k].term >= theirs[i].term; k--) {
 			uint64_t own_end = k + 1 < (int) r->nterms ? r->terms[k + 1].start : r->end;
 
-			if (r->terms[k].term == theirs[i].term && r->terms[k].start == theirs[i].start)
+			if (same_term(r, k, own_end, theirs, i, n, end))
 				return end < own_end ? end : own_end;
 		}
 		end = theirs[i].start;

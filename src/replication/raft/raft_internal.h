@@ -116,7 +116,7 @@ uint64_t raft_last_term(const Raft *r);
 uint32_t raft_history_tail(const Raft *r, uint64_t below, RaftTerm *out);
 /*
  * Where this log and one with `theirs` (newest first) below `end` part. Exact if they have one of these
- * terms in common; else the oldest start listed: above it they differ.
+ * terms in common; else the oldest start listed: above it they may differ.
  */
 uint64_t raft_history_fork(const Raft *r, uint64_t end, const RaftTerm *theirs, uint32_t n, bool *exact);
 /* Whether raft_term_before(pos) is an answer. */

@@ -239,6 +239,33 @@ what_is_forgotten_is_not_claimed(void)
 	CHECK(raft_term_before(node(1), AT(2)) == 10 && raft_term_at(node(1), AT(1)) == 10);
 }
 
+/*
+ * Node 3 started from its tables: of its first term it knows that it is one, not where that began. What it
+ * had acknowledged ends below its log, and all of that below the leader's ring.
+ */
+static void
+one_that_knows_its_history_from_its_tables_on_is_found(void)
+{
+	nodes(3, 0);
+	elect(1);
+	write_records(1, 6);
+	cut_one_way(3, 1);
+	write_records(1, 4);
+	CHECK(log_end(3) == AT(11) && raft_peer(node(1), 3)->seen == AT(7));
+	isolate(3);
+	write_records(1, 20);
+	log_start(1, AT(25), FIRST);
+	restart(3);
+	node(3)->terms[0].start = node(3)->forgotten = AT(4);
+	rejoin(3);
+	connect_again(1, 3);
+	pass(5 * HEARTBEAT);
+	CHECK(fetching(3) && !fetching_tables(3) && raft_peer(node(1), 3)->mode == RAFT_CATCHUP);
+	fetched(3, 1, AT(26));
+	pass(3 * HEARTBEAT);
+	CHECK(same_log(1, 3) && raft_peer(node(1), 3)->mode == RAFT_STREAM);
+}
+
 static void
 terms_at_their_edges(void)
 {
@@ -269,6 +296,9 @@ static const Story stories[] = {
 	{ "nothing committed is cut", nothing_committed_is_cut, { BUG_TRUNCATE_BELOW_COMMIT } },
 	{ "a fetch ends with its leader", a_fetch_ends_with_its_leader, { BUG_NONE } },
 	{ "histories longer than a message", histories_longer_than_a_message, { BUG_NONE } },
+	{ "one that knows its history from its tables on is found",
+	  one_that_knows_its_history_from_its_tables_on_is_found,
+	  { BUG_NONE } },
 	{ "what is forgotten is not claimed", what_is_forgotten_is_not_claimed, { BUG_NONE } },
 	{ "terms at their edges", terms_at_their_edges, { BUG_NONE } },
 };
