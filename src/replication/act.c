@@ -240,8 +240,13 @@ append_config(const RaftConfig *c)
 	Slice part;
 	Status st = membership_encode(&next.members, &body);
 
-	if (st == ST_OK && cons.alone_without_end && !membership_alone(&next.members, cons.raft.self))
-		change_alone(false);
+	if (st == ST_OK && cons.alone_without_end && !membership_alone(&next.members, cons.raft.self)) {
+		/* That waits until everything is on the disk: not for one that takes nothing. */
+		if (wal_out_of_space())
+			st = status_fail(ST_NO_SPACE, "no space for the log");
+		else
+			change_alone(false);
+	}
 	part = slice_buf(&body);
 	if (st == ST_OK)
 		st =

@@ -67,10 +67,12 @@ report_heard(uint64_t id)
 static uint64_t
 heard_us(uint64_t id)
 {
-	for (int i = 0; i < MEMBERSHIP_NODES_MAX; i++)
-		if (heard[i].id == id)
-			return heard[i].us;
-	return 0;
+	uint64_t newest = 0;
+
+	for (int i = 0; i < MEMBERSHIP_NODES_MAX; i++) /* it may have had another place in an earlier configuration */
+		if (heard[i].id == id && heard[i].us > newest)
+			newest = heard[i].us;
+	return newest;
 }
 
 static ReplPeerState
