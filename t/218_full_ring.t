@@ -1,11 +1,11 @@
 #!/usr/bin/perl
 #
-# 218_full_ring.t - a leader whose ring is full of what nobody else has leads on, also after its restart, and gets all of it
-# to another node.
+# 218_full_ring.t - a leader whose ring is full of what nobody else has leads on, also after its restart, and
+# gets all of it to another node.
 #
-# Why so: nothing of that is committed before the TERM record behind it has a majority. A node that had no room for
-# this record, or did not have in its ring what the other one lacks, would lead for ever and commit nothing. The third node
-# is stopped meanwhile, so that no other log can win.
+# Why so: nothing of that is committed before the TERM record behind it has a majority. A node that had no room
+# for this record, or did not have in its ring what the other one lacks, would lead for ever and commit nothing.
+# The third node is stopped meanwhile, so that no other log can win.
 #
 use strict;
 use warnings;

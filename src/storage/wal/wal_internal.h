@@ -22,10 +22,10 @@
 /* Ring bytes that only TERM, TIME, CONFIG and HASH may use (L11): a full ring must not stop an election. */
 #define WAL_RING_RESERVE 65536
 /*
- * Of these only TERM records get the last WAL_RING_TERMS. A follower that appends leaves WAL_RING_OWN_TERMS free, for terms
- * of its own: all that a leader's ring of the same size holds above the same commit position fits, but for the TERM
- * records of many leaders one after another who could not commit. Else it could not take the TERM record without which
- * nothing is ever committed again.
+ * Of these only TERM records get the last WAL_RING_TERMS. A follower that appends leaves WAL_RING_OWN_TERMS
+ * free, for terms of its own: all that a leader's ring of the same size holds above the same commit position
+ * fits, but for the TERM records of many leaders one after another who could not commit. Else it could not
+ * take the TERM record without which nothing is ever committed again.
  */
 #define WAL_RING_TERMS 4096
 #define WAL_RING_OWN_TERMS 512
