@@ -359,7 +359,11 @@ go_on(void)
 		if (cons.raft.role != RAFT_LEADER && leader != NULL) {
 			snprintf(text, sizeof text, "%s leads in term %llu", leader->name,
 					 (unsigned long long) cons.raft.vote.term);
-			finish(ST_OK, text);
+			/* The one that was asked for may have lost the election that it was told to begin. */
+			if (now.request.name[0] != '\0' && strcmp(leader->name, now.request.name) != 0)
+				refuse(text);
+			else
+				finish(ST_OK, text);
 		} else if (cons.raft.role == RAFT_LEADER && !cons.raft.transferring) {
 			refuse("the other node did not take over in time; this one still leads");
 		}
