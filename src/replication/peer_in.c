@@ -132,6 +132,9 @@ check_hello(const PeerHello *h)
 
 	if (h->purpose == PEER_IDENTIFY)
 		return h->expected == 0 || h->expected == self ? ST_OK : status_fail(ST_FOREIGN, "I am another node");
+	/* It does not know yet that it has taken a lost node's place, and dials that one, at its own address. */
+	if (h->self == self && h->expected != self && strcmp(h->peer_address, peer_self.peer_address) == 0)
+		return status_fail(ST_FOREIGN, "it came from this node itself, which has the address of an older member");
 	if (h->self == self)
 		return status_fail(ST_FOREIGN, "two nodes have the same identity: was a data directory copied?");
 	if (!peer_self.blank && memcmp(h->cluster_id, peer_self.control.cluster_id, sizeof h->cluster_id) != 0)

@@ -425,6 +425,14 @@ wrong_identities_are_refused_and_told_why(void **state)
 	a = greet_with(h, NULL);
 	assert_int_equal(a.code, ST_FOREIGN);
 	assert_non_null(strstr(a.text, "copied"));
+	h.expected++; /* it dials the member whose place and address it has taken */
+	a = greet_with(h, NULL);
+	assert_int_equal(a.code, ST_FOREIGN);
+	assert_non_null(strstr(a.text, "this node itself"));
+	snprintf(h.peer_address, sizeof h.peer_address, "127.0.0.1:%u", port_of[0]);
+	a = greet_with(h, NULL);
+	assert_int_equal(a.code, ST_FOREIGN);
+	assert_non_null(strstr(a.text, "copied"));
 	h = hello_of(0);
 	h.newest = h.oldest = 9;
 	a = greet_with(h, NULL);
