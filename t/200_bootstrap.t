@@ -129,6 +129,29 @@ like($r->{out}, qr/belongs to a cluster already/, '--join is refused there, too'
 $first->start(args => [ map { ('-c', "$_=$small{$_}") } sort keys %small ]);
 get_is($first, 'k', 'one');
 
+# --- 1b. settings that cannot be ---------------------------------------------------------------------
+{
+	my $wrong = node('wrong');
+	my $same = free_port();
+	$r = $wrong->start(fails => 1, args => [ '--join', settings('w', port => $same, peer_port => $same) ]);
+	is($r->{code}, 1, 'one port for clients and nodes is refused');
+	like($r->{out}, qr/must differ/, '... and says why');
+	$r = $wrong->start(fails => 1, args => [ settings('w', peer_advertise_address => 'a:b') ]);
+	is($r->{code}, 1, 'a wrong address is no doubt about durability');
+	like($r->{out}, qr/peer_advertise_address: "a:b" is no address/, '... and says which setting');
+	my $held = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port{w}[1], Listen => 1, ReuseAddr => 1)
+		or die "cannot listen: $!\n";
+	$r = $wrong->start(fails => 1, args => [ settings('w') ]);
+	is($r->{code}, 1, 'nor is a port in use');
+	like($r->{out}, qr/port $port{w}[1]: Address already in use/, '... and says which');
+	close $held;
+	$wrong->start(args => [ settings('w', listen_addresses => '*') ]);
+	like($wrong->log, qr/WARNING:  listen_addresses is \* and advertise_address is not set/,
+		'one that others are sent to 127.0.0.1 for says so');
+	unlike($wrong->log, qr/peer_listen_addresses is \*/, '... and of the other address nothing');
+	is($wrong->stop, 0, 'stop');
+}
+
 # --- 2. one that is added ---------------------------------------------------------------------------
 my $added = node('added');
 $r = $added->start(fails => 1, args => [ '--join', '-p', free_port() ]);
@@ -286,12 +309,21 @@ is(run_command(kvd_bin('kvd'), '-D', $node{n2}->dir, @memory, '--check')->{code}
 		"src/tools/cluster; it said:\n" . (-e $log ? slurp($log) : ''));
 	my ($port) = slurp($log) =~ /-p (\d+) get hello/;
 	is(run_command(kvd_bin('kvctl'), '-p', $port, 'get', 'hello')->{out}, 'world', 'make cluster: it serves');
+	my ($n2) = slurp($log) =~ /# n2: kill -9 (\d+)/;
+	kill 'KILL', $n2;
+	poll_until(sub { slurp($log) =~ /node n2 has ended/ }, 30, 'n2 to end');
+	my ($again) = slurp($log) =~ m{^ +(\S+/kvd -D \S+ .*)$}m;
+	$again =~ s{/n1 }{/n2 };
+	my $elsewhere = start_command({ out => "$log.n2", err => "$log.n2" }, split ' ', $again);
+	poll_until(sub { -e "$log.n2" && slurp("$log.n2") =~ /is ready/ }, 30, 'n2 to be ready again');
 	my ($made) = glob test_dir() . '/kvd-cluster.*';
 	ok(defined $made && -d "$made/n3", '... in a temporary directory');
 	kill 'INT', $pid;
 	my $code;
 	poll_until(sub { my $got = waitpid $pid, 1; $code = $? if $got == $pid; return $got == $pid }, 60, 'its end');
 	is($code, 0, 'Ctrl-C ends it');
+	poll_until(sub { waitpid($elsewhere, 1) == $elsewhere }, 30, 'the end of the one that was started again');
+	like(slurp("$log.n2"), qr/the server has stopped$/m, '... and the node that was started again elsewhere');
 	ok(!-e $made, '... and removes the directory') or diag slurp($log);
 }
 
