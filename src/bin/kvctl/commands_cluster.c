@@ -104,8 +104,17 @@ behind(const Table *t, char *out, size_t size)
 	snprintf(out, size, "%s, %s", amount, time);
 }
 
+/* On the leader: connected, and yet nothing was heard of it for an election timeout. */
+static bool
+is_silent(const Table *c, const Table *m)
+{
+	return strcmp(cell(c, "role"), "leader") == 0 && strcmp(cell(m, "self"), "1") != 0 &&
+		   strcmp(cell(m, "state"), "down") != 0 && cell(m, "heard_ms")[0] != '\0' &&
+		   strtoull(cell(m, "heard_ms"), NULL, 10) > strtoull(cell(c, "election_ms"), NULL, 10);
+}
+
 static void
-state_words(const Table *t, char *out, size_t size)
+state_words(const Table *c, const Table *t, char *out, size_t size)
 {
 	static const struct {
 		const char *word, *shown;
@@ -117,6 +126,8 @@ state_words(const Table *t, char *out, size_t size)
 	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
 		if (strcmp(word, words[i].word) == 0)
 			word = words[i].shown;
+	if (is_silent(c, t))
+		word = "silent";
 	snprintf(out, size, "%s%s%s", word, cell(t, "trouble")[0] != '\0' ? ": " : "", cell(t, "trouble"));
 }
 
@@ -172,7 +183,7 @@ show_people(Ctl *ctl, const Table *c, Table *m)
 		char lag[80], heard[32], state[160];
 
 		behind(m, lag, sizeof lag);
-		state_words(m, state, sizeof state);
+		state_words(c, m, state, sizeof state);
 		heard_words(m, leads, heard, sizeof heard);
 		output_row(&ctl->out,
 				   (Cell[]){ CELL_OF_STR(cell(m, "name")), CELL_OF_STR(cell(m, "role")), CELL_OF_STR(state),
