@@ -159,10 +159,14 @@ answer_invites_retry(uint16_t status)
 static Status
 broken_outcome(const Call *call, bool left, Status st)
 {
-	if (call->write && left && !call->stamped)
-		return status_fail(ST_OUTCOME_UNKNOWN, "the connection was lost before the answer came (%s); the %s may or may "
-			"not have happened", status_text(st), proto_command_name(call->command));
-	return st;
+	const char *what = call->command == PROTO_CLUSTER ? "change" : proto_command_name(call->command);
+
+	if (!call->write || !left || call->stamped)
+		return st;
+	if (st == ST_TIMEOUT)
+		return status_fail(ST_OUTCOME_UNKNOWN, "no answer came in time; the %s may or may not have happened", what);
+	return status_fail(ST_OUTCOME_UNKNOWN, "the connection was lost before the answer came (%s); the %s may or may not "
+		"have happened", status_text(st), what);
 }
 
 /* Requests that are answered at once or not at all, and may be asked of another host as well. */
