@@ -181,6 +181,18 @@ ok($identity eq substr(slurp($added->dir . '/kvd.control'), 32, 8), 'under the i
 get_is($added, 'k', 'one');
 put_ok($added, 'k2', 'two');
 get_is($first, 'k2', 'two');
+# A third one reads in its log of b when it has long been connected to it.
+my $third = node('third');
+launch($third, '--join', settings('c'));
+waits($third);
+poll_until(sub { $first->kvctl('cluster', 'add', peer('c'))->{code} == 0 }, 30, 'kvctl cluster add of a third one');
+$third->wait_ready;
+get_is($third, 'k2', 'two');
+poll_until(sub { $third->kvctl('cluster', '--format', 'csv')->{out} =~ /^b,follower,\d+,up,/m }, 20,
+	'the third one to see the second; it says ' . $third->kvctl('cluster', '--format', 'csv')->{out});
+pass('what was connected before it was a member is not called down');
+poll_until(sub { $first->kvctl('cluster', 'remove', 'c')->{code} == 0 }, 30, 'kvctl cluster remove of the third');
+is($third->stop, 0, 'stop');
 my $done;
 poll_until(sub { $done = $first->kvctl('cluster', 'remove', 'b'); $done->{code} == 0 }, 30, 'kvctl cluster remove');
 put_ok($first, 'k3', 'three');
