@@ -80,5 +80,6 @@ address_of_self(char peer_address[MEMBERSHIP_ADDRESS_MAX + 1],
 	if (config.peer_port != 0)
 		KV_TRY(advertised("peer_advertise_address", config.peer_advertise_address,
 						  config.peer_listen_addresses, (uint16_t) config.peer_port, peer_address));
-	return advertised("advertise_address", config.advertise_address, config.listen_addresses, (uint16_t) port, client_address);
+	return advertised("advertise_address", config.advertise_address, config.listen_addresses,
+					  (uint16_t) port, client_address);
 }
