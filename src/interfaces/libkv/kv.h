@@ -234,7 +234,7 @@ KV_API int kv_get(kv_client *c, kv_bytes key, const kv_read_options *o, kv_value
 #define KV_LAG_UNKNOWN 0xffffffffu
 typedef struct kv_age {
 	uint64_t position;         /* all versions below it were seen; as at_least of position - 1 elsewhere: nothing older */
-	uint32_t lag_ms;           /* the node had all that was committed so long ago; KV_LAG_UNKNOWN also when absent */
+	uint32_t lag_ms;           /* it had all that was committed so long ago; KV_LAG_UNKNOWN also when absent */
 } kv_age;
 /* kv_get() with KV_READ_LOCAL (o->read does not count), and how old that is. *age is filled when absent too. */
 KV_API int kv_get_local(kv_client *c, kv_bytes key, const kv_read_options *o, kv_value *out, kv_age *age);
@@ -331,7 +331,7 @@ KV_API int kv_checkpoint(kv_client *c, int compact, int timeout_ms, uint64_t *ls
 /* What kv_cluster() shall do. The names are those of nodes. */
 typedef enum kv_cluster_action {
 	KV_CLUSTER_STATUS,         /* of the node this is connected to */
-	KV_CLUSTER_ADD,            /* name, address of its peer_port: a blank node joins as learner, becomes a voter later */
+	KV_CLUSTER_ADD,            /* name, address of its peer_port: a blank node joins as learner, votes later */
 	KV_CLUSTER_REMOVE,         /* name */
 	KV_CLUSTER_PROMOTE,        /* name: a learner becomes a voter */
 	KV_CLUSTER_TRANSFER,       /* name of the next leader; NULL: whoever is furthest */
