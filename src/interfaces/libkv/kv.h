@@ -233,7 +233,7 @@ KV_API int kv_get(kv_client *c, kv_bytes key, const kv_read_options *o, kv_value
 /* How old an answer of the node this is connected to may be (doc/consistency.md). */
 #define KV_LAG_UNKNOWN 0xffffffffu
 typedef struct kv_age {
-	uint64_t position;         /* all versions below it were seen; as at_least of position - 1 elsewhere: nothing older */
+	uint64_t position;         /* all versions below it were seen; elsewhere, at_least = position - 1: none older */
 	uint32_t lag_ms;           /* it had all that was committed so long ago; KV_LAG_UNKNOWN also when absent */
 } kv_age;
 /* kv_get() with KV_READ_LOCAL (o->read does not count), and how old that is. *age is filled when absent too. */
