@@ -66,7 +66,8 @@ say_hello(kv_client *c, uint64_t deadline_ns)
 	st = io_ask(c, frame, PROTO_HEADER_SIZE + 10 + n, deadline_ns, &h, &answer);
 	if (st == ST_TIMEOUT)
 		return status_fail(ST_CANNOT_CONNECT,
-			"%s:%u accepts connections but does not answer: no kvd server, or one that is stopped", c->at.name, c->at.port);
+			"%s:%u accepts connections but does not answer: no kvd server, or one that is stopped",
+			c->at.name, c->at.port);
 	if (st != ST_OK && st != ST_PROTOCOL && c->eof)
 		return ST_CANNOT_CONNECT;
 	KV_TRY(st);
