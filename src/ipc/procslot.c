@@ -217,13 +217,39 @@ procslot_cancel_sleep(void)
 	atomic_store_explicit(&my_slot->sleeping, 0, memory_order_release);
 }
 
+static void
+drain_pipe(void)
+{
+	char bytes[64];
+
+	while (child_pipe_get(wake_pipe[0], bytes, sizeof bytes) == (int) sizeof bytes)
+		;
+}
+
+/* Who is woken by the pipe is woken by nothing else: also where it waits for no sockets. */
+static void
+sleep_on_pipe(uint32_t token, uint64_t timeout_us)
+{
+	bool readable = false;
+
+	if (atomic_load(&my_slot->wake) == token)
+		child_poll(&wake_pipe[0], &readable, 1, (int) ((timeout_us + 999) / 1000));
+	if (readable)
+		drain_pipe();
+}
+
 void
 procslot_sleep(uint32_t token, uint64_t timeout_us)
 {
 	/* Again: what was called since prepare may have slept itself. A wake since prepare shows in the token. */
 	atomic_store(&my_slot->sleeping, 1);
 	atomic_thread_fence(memory_order_seq_cst);
-	park(&my_slot->wake, token, timeout_us < SLEEP_MAX_US ? timeout_us : SLEEP_MAX_US);
+	if (timeout_us > SLEEP_MAX_US)
+		timeout_us = SLEEP_MAX_US;
+	if (atomic_load_explicit(&my_slot->piped, memory_order_relaxed))
+		sleep_on_pipe(token, timeout_us);
+	else
+		park(&my_slot->wake, token, timeout_us);
 	procslot_cancel_sleep();
 }
 
@@ -277,10 +303,8 @@ procslot_prepare_pipe_sleep(const uint32_t *seen)
 void
 procslot_end_pipe_sleep(uint32_t *seen, bool readable)
 {
-	char bytes[64];
-
 	procslot_cancel_sleep();
-	while (readable && child_pipe_get(wake_pipe[0], bytes, sizeof bytes) == (int) sizeof bytes)
-		;
+	if (readable)
+		drain_pipe();
 	*seen = atomic_load(&my_slot->wake);
 }

@@ -14,6 +14,8 @@
 #include "port/clock.h"
 #include "port/proc.h"
 
+#define READY_MS 20000 /* a child that does not come up has failed */
+
 static void *mem;
 static _Atomic uint32_t *ready;
 
@@ -21,9 +23,9 @@ static int
 setup(void **state)
 {
 	(void) state;
-	assert_int_equal(proc_shm_map(procslot_shmem_size(8) + 64, &mem), ST_OK);
-	procslot_shmem_init(mem, 8);
-	ready = (_Atomic uint32_t *) ((char *) mem + procslot_shmem_size(8));
+	assert_int_equal(proc_shm_map(procslot_shmem_size(PROC_AUX_COUNT + 4) + 64, &mem), ST_OK);
+	procslot_shmem_init(mem, PROC_AUX_COUNT + 4);
+	ready = (_Atomic uint32_t *) ((char *) mem + procslot_shmem_size(PROC_AUX_COUNT + 4));
 	return 0;
 }
 
@@ -31,7 +33,7 @@ static int
 teardown(void **state)
 {
 	(void) state;
-	proc_shm_unmap(mem, procslot_shmem_size(8) + 64);
+	proc_shm_unmap(mem, procslot_shmem_size(PROC_AUX_COUNT + 4) + 64);
 	return 0;
 }
 
@@ -46,7 +48,7 @@ start_child(int stop_signal)
 	if (pid == 0) {
 		alarm(20);
 		childsig_setup(-1, -1, stop_signal);
-		procslot_attach(4, PROC_BACKEND);
+		procslot_attach(PROC_AUX_COUNT, PROC_BACKEND);
 		atomic_store(ready, 1);
 		for (;;) {
 			uint32_t token = procslot_prepare_sleep();
@@ -56,8 +58,10 @@ start_child(int stop_signal)
 			procslot_sleep(token, 1000000);
 		}
 	}
-	while (atomic_load(ready) == 0)
+	for (int ms = 0; atomic_load(ready) == 0; ms++) {
+		assert_true(ms < READY_MS);
 		child_poll(NULL, NULL, 0, 1);
+	}
 	return pid;
 }
 
@@ -67,7 +71,7 @@ end_of(pid_t pid)
 	int status;
 
 	assert_int_equal(waitpid(pid, &status, 0), pid);
-	procslot_mark_dead(4);
+	procslot_mark_dead(PROC_AUX_COUNT);
 	procslot_reap(NULL);
 	return status;
 }

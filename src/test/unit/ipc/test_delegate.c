@@ -20,7 +20,7 @@
 #include "port/net.h"
 #include "port/proc.h"
 
-#define SLOTS 8
+#define SLOTS (PROC_AUX_COUNT + 4)
 #define FIRST PROC_AUX_COUNT
 #define GENERATION 1
 #define PATIENT_MS 60000

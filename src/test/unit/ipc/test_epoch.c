@@ -12,7 +12,7 @@
 #include "ipc/procslot.h"
 #include "port/proc.h"
 
-#define SLOTS 8
+#define SLOTS (PROC_AUX_COUNT + 4)
 #define OBJECTS 64
 #define READERS 3
 #define REPLACEMENTS 20000
@@ -111,13 +111,13 @@ a_dead_process_holds_until_its_slot_is_cleared(void **state)
 	(void) state;
 	if (pid == 0) {
 		my_slot = NULL;
-		procslot_attach(5, PROC_BACKEND);
+		procslot_attach(PROC_AUX_COUNT + 1, PROC_BACKEND);
 		epoch_pin(3);
 		_exit(0);
 	}
 	waitpid(pid, NULL, 0);
 	r = epoch_retire();
-	procslot_mark_dead(5);
+	procslot_mark_dead(PROC_AUX_COUNT + 1);
 	assert_false(epoch_safe(r));
 	assert_int_equal(epoch_min_version(10), 3);
 	procslot_reap(NULL);

@@ -17,7 +17,7 @@
 #include "port/clock.h"
 #include "port/proc.h"
 
-#define SLOTS 8
+#define SLOTS (PROC_AUX_COUNT + 4)
 #define ROUNDS 20000
 #define PROCESSES 4
 
@@ -164,11 +164,11 @@ rank_is_asserted(void **state)
 	static void (*const wrong[])(void) = { out_of_order, shards_out_of_order, twice, release_unheld, no_such_shard };
 
 	(void) state;
-	assert_int_equal(run(4, in_order), 0);
+	assert_int_equal(run(PROC_AUX_COUNT, in_order), 0);
 	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
 		teardown(NULL);
 		setup(NULL);
-		assert_true(WIFSIGNALED(run(4, wrong[i])));
+		assert_true(WIFSIGNALED(run(PROC_AUX_COUNT, wrong[i])));
 	}
 }
 
@@ -202,15 +202,15 @@ a_dead_holder_was_critical_and_a_dead_waiter_was_not(void **state)
 	(void) state;
 	holder = fork();
 	if (holder == 0) {
-		procslot_attach(4, PROC_BACKEND);
+		procslot_attach(PROC_AUX_COUNT, PROC_BACKEND);
 		hold_and_wait();
 	}
 	while (atomic_load(&shared->told) != 1)
 		child_poll(NULL, NULL, 0, 1);
-	assert_int_equal(run(5, try_it), 0);
+	assert_int_equal(run(PROC_AUX_COUNT + 1, try_it), 0);
 	waiter = fork();
 	if (waiter == 0) {
-		procslot_attach(6, PROC_BACKEND);
+		procslot_attach(PROC_AUX_COUNT + 2, PROC_BACKEND);
 		wait_for_it();
 	}
 	while (atomic_load(&shared->told) != 2)
@@ -220,8 +220,8 @@ a_dead_holder_was_critical_and_a_dead_waiter_was_not(void **state)
 	kill(holder, SIGKILL);
 	waitpid(waiter, NULL, 0);
 	waitpid(holder, NULL, 0);
-	assert_true(procslot_was_critical(4));
-	assert_false(procslot_was_critical(6));
+	assert_true(procslot_was_critical(PROC_AUX_COUNT));
+	assert_false(procslot_was_critical(PROC_AUX_COUNT + 2));
 	assert_true(lwlock_held(LWLOCK_APPLY, 0));
 }
 
@@ -246,7 +246,7 @@ waiters_sleep_and_are_woken(void **state)
 	(void) state;
 	holder = fork();
 	if (holder == 0) {
-		procslot_attach(5, PROC_BACKEND);
+		procslot_attach(PROC_AUX_COUNT + 1, PROC_BACKEND);
 		lwlock_acquire(LWLOCK_APPLY, 0);
 		atomic_store(&shared->told, 1);
 		while (atomic_load(&shared->told) == 1)
@@ -258,7 +258,7 @@ waiters_sleep_and_are_woken(void **state)
 		child_poll(NULL, NULL, 0, 1);
 	pid = fork();
 	if (pid == 0) {
-		procslot_attach(4, PROC_BACKEND);
+		procslot_attach(PROC_AUX_COUNT, PROC_BACKEND);
 		take_it();
 	}
 	child_poll(NULL, NULL, 0, 300); /* long enough for a waiter that spins to be noticed */

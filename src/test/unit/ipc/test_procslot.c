@@ -14,7 +14,7 @@
 #include "port/clock.h"
 #include "port/proc.h"
 
-#define SLOTS 8
+#define SLOTS (PROC_AUX_COUNT + 4)
 
 static void *mem;
 static _Atomic uint32_t *word; /* shared between test and children */
@@ -88,8 +88,8 @@ pin_and_wait(void)
 static void
 a_slot_goes_free_live_dead_free(void **state)
 {
-	ProcSlot *s = procslot_get(5);
-	pid_t pid = child(5, pin_and_wait);
+	ProcSlot *s = procslot_get(PROC_AUX_COUNT + 1);
+	pid_t pid = child(PROC_AUX_COUNT + 1, pin_and_wait);
 	uint32_t generation = atomic_load(&s->generation);
 
 	(void) state;
@@ -101,11 +101,11 @@ a_slot_goes_free_live_dead_free(void **state)
 	kill(pid, SIGKILL);
 	end_of(pid);
 	assert_false(procslot_was_critical(5));
-	procslot_mark_dead(5);
-	assert_false(procslot_is_free(5));
+	procslot_mark_dead(PROC_AUX_COUNT + 1);
+	assert_false(procslot_is_free(PROC_AUX_COUNT + 1));
 	assert_int_equal(atomic_load(&s->pin_epoch), 7); /* still there: only the WAL writer clears */
 	assert_int_equal(procslot_reap(NULL), 1);
-	assert_true(procslot_is_free(5));
+	assert_true(procslot_is_free(PROC_AUX_COUNT + 1));
 	assert_true(atomic_load(&s->pin_epoch) == PROC_NO_PIN && atomic_load(&s->pin_version) == PROC_NO_PIN);
 	assert_int_equal(atomic_load(&s->generation), generation + 1);
 }
@@ -125,11 +125,11 @@ reap_finds_slots_that_never_attached(void **state)
 	(void) state;
 	ncleared = 0;
 	procslot_mark_dead(SLOTS - 1); /* its child died before its first instruction */
-	procslot_mark_dead(4);
+	procslot_mark_dead(PROC_AUX_COUNT);
 	assert_int_equal(procslot_reap(on_cleared), 2);
 	assert_int_equal(ncleared, 2);
-	assert_true(cleared_slots[0] == 4 && cleared_slots[1] == SLOTS - 1);
-	assert_true(procslot_is_free(4) && procslot_is_free(SLOTS - 1));
+	assert_true(cleared_slots[0] == PROC_AUX_COUNT && cleared_slots[1] == SLOTS - 1);
+	assert_true(procslot_is_free(PROC_AUX_COUNT) && procslot_is_free(SLOTS - 1));
 }
 
 static void
@@ -157,14 +157,14 @@ death_inside_a_critical_section_is_seen(void **state)
 	(void) state;
 	for (int inside = 0; inside < 2; inside++) {
 		uint64_t before = clock_mono_ns();
-		pid_t pid = child(6, act[inside]);
+		pid_t pid = child(PROC_AUX_COUNT + 2, act[inside]);
 
 		wait_for(word, 1);
-		assert_true(atomic_load(&procslot_get(6)->critical_since_ns) >= before);
+		assert_true(atomic_load(&procslot_get(PROC_AUX_COUNT + 2)->critical_since_ns) >= before);
 		kill(pid, SIGKILL);
 		end_of(pid);
 		assert_int_equal(procslot_was_critical(6), inside);
-		procslot_mark_dead(6);
+		procslot_mark_dead(PROC_AUX_COUNT + 2);
 		procslot_reap(NULL);
 		assert_false(procslot_was_critical(6));
 	}
@@ -228,6 +228,15 @@ play_odd_with_a_pipe(void)
 		while (atomic_load(word) != turn) {
 			bool ready;
 
+			if (turn % 4 == 1) { /* it may also wait for nothing but a wake-up */
+				uint32_t token = procslot_prepare_sleep();
+
+				if (atomic_load(word) != turn)
+					procslot_sleep(token, 1000000);
+				else
+					procslot_cancel_sleep();
+				continue;
+			}
 			child_poll(&fd, &ready, 1, procslot_prepare_pipe_sleep(&seen) ? 1000 : 0);
 			procslot_end_pipe_sleep(&seen, ready);
 		}
@@ -268,12 +277,12 @@ sleep_with_something_in_between(void)
 static void
 a_wake_between_prepare_and_sleep_counts(void **state)
 {
-	pid_t pid = child(4, sleep_with_something_in_between);
+	pid_t pid = child(PROC_AUX_COUNT, sleep_with_something_in_between);
 	uint64_t begun;
 
 	(void) state;
 	wait_for(word, 1);
-	procslot_wake(4); /* it is not `sleeping` now */
+	procslot_wake(PROC_AUX_COUNT); /* it is not `sleeping` now */
 	begun = clock_mono_ns();
 	atomic_store(word, 2);
 	assert_int_equal(end_of(pid), 0);
@@ -293,22 +302,22 @@ wrong_use_is_caught(void **state)
 	(void) state;
 	pid = fork();
 	if (pid == 0) { /* a slot that is not free */
-		procslot_mark_dead(4);
-		procslot_attach(4, PROC_BACKEND);
+		procslot_mark_dead(PROC_AUX_COUNT);
+		procslot_attach(PROC_AUX_COUNT, PROC_BACKEND);
 		_exit(0);
 	}
 	assert_true(WIFSIGNALED(end_of(pid)));
 	procslot_reap(NULL);
 	pid = fork();
 	if (pid == 0) { /* leaving what was not entered */
-		procslot_attach(4, PROC_BACKEND);
+		procslot_attach(PROC_AUX_COUNT, PROC_BACKEND);
 		critical_leave();
 		_exit(0);
 	}
 	assert_true(WIFSIGNALED(end_of(pid)));
-	procslot_mark_dead(4);
+	procslot_mark_dead(PROC_AUX_COUNT);
 	procslot_reap(NULL);
-	assert_int_equal(end_of(child(4, nothing)), 0);
+	assert_int_equal(end_of(child(PROC_AUX_COUNT, nothing)), 0);
 }
 
 int

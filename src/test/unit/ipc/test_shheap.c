@@ -18,7 +18,7 @@
 #include "port/proc.h"
 
 #define HEAP_BYTES ((size_t) 1 << 20)
-#define SLOTS 8
+#define SLOTS (PROC_AUX_COUNT + 4)
 #define BLOCKS 400
 
 static void *mapping;
