@@ -96,11 +96,11 @@ a_slot_goes_free_live_dead_free(void **state)
 	wait_for(word, 1);
 	assert_int_equal(atomic_load(&s->state), PROC_LIVE);
 	assert_int_equal(atomic_load(&s->pid), pid);
-	assert_int_equal(procslot_high_water(), 6);
+	assert_int_equal(procslot_high_water(), PROC_AUX_COUNT + 2);
 	assert_int_equal(procslot_reap(NULL), 0); /* the living are left alone */
 	kill(pid, SIGKILL);
 	end_of(pid);
-	assert_false(procslot_was_critical(5));
+	assert_false(procslot_was_critical(PROC_AUX_COUNT + 1));
 	procslot_mark_dead(PROC_AUX_COUNT + 1);
 	assert_false(procslot_is_free(PROC_AUX_COUNT + 1));
 	assert_int_equal(atomic_load(&s->pin_epoch), 7); /* still there: only the WAL writer clears */
@@ -163,10 +163,10 @@ death_inside_a_critical_section_is_seen(void **state)
 		assert_true(atomic_load(&procslot_get(PROC_AUX_COUNT + 2)->critical_since_ns) >= before);
 		kill(pid, SIGKILL);
 		end_of(pid);
-		assert_int_equal(procslot_was_critical(6), inside);
+		assert_int_equal(procslot_was_critical(PROC_AUX_COUNT + 2), inside);
 		procslot_mark_dead(PROC_AUX_COUNT + 2);
 		procslot_reap(NULL);
-		assert_false(procslot_was_critical(6));
+		assert_false(procslot_was_critical(PROC_AUX_COUNT + 2));
 	}
 }
 
