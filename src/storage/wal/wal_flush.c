@@ -142,6 +142,7 @@ flush_locked(void)
 	to = flush_limit(from, to);
 	if (to == from)
 		return false;
+	wal_mark_keep_near(to);
 	began = clock_mono_ns();
 	while (at < to) {
 		if (part < at)

@@ -108,6 +108,8 @@ typedef struct WalShared {
 	_Atomic uint64_t segments_created, segments_recycled, segments_inline;
 	/* The newest mark on disk: under WAL_SEGMENT. */
 	WalMark mark;
+	/* Its commit, for a look without the lock; written with it. */
+	_Atomic uint64_t mark_commit;
 	uint64_t mark_ns; /* when it was written, monotonic */
 	int mark_slot;    /* which of the two holds it */
 
@@ -197,6 +199,11 @@ KV_CHECK Status wal_segment_settle(Lsn end);
 KV_CHECK Status wal_mark_read(WalMark *mark, int *slot);
 /* Write it to the other slot, sync, remember in shared memory. REQUIRES WAL_SEGMENT, or recovery. */
 KV_CHECK Status wal_mark_write(const WalMark *mark);
+/* Recovery: what is on disk is *mark. */
+void wal_mark_set(const WalMark *mark);
+/* REQUIRES WAL_FLUSH; before the log is written up to `to`: a restart must find room in the ring for what follows the
+   mark's commit (wal_recover.c). Panics like a flush. */
+void wal_mark_keep_near(Lsn to);
 void wal_mark_close(void);
 
 /* Remove all files of the log. Start only. */

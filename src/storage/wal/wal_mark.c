@@ -117,6 +117,13 @@ wal_mark_read(WalMark *mark, int *slot)
 	return ST_OK;
 }
 
+void
+wal_mark_set(const WalMark *mark)
+{
+	wal_sh->mark = *mark;
+	atomic_store_explicit(&wal_sh->mark_commit, mark->commit, memory_order_relaxed);
+}
+
 Status
 wal_mark_write(const WalMark *mark)
 {
@@ -129,7 +136,7 @@ wal_mark_write(const WalMark *mark)
 		KV_TRY(fs_open(WAL_MARK_FILE, FS_WRITE, &mark_fd));
 	KV_TRY(fs_pwrite(mark_fd, raw, sizeof raw, (uint64_t) slot * MARK_APART));
 	KV_TRY(fs_datasync(mark_fd));
-	wal_sh->mark = *mark;
+	wal_mark_set(mark);
 	wal_sh->mark_slot = slot;
 	wal_sh->mark_ns = clock_mono_ns();
 	return ST_OK;
@@ -150,6 +157,24 @@ mark_due(void)
 	uint64_t flushed = atomic_load(&wal_sh->last_flush_ns), now = clock_mono_ns();
 
 	return now >= wal_sh->mark_ns + MARK_INTERVAL_NS || now >= flushed + MARK_IDLE_NS;
+}
+
+/*
+ * Nearly never: the WAL writer is at most 50 ms behind. What is inserted is at most a ring ahead of what is applied, so
+ * that naming what is committed now is enough.
+ */
+void
+wal_mark_keep_near(Lsn to)
+{
+	WalMark m;
+
+	if (to - atomic_load_explicit(&wal_sh->mark_commit, memory_order_relaxed) <= wal_sh->ring_bytes / 2)
+		return;
+	lwlock_acquire(LWLOCK_WAL_SEGMENT, 0);
+	m = (WalMark){ wal_sh->mark.epoch, wal_durable(), wal_commit(), wal_sh->mark.start };
+	if (m.commit > wal_sh->mark.commit && wal_mark_write(&m) != ST_OK)
+		elog_panic("cannot write the durable mark: %s", status_detail());
+	lwlock_release(LWLOCK_WAL_SEGMENT, 0);
 }
 
 Status

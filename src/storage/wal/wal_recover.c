@@ -178,7 +178,7 @@ find_end(Lsn from, uint64_t from_term, bool cut, WalRecovery *out)
 	*out = (WalRecovery){ .last_term = from_term };
 	wal_files_close();
 	KV_TRY(wal_mark_read(&m, &wal_sh->mark_slot));
-	wal_sh->mark = m;
+	wal_mark_set(&m);
 	atomic_store(&wal_sh->log_start, m.start > wal_sh->first_lsn ? m.start : wal_sh->first_lsn);
 	wal_terms_reset();
 	if (from_term != 0)

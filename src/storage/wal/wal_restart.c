@@ -64,7 +64,7 @@ wal_restart_at(Lsn from, uint64_t from_term, bool *kept)
 	KV_ASSERT(atomic_load(&wal_sh->recovered) == 0 && from % 8 == 0 && from >= wal_sh->first_lsn);
 	wal_files_close();
 	KV_TRY(wal_mark_read(&m, &wal_sh->mark_slot));
-	wal_sh->mark = m;
+	wal_mark_set(&m);
 	*kept = m.commit >= from; /* committed here, so equal; or done already */
 	if (m.commit > from)
 		KV_TRY(is_here(from, kept));
