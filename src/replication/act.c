@@ -10,6 +10,7 @@
  * 3. cons.current and cons.previous follow raft.config and raft.previous.
  */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/elog.h"
@@ -87,9 +88,24 @@ members_of(const RaftConfig *c)
 	return m;
 }
 
+/* "n1, n2, n3 (learner)", for the log. */
+static void
+log_members(void)
+{
+	const Membership *m = &cons.current.members;
+	char text[MEMBERSHIP_NODES_MAX * (MEMBERSHIP_NAME_MAX + 12)] = "";
+	size_t len = 0;
+
+	for (int i = 0; i < m->n && len < sizeof text; i++)
+		len += (size_t) snprintf(text + len, sizeof text - len, "%s%s%s", i > 0 ? ", " : "", m->node[i].name,
+								 m->node[i].voter ? "" : " (learner)");
+	elog(LOG_LEVEL_LOG, "members: %s", text);
+}
+
 static void
 use_members(void)
 {
+	log_members();
 	peers_set_members(&cons.current.members, cons.current.start);
 	if (membership_file_write(&cons.current.members, cons.current.start) != ST_OK)
 		elog_panic("cannot write " MEMBERSHIP_FILE ": %s", status_detail());
