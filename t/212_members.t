@@ -130,7 +130,13 @@ subtest 'lost disk' => sub {
 	$cluster->wait_for(sub { substr($lost->log, $before) =~ /lost its data directory/ }, 30, 'the node to be told');
 	isnt($lost->state, 'ready', 'it does not come back by itself');
 	$journal->wait_progress;
-	is($cluster->members->{$name}{state}, 'down', '... and counts for nothing');
+	my $state = '';
+	$cluster->wait_for(sub {
+		$state = ($cluster->members || {})->{$name}{state} // '';
+		return $state =~ /^(?:down|silent)$/;
+	}, 30,
+		"$name to be seen as gone");
+	like($state, qr/^(?:down|silent)$/, "... and counts for nothing ($state)");
 	refused(qr/cluster replace/, 'adding it under its name', 'add', "$name\@" . at($name));
 	my $r = cluster('replace', $name, at($name));
 	is($r->{code}, 0, 'replaced on command') or diag $r->{err};
