@@ -5,11 +5,7 @@
  * disk that the next start would not clean up; so the stop signal ends the process at once, unless it is inside a
  * critical section, where it goes on to the next one.
  */
-#include <signal.h>
-
-#include "ipc/childsig.h"
 #include "port/child.h"
-#include "port/proc.h"
 #include "postmaster_internal.h"
 #include "storage/kvstore.h"
 
@@ -25,19 +21,10 @@ step(uint64_t *nap_us)
 	return st;
 }
 
-static void
-on_stop(int signo)
-{
-	(void) signo;
-	if (my_slot_no < 0 || !procslot_was_critical(my_slot_no))
-		child_exit(0);
-	child_stop = 1;
-}
-
 void
 compactor_main(void)
 {
-	proc_signal(CHILDSIG_STOP_WORKER, on_stop);
+	worker_stops_anywhere();
 	if (kvstore_compactor_open() != ST_OK)
 		worker_failed("opening the manifest for writing");
 	worker_loop("compaction", step);

@@ -5,27 +5,15 @@
  * cannot be gone on with at the next start; so the stop signal ends it at once, unless it is inside a critical
  * section, where it goes on to the next step.
  */
-#include <signal.h>
-
-#include "ipc/childsig.h"
 #include "port/child.h"
 #include "port/proc.h"
 #include "postmaster_internal.h"
 #include "replication/fetch.h"
 
-static void
-on_stop(int signo)
-{
-	(void) signo;
-	if (my_slot_no < 0 || !procslot_was_critical(my_slot_no))
-		child_exit(0);
-	child_stop = 1;
-}
-
 void
 fetcher_main(void)
 {
-	proc_signal(CHILDSIG_STOP_WORKER, on_stop);
+	worker_stops_anywhere();
 	proc_sched_batch(); /* others wait for their answers; nobody does for this */
 	worker_loop("fetching from another node", fetch_step);
 	procslot_detach();

@@ -76,6 +76,11 @@ KV_CHECK Status launch_child(ProcKind kind, int slot, int client_fd, void (*in_c
  * messages.
  */
 void worker_loop(const char *what, Status (*step)(uint64_t *nap_us));
+/*
+ * For a worker whose steps may be long and leave nothing that the next start would not clean up or go on with: the stop
+ * signal ends it at once, or, inside a critical section, after the step.
+ */
+void worker_stops_anywhere(void);
 /* Where log lines of this process and its children go; put the settings about logging in force. */
 void worker_log_fd(int fd);
 void worker_apply_log_settings(void);

@@ -10,6 +10,7 @@
 #include "port/child.h"
 #include "port/clock.h"
 #include "port/config_files.h"
+#include "port/proc.h"
 #include "postmaster_internal.h"
 
 #define RETRY_US 1000000        /* after a failure that may pass by itself */
@@ -42,6 +43,21 @@ void
 worker_failed(const char *what)
 {
 	elog_panic("%s failed: %s", what, status_detail());
+}
+
+static void
+stop_anywhere(int signo)
+{
+	(void) signo;
+	if (my_slot_no < 0 || !procslot_was_critical(my_slot_no))
+		child_exit(0);
+	child_stop = 1;
+}
+
+void
+worker_stops_anywhere(void)
+{
+	proc_signal(CHILDSIG_STOP_WORKER, stop_anywhere);
 }
 
 /* True: try again later. */

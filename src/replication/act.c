@@ -29,27 +29,15 @@
 #define CLOSE_GATE_MS 1000 /* rule G2: an insertion is a copy in memory */
 #define FOLLOW_UPS 4       /* answers to one step's actions: TERM_BEGUN, CONFIG_APPENDED, APPENDED, DURABLE */
 
-typedef struct FollowUp {
-	RaftEvent event;
-	RaftConfig config;
-} FollowUp;
-
-static FollowUp follow_ups[FOLLOW_UPS];
+static RaftEvent follow_ups[FOLLOW_UPS];
 static int nfollow_ups;
 static MembershipAt appended; /* what CONFIG_APPENDED is about */
 
 static void
-follow_up(RaftEventKind kind, uint64_t pos, uint64_t end, const RaftConfig *config)
+follow_up(RaftEventKind kind, uint64_t pos, uint64_t end)
 {
-	FollowUp *f = &follow_ups[nfollow_ups];
-
 	KV_ASSERT(nfollow_ups < FOLLOW_UPS);
-	nfollow_ups++;
-	f->event = (RaftEvent){ .kind = kind, .pos = pos, .end = end };
-	if (config != NULL) {
-		f->config = *config;
-		f->event.config = &f->config;
-	}
+	follow_ups[nfollow_ups++] = (RaftEvent){ .kind = kind, .pos = pos, .end = end };
 }
 
 uint64_t
@@ -243,7 +231,7 @@ consensus_begin_term(void)
 	procslot_wake(PROC_WALWRITER);
 	cons.end_told = end;
 	cons.progress_us = now_us();
-	follow_up(RAFT_EV_TERM_BEGUN, start, end, NULL);
+	follow_up(RAFT_EV_TERM_BEGUN, start, end);
 	return true;
 }
 
@@ -252,7 +240,6 @@ append_config(const RaftConfig *c)
 {
 	MembershipAt next = { .members = members_of(c) };
 	Buf body = { 0 };
-	RaftConfig placed = *c;
 	Slice part;
 	Status st = membership_encode(&next.members, &body);
 
@@ -265,19 +252,16 @@ append_config(const RaftConfig *c)
 	}
 	part = slice_buf(&body);
 	if (st == ST_OK)
-		st =
-			wal_insert(wal_generation(), WAL_CONFIG, 0, logclock_now(), &part, 1, &placed.start, &placed.end);
+		st = wal_insert(wal_generation(), WAL_CONFIG, 0, logclock_now(), &part, 1, &next.start, &next.end);
 	buf_free(&body);
 	if (st != ST_OK) {
 		elog(LOG_LEVEL_WARNING, "cannot write the new configuration: %s", status_detail());
-		follow_up(RAFT_EV_CONFIG_FAILED, 0, 0, NULL);
+		follow_up(RAFT_EV_CONFIG_FAILED, 0, 0);
 		return;
 	}
 	procslot_wake(PROC_WALWRITER);
-	next.start = placed.start;
-	next.end = placed.end;
 	appended = next;
-	follow_up(RAFT_EV_CONFIG_APPENDED, placed.start, placed.end, &placed);
+	follow_up(RAFT_EV_CONFIG_APPENDED, next.start, next.end);
 }
 
 /* ---- the log of a follower */
@@ -379,7 +363,7 @@ carry_out(const RaftEvent *e, const RaftOut *o, Slice bytes)
 		consensus_close_gate();
 		end = wal_inserted();
 		if (end > cons.end_told)
-			follow_up(RAFT_EV_APPENDED, 0, end, NULL);
+			follow_up(RAFT_EV_APPENDED, 0, end);
 		cons.end_told = end;
 	}
 	if (o->persist)
@@ -393,7 +377,6 @@ carry_out(const RaftEvent *e, const RaftOut *o, Slice bytes)
 			 o->truncate_to);
 		cons.truncating = true;
 		wal_request_truncate(o->truncate_to);
-		procslot_wake(PROC_WALWRITER);
 	}
 	if (o->fetch)
 		order_fetch(o);
@@ -506,16 +489,16 @@ static void
 run_follow_ups(void)
 {
 	while (nfollow_ups > 0) {
-		FollowUp f = follow_ups[0];
+		RaftEvent e = follow_ups[0];
+		bool config = e.kind == RAFT_EV_CONFIG_APPENDED;
+		RaftConfig c;
 
-		if (f.event.config != NULL)
-			f.event.config = &f.config;
-		nfollow_ups--;
-		memmove(follow_ups, follow_ups + 1, (size_t) nfollow_ups * sizeof follow_ups[0]);
-		for (int i = 0; i < nfollow_ups; i++)
-			if (follow_ups[i].event.config != NULL)
-				follow_ups[i].event.config = &follow_ups[i].config;
-		one_event(&f.event, slice_of(NULL, 0), f.event.kind == RAFT_EV_CONFIG_APPENDED ? &appended : NULL);
+		memmove(follow_ups, follow_ups + 1, (size_t) --nfollow_ups * sizeof follow_ups[0]);
+		if (config) {
+			c = raft_config_of(&appended);
+			e.config = &c;
+		}
+		one_event(&e, slice_of(NULL, 0), config ? &appended : NULL);
 	}
 }
 

@@ -235,6 +235,19 @@ look_at_fetcher(void)
 }
 
 static void
+on_append(const PeerEvent *p)
+{
+	const RaftMsg *m = &p->msg;
+
+	if ((m->flags & RAFT_OWN_TERM) && m->from == cons.raft.leader && m->term == cons.raft.vote.term)
+		replstate_leader_said(m->commit);
+	if (p->bytes.len > 0)
+		assemble_piece(p);
+	else
+		assemble_empty(m);
+}
+
+static void
 on_message(const PeerEvent *p)
 {
 	RaftMsg m = p->msg;
@@ -243,15 +256,10 @@ on_message(const PeerEvent *p)
 	report_heard(p->id);
 	if (m.kind >= RAFT_HOST_KINDS)
 		compare_message(&m);
-	else if (m.kind == RAFT_APPEND && (m.flags & RAFT_OWN_TERM) && m.from == cons.raft.leader &&
-			 m.term == cons.raft.vote.term)
-		replstate_leader_said(m.commit);
-	if (m.kind == RAFT_APPEND && p->bytes.len > 0)
-		assemble_piece(p);
-	else if (m.kind == RAFT_APPEND)
-		assemble_empty(&m);
-	else
+	else if (m.kind != RAFT_APPEND)
 		consensus_event(&e, slice_of(NULL, 0), NULL);
+	else
+		on_append(p);
 }
 
 static void

@@ -92,7 +92,5 @@ void compare_show(ReplView *v);
 /* A message came from this node. */
 void report_heard(uint64_t id);
 void report_turn(uint64_t us);
-/* Note where the log's end was, for lag in time. */
-void report_sample(uint64_t us);
 
 #endif

@@ -135,6 +135,12 @@ fetch_stands(const FetchJob *job)
 	return !child_stop && take_job(&now) && now.no == job->no;
 }
 
+Status
+fetch_not_ordered(void)
+{
+	return status_fail(ST_BUSY, "the order has changed");
+}
+
 void
 fetch_end(const FetchJob *job)
 {

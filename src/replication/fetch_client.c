@@ -4,13 +4,13 @@
  * Fetcher process. It waits in poll(), bounded by FETCH_ANSWER_MS without a byte; no locks, no shared memory.
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "common/proto.h"
 #include "fetch_internal.h"
 #include "port/clock.h"
 #include "port/net.h"
+#include "replication/address.h"
 
 #define FETCH_CONNECT_MS 3000
 #define FETCH_ANSWER_MS 10000 /* without a byte: a leader's disk may be slow */
@@ -20,27 +20,6 @@
 /* HELLO's answer, doc/protocol.md */
 #define HELLO_HEAD 58
 #define AT_CLUSTER_ID 32
-
-/* "host:port", "[::1]:port". */
-static Status
-split_address(const char *address, char host[MEMBERSHIP_ADDRESS_MAX + 1], uint16_t *port)
-{
-	const char *colon = strrchr(address, ':');
-	size_t n = colon != NULL ? (size_t) (colon - address) : 0;
-	char *end = NULL;
-	unsigned long number = colon != NULL ? strtoul(colon + 1, &end, 10) : 0;
-
-	if (n == 0 || n > MEMBERSHIP_ADDRESS_MAX || number == 0 || number > UINT16_MAX || *end != '\0')
-		return status_fail(ST_CANNOT_CONNECT, "\"%s\" is no address (host:port)", address);
-	if (address[0] == '[' && address[n - 1] == ']') {
-		address++;
-		n -= 2;
-	}
-	memcpy(host, address, n);
-	host[n] = '\0';
-	*port = (uint16_t) number;
-	return ST_OK;
-}
 
 static Status
 broken(const char *what)
@@ -196,11 +175,11 @@ Status
 fetch_client_open(FetchClient *c, const char *address, const Control *self)
 {
 	char host[MEMBERSHIP_ADDRESS_MAX + 1];
-	uint16_t port = 0;
+	uint16_t port;
 	Status st;
 
 	fetch_client_close(c);
-	KV_TRY(split_address(address, host, &port));
+	KV_TRY(address_split(address, 0, host, &port));
 	KV_TRY(net_connect(host, port, FETCH_CONNECT_MS, &c->fd));
 	net_tune(c->fd, 0, FETCH_ANSWER_MS);
 	st = greet(c, self);

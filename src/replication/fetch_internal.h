@@ -50,6 +50,8 @@ typedef struct FetchJob {
 } FetchJob;
 /* Does the order still stand? */
 bool fetch_stands(const FetchJob *job);
+/* BUSY, for a job whose order does not stand. */
+Status fetch_not_ordered(void);
 /* The order is done, unless there is another one by now. */
 void fetch_end(const FetchJob *job);
 /* For views. */

@@ -79,12 +79,6 @@ append_piece(const FetchJob *job, const FetchPiece *p, const uint8_t *bytes)
 	return ours;
 }
 
-static Status
-not_ordered(void)
-{
-	return status_fail(ST_BUSY, "the order has changed");
-}
-
 Status
 fetch_append(const FetchJob *job, Slice records, Lsn at)
 {
@@ -96,16 +90,16 @@ fetch_append(const FetchJob *job, Slice records, Lsn at)
 		while (atomic_load(&fetch_sh->posted) != 0) {
 			fetch_nap(job, WAIT_US);
 			if (!fetch_stands(job))
-				return not_ordered();
+				return fetch_not_ordered();
 		}
 		KV_TRY(cut_piece(left, at, &p));
 		while (!wal_append_room((size_t) (p.end - p.pos)) || at - wal_durable() > AHEAD_MAX) {
 			fetch_nap(job, WAIT_US);
 			if (!fetch_stands(job))
-				return not_ordered();
+				return fetch_not_ordered();
 		}
 		if (!append_piece(job, &p, left.data))
-			return not_ordered();
+			return fetch_not_ordered();
 		procslot_wake(PROC_WALWRITER);
 		procslot_wake(PROC_CONSENSUS);
 		used += (size_t) (p.end - p.pos);

@@ -31,12 +31,6 @@ typedef struct Incoming {
 	uint64_t done, total; /* bytes */
 } Incoming;
 
-static Status
-not_ordered(void)
-{
-	return status_fail(ST_BUSY, "the order has changed");
-}
-
 /* ---- files */
 
 /* What this file system has to take: what is missing, and the reserve that writes keep. */
@@ -87,7 +81,7 @@ fill_file(Incoming *in, int fd, uint64_t number, uint64_t bytes)
 		Slice piece;
 
 		if (!fetch_stands(in->job))
-			return not_ordered();
+			return fetch_not_ordered();
 		KV_TRY(ask_bytes(in, number, at, bytes - at, &piece));
 		KV_TRY(fs_pwrite(fd, piece.data, piece.len, at));
 		at += piece.len;
@@ -272,7 +266,7 @@ fetch_snapshot(const FetchJob *job, FetchClient *c)
 	KV_TRY(st);
 	mark = (FetchComplete){ in.sum.flushed, in.sum.term, in.sum.log_time, job->order.repair };
 	if (!fetch_stands(job))
-		return not_ordered();
+		return fetch_not_ordered();
 	/* C5: again, it may have moved meanwhile. */
 	if (mark.flushed <= wal_commit() && !mark.repair)
 		return status_fail(ST_CONDITION_FAILED, "its tables hold no more than is committed here by now");

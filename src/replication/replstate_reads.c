@@ -35,13 +35,13 @@ replstate_set_lease(uint64_t until_ns, Lsn serve_from)
 Status
 replstate_not_leader(void)
 {
-	char address[MEMBERSHIP_ADDRESS_MAX + 1] = "";
+	const ReplPeer *leader = NULL;
 	ReplView v;
 
 	replstate_view(&v);
-	if (v.leader != v.self)
-		replstate_leader_address(address);
-	return status_fail(ST_NOT_LEADER, "%s", address);
+	if (v.leader != 0 && v.leader != v.self)
+		leader = replview_peer(&v, v.leader);
+	return status_fail(ST_NOT_LEADER, "%s", leader != NULL ? leader->client_address : "");
 }
 
 /* Rule G5: the worker, which closes the gate, was not heard of for too long. No lease at all says nothing. */

@@ -21,8 +21,9 @@ static struct {
 } samples[SAMPLES];
 static unsigned nsamples; /* ever taken */
 
-void
-report_sample(uint64_t us)
+/* Note where the log's end was, for lag in time. */
+static void
+sample(uint64_t us)
 {
 	if (nsamples > 0 && us - samples[(nsamples - 1) % SAMPLES].us < SAMPLE_US)
 		return;
@@ -158,7 +159,7 @@ report_turn(uint64_t us)
 	static uint64_t next_us, term, leader, config;
 	const Raft *r = &cons.raft;
 
-	report_sample(us);
+	sample(us);
 	if (us < next_us && term == r->vote.term && leader == r->leader && config == cons.current.start)
 		return;
 	next_us = us + REPORT_US;
