@@ -176,9 +176,7 @@ kvstore_compactor_step(bool *did)
 		*did = true;
 		return ST_OK;
 	}
-	if (lsm_pressure(atomic_load(&kvs->current)->version) >= 1.0)
-		return compact(false, did);
-	return ST_OK;
+	return compact(false, did);
 }
 
 /* ---- WAL writer --------------------------------------------------------- */

@@ -44,6 +44,7 @@ emit_tables(const Out *o)
 	EMIT(o, "compaction.bytes_out", l.compact_bytes_out);
 	EMIT(o, "compaction.count", l.compactions);
 	EMIT(o, "compaction.files_deleted", l.files_deleted);
+	EMIT(o, "compaction.rewrites", l.rewrites);
 	EMIT(o, "compaction.trivial_moves", l.trivial_moves);
 	EMIT(o, "flush.bytes", l.flush_bytes);
 	EMIT(o, "flush.count", l.flushes);

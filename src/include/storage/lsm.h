@@ -27,6 +27,11 @@ typedef struct Table {
 	TableInfo info;
 	Slice smallest, largest;     /* internal keys, inclusive; in the shared heap */
 	_Atomic uint32_t refs;       /* Versions that name it; compaction worker only */
+	/*
+	 * It holds something to purge that no compaction would come by: rewritten in place, alone, when nothing else is
+	 * due. Compaction worker only. Set only if rewriting it now would purge that, or it is rewritten for ever.
+	 */
+	bool rewrite;
 } Table;
 
 typedef struct Version {
@@ -43,7 +48,7 @@ typedef struct Version {
 
 typedef struct LsmStats {
 	uint64_t flushes, flush_bytes;
-	uint64_t compactions, compact_bytes_in, compact_bytes_out, trivial_moves;
+	uint64_t compactions, compact_bytes_in, compact_bytes_out, trivial_moves, rewrites;
 	uint64_t files_deleted;
 } LsmStats;
 
@@ -103,7 +108,8 @@ typedef struct LsmCompactOptions {
 /* How urgent compaction is: 1.0 = a level is at its trigger, below nothing to do. Pure (lsm_pick.c). */
 double lsm_pressure(const Version *v);
 /*
- * One compaction. *out NULL: nothing to do. Otherwise the new Version, to be published, the old one retired.
+ * One compaction, of what is most urgent; of a table with `rewrite` set if nothing is. *out NULL: nothing to
+ * do. Otherwise the new Version, to be published, the old one retired.
  */
 KV_CHECK Status lsm_compact(const LsmCompactOptions *opt, Version **out);
 /* Everything into the lowest level needed. */

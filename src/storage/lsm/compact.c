@@ -11,7 +11,8 @@
  *      inputs may hold an older version of the key: no older table of level 0, no table of the levels from
  *      the shallowest input level down. Otherwise an expired entry becomes a tombstone (its value is dead
  *      weight).
- *   3. Versions of one key go into one output table.
+ *   3. Versions of one key go into one output table; all that comes out into level 0 goes into one, which has the
+ *      place of its only input there.
  */
 #include <stdlib.h>
 
@@ -34,6 +35,7 @@ typedef struct Compaction {
 	TableBuilder *builder;
 	uint64_t expected;        /* entries of an output, a guess */
 	uint64_t merged;          /* bytes since the last call of between */
+	uint32_t tables_in;
 	uint64_t bytes_in, bytes_out;
 } Compaction;
 
@@ -102,6 +104,13 @@ finish_output(Compaction *c)
 	return ST_OK;
 }
 
+/* May the output end here, between two keys? */
+static bool
+full(const Compaction *c)
+{
+	return c->pick->out_level > 0 && table_builder_bytes(c->builder) >= (uint64_t) config.table_size;
+}
+
 static Status
 take(Compaction *c, Entry *e)
 {
@@ -109,7 +118,7 @@ take(Compaction *c, Entry *e)
 
 	KV_TRY(judge(c, e, &keep, &new_key));
 	/* Rule 3: also when the first versions of the key are dropped, this is where it begins. */
-	if (new_key && c->builder != NULL && table_builder_bytes(c->builder) >= (uint64_t) config.table_size)
+	if (new_key && c->builder != NULL && full(c))
 		KV_TRY(finish_output(c));
 	if (!keep)
 		return ST_OK;
@@ -186,12 +195,13 @@ edit_inputs(Compaction *c)
 			const TableInfo *t = &c->base->tables[level][c->pick->first[level] + i]->info;
 
 			KV_TRY(edit_delete(&c->edit, level, t->number));
+			c->tables_in++;
 			c->bytes_in += t->bytes;
 			entries += t->entries;
 		}
 	}
 	c->expected = entries;
-	if (c->bytes_in > (uint64_t) config.table_size)
+	if (c->pick->out_level > 0 && c->bytes_in > (uint64_t) config.table_size)
 		c->expected = (uint64_t) ((double) entries * (double) config.table_size / (double) c->bytes_in);
 	return ST_OK;
 }
@@ -230,6 +240,8 @@ compact_run(const Pick *p, const LsmCompactOptions *opt)
 		writer_abandon(&c.edit);
 	} else {
 		lsm_count(&lsm_shared->compactions, 1);
+		if (p->n[p->out_level] == 1 && c.tables_in == 1)
+			lsm_count(&lsm_shared->rewrites, 1);
 		lsm_count(&lsm_shared->bytes_in, c.bytes_in);
 		lsm_count(&lsm_shared->bytes_out, c.bytes_out);
 	}

@@ -169,6 +169,7 @@ lsm_stats(LsmStats *out)
 		.compact_bytes_in = atomic_load(&s->bytes_in),
 		.compact_bytes_out = atomic_load(&s->bytes_out),
 		.trivial_moves = atomic_load(&s->trivial_moves),
+		.rewrites = atomic_load(&s->rewrites),
 		.files_deleted = atomic_load(&s->files_deleted),
 	};
 }

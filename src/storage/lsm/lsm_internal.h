@@ -19,6 +19,7 @@
 typedef struct LsmShared {
 	/* Compaction worker writes, anyone reads: figures. */
 	_Atomic uint64_t flushes, flush_bytes, compactions, bytes_in, bytes_out, trivial_moves, files_deleted;
+	_Atomic uint64_t rewrites;
 	/* lsm_open() writes, lsm_writer_open() reads; the processes follow each other. */
 	uint64_t next_number;      /* table files */
 	uint64_t manifest_number;
@@ -141,7 +142,7 @@ void manifest_image_free(ManifestImage *img);
 typedef struct Pick {
 	bool any;
 	bool trivial;              /* only move: nothing below overlaps */
-	uint32_t out_level;
+	uint32_t out_level;        /* that of the only input: it is rewritten in place */
 	/* Inputs: tables [first, first + n) of each level. Of level 0: the oldest ones. */
 	uint32_t first[LSM_LEVELS], n[LSM_LEVELS];
 } Pick;

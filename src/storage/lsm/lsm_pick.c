@@ -141,6 +141,23 @@ pick_level(const PickConfig *c, const Version *v, uint32_t level)
 	return p;
 }
 
+/* Written anew where it is; in level 0 it keeps its place, since its versions stay within what they were. */
+static Pick
+pick_rewrite(const Version *v)
+{
+	for (uint32_t level = 0; level < LSM_LEVELS; level++) {
+		for (uint32_t i = 0; i < v->ntables[level]; i++) {
+			if (v->tables[level][i]->rewrite) {
+				Pick p = pick_one(level, i);
+
+				p.out_level = level;
+				return p;
+			}
+		}
+	}
+	return (Pick){ .any = false };
+}
+
 Pick
 pick_compaction(const PickConfig *c, const Version *v)
 {
@@ -156,7 +173,7 @@ pick_compaction(const PickConfig *c, const Version *v)
 		}
 	}
 	if (best < 1.0)
-		return (Pick){ .any = false };
+		return pick_rewrite(v);
 	return level == 0 ? pick_l0(c, v) : pick_level(c, v, (uint32_t) level);
 }
 

@@ -62,6 +62,7 @@ version_table(const TableInfo *info, Slice smallest, Slice largest, Table **out)
 	t->smallest = slice_of(keys, smallest.len);
 	t->largest = slice_of(keys + smallest.len, largest.len);
 	atomic_init(&t->refs, 0);
+	t->rewrite = false;
 	*out = t;
 	return ST_OK;
 }

@@ -286,6 +286,76 @@ test_versions_stay_together(void **state)
 	assert_string_equal(contents(), "1: a@1 1: -b@9 b@8 1: c@6");
 }
 
+/* ---- a table written anew in its own level */
+static void
+rewrite(uint32_t level, uint32_t i, uint64_t oldest)
+{
+	LsmCompactOptions opt = { .oldest = oldest };
+	Version *v;
+
+	published->tables[level][i]->rewrite = true;
+	ok(lsm_compact(&opt, &v));
+	assert_non_null(v);
+	publish(v);
+	ok(lsm_compact(&opt, &v));
+	assert_null(v);
+}
+
+static void
+test_rewrite_in_level0(void **state)
+{
+	LsmStats s;
+
+	(void) state;
+	start();
+	config.l0_trigger = 10;
+	config.table_size = 1; /* yet what comes out is one table: level 0 has one for each range of versions */
+	flush("a@1 b@2 -c@3");
+	flush("-a@10 -c@11 d@12 d@13 f@14");
+	flush("a@20");
+	flush("b@30");
+	/* Its tombstones hide what the older table has; newer tables do not matter. */
+	rewrite(0, 2, 1000);
+	assert_string_equal(contents(), "0: b@30 0: a@20 0: -a@10 -c@11 d@13 f@14 0: a@1 b@2 -c@3");
+	rewrite(0, 3, 1000);
+	assert_string_equal(contents(), "0: b@30 0: a@20 0: -a@10 -c@11 d@13 f@14 0: a@1 b@2");
+	reopen();
+	assert_string_equal(contents(), "0: b@30 0: a@20 0: -a@10 -c@11 d@13 f@14 0: a@1 b@2");
+	/* Deeper levels count, too. */
+	start();
+	config.l0_trigger = 10;
+	flush("a@1 c@1");
+	push_down(3);
+	flush("-a@10 -d@11 e@12");
+	rewrite(0, 0, 1000);
+	assert_string_equal(contents(), "0: -a@10 e@12 3: a@1 c@1");
+	lsm_stats(&s);
+	assert_int_equal(s.rewrites, 1);
+}
+
+static void
+test_rewrite_in_a_level(void **state)
+{
+	(void) state;
+	start();
+	flush("a@1 c@1");
+	push_down(3);
+	flush("-a@10 b@11 -e@12 f@13 f@14");
+	compact(pick_of(0, 0, 1, 0, 0), 0, 0);
+	flush("b@20 e@20");
+	assert_string_equal(contents(), "0: b@20 e@20 1: -a@10 b@11 -e@12 f@14 f@13 3: a@1 c@1");
+	/* Level 0 has only newer versions; level 3 is hidden by a's tombstone. It is cut as any other output. */
+	config.table_size = 1;
+	rewrite(1, 0, 1000);
+	assert_string_equal(contents(), "0: b@20 e@20 1: -a@10 1: b@11 1: f@14 3: a@1 c@1");
+	/* Nothing is left of it. */
+	start();
+	flush("-a@1");
+	push_down(2);
+	rewrite(2, 0, 1000);
+	assert_string_equal(contents(), "");
+}
+
 static void
 test_all_into_one(void **state)
 {
@@ -733,6 +803,8 @@ main(void)
 		cmocka_unit_test(test_tombstone_above_older_level0),
 		cmocka_unit_test(test_expired),
 		cmocka_unit_test(test_versions_stay_together),
+		cmocka_unit_test(test_rewrite_in_level0),
+		cmocka_unit_test(test_rewrite_in_a_level),
 		cmocka_unit_test(test_all_into_one),
 		cmocka_unit_test(test_get_order),
 		cmocka_unit_test(test_damage_is_told),

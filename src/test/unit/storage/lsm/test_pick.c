@@ -181,6 +181,34 @@ test_most_urgent_first(void **state)
 	assert_string_equal(next(), "5:0-0 6:0-0 >6");
 }
 
+/* A table that holds something dead is written anew where it is, alone, when nothing else is due. */
+static void
+test_rewrite_in_place(void **state)
+{
+	(void) state;
+	empty();
+	for (int i = 0; i < 3; i++)
+		have(0, "az", 1);
+	have(1, "ab", 50);
+	have(1, "cd", 49);
+	have(6, "az", 1u << 30);
+	version.tables[1][1]->rewrite = true;
+	assert_string_equal(next(), "1:1-1 >1");
+	version.tables[6][0]->rewrite = true;
+	assert_string_equal(next(), "1:1-1 >1");
+	version.tables[1][1]->rewrite = false;
+	assert_string_equal(next(), "6:0-0 >6");
+	/* Also one of level 0 in the middle. */
+	version.tables[0][1]->rewrite = true;
+	assert_string_equal(next(), "0:1-1 >0");
+	/* Anything else first. */
+	have(1, "ee", 1);
+	assert_string_equal(next(), "1:0-0 >2 move");
+	have(0, "az", 1);
+	have(0, "az", 1);
+	assert_string_equal(next(), "0:0-4 1:0-2 >1");
+}
+
 static void
 test_all(void **state)
 {
@@ -238,6 +266,7 @@ main(void)
 		cmocka_unit_test(test_level_by_size),
 		cmocka_unit_test(test_level_moves),
 		cmocka_unit_test(test_most_urgent_first),
+		cmocka_unit_test(test_rewrite_in_place),
 		cmocka_unit_test(test_all),
 		cmocka_unit_test(test_pressure),
 	};
