@@ -219,7 +219,7 @@ get_one(Ctl *ctl, kv_client *client, kv_bytes key, const kv_read_options *o, boo
 
 		show_items(ctl, &item, 1, true);
 	} else
-		output_value(&ctl->out, key, (kv_bytes){ v.data, v.len });
+		output_value(&ctl->out, slice_kv(key), slice_of(v.data, v.len));
 	kv_value_free(&v);
 	return EXIT_DONE;
 }

@@ -7,7 +7,7 @@
  * control.c pidfile.c                        start, stop, restart, reload, status
  * load.c dump.c records_tsv.c records_json.c progress.c lines.c
  * shell.c shell_meta.c shell_input.c         the interactive shell
- * output.c output_table.c escape.c words.c   text out and in
+ * words.c                                    text in; text out is fe_utils/output.h and common/escape.h
  *
  * One thread. A Status failure becomes one line "kvctl: COMMAND: what; what to do next" in ctl_fail(), which also
  * gives the exit code.
@@ -19,6 +19,8 @@
 #include <stdio.h>
 
 #include "common/bytes.h"
+#include "common/escape.h"
+#include "fe_utils/output.h"
 #include "kv.h"
 
 /* Exit codes; part of the interface (kvctl help). */
@@ -33,93 +35,12 @@ enum {
 
 #define CTL_TIMEOUT_MS 5000
 #define CTL_PATH_MAX 4096      /* as long as Linux allows a path to be */
-#define CTL_FORMATS "table, json, csv, tsv or raw"
 
-/* --- output.c, output_table.c ---------------------------------------------------------------- */
-
-typedef enum Format { FORMAT_AUTO, FORMAT_TABLE, FORMAT_JSON, FORMAT_CSV, FORMAT_TSV, FORMAT_RAW } Format;
-
-typedef enum CellKind { CELL_NONE, CELL_BYTES, CELL_UNSIGNED, CELL_SIGNED } CellKind;
-
-typedef struct Cell {
-	CellKind kind;
-	kv_bytes bytes;
-	uint64_t u;
-	int64_t i;
-} Cell;
-
-#define CELL_OF_BYTES(b) ((Cell){ .kind = CELL_BYTES, .bytes = (b) })
-#define CELL_OF_STR(s) ((Cell){ .kind = CELL_BYTES, .bytes = kv_str(s) })
-#define CELL_OF_U64(n) ((Cell){ .kind = CELL_UNSIGNED, .u = (n) })
-#define CELL_OF_I64(n) ((Cell){ .kind = CELL_SIGNED, .i = (n) })
-
-#define OUTPUT_COLUMNS_MAX 16
-#define OUTPUT_TABLE_ROWS 1000 /* rows whose widths make the columns of a table; later ones may stick out */
-
-/*
- * Where results go. table: aligned, bytes with C escapes. json: one object a line, see escape_json(). csv: RFC 4180,
- * bytes as they are. tsv: fields with C escapes, no head: unambiguous. raw: bytes as they are, fields between
- * tabs, lines ended by newlines; a single value alone, with a newline only on a terminal and among the results of
- * a script.
- */
-typedef struct Output {
-	FILE *file;
-	bool tty;
-	Format format;            /* as asked */
-	bool expanded;            /* table: one line a field */
-	bool session;             /* one of many results: a raw value is ended by a newline here too */
-	/* of the result under way */
-	Format now;
-	const char *columns[OUTPUT_COLUMNS_MAX];
-	int column_count;
-	uint64_t rows;
-	bool widths_fixed;
-	size_t width[OUTPUT_COLUMNS_MAX];
-	Buf held;                 /* table: text of the cells of held rows, each ended by NUL */
-	size_t held_rows;
-	Buf line;
-} Output;
-
-/* Rows with these names. Default format: table on a terminal, otherwise tsv. */
-void output_begin(Output *o, int n, const char *const *columns);
-void output_row(Output *o, const Cell *cells);
-/* footer: table on a terminal says how many rows. */
-void output_end(Output *o, bool footer);
-/* One fact. table: shown (may be NULL: the cell). Default format: table on a terminal, otherwise tsv. */
-void output_fact(Output *o, const char *name, Cell cell, const char *shown);
-/* One value; default format: table on a terminal, otherwise raw. */
-void output_value(Output *o, kv_bytes key, kv_bytes value);
-void output_free(Output *o);
-KV_CHECK Status format_parse(const char *name, Format *out);
-const char *format_name(Format f);
-/* For output.c: */
-void table_row(Output *o, const Cell *cells);
-void table_end(Output *o);
-/* Columns that UTF-8 text takes on a terminal, roughly: its code points. */
-size_t text_width(const char *s, size_t len);
-
-/* --- escape.c -------------------------------------------------------------------------------- */
-
-/*
- * Length of the valid UTF-8 sequence at p (at most `left` bytes; shortest form, no surrogates), 0 if there is none.
- */
-size_t utf8_length(const uint8_t *p, size_t left);
-bool utf8_valid(kv_bytes b);
-/* 0 to 15, or -1. */
-int hex_digit(char c);
-/* For people: printable UTF-8 as it is, \n \t \r \\ and \xHH. */
-KV_CHECK Status escape_text(Buf *out, kv_bytes b);
-/* For files: bytes below 0x20, 0x7f and \ are escaped, all others are as they are. */
-KV_CHECK Status escape_tsv(Buf *out, kv_bytes b);
-/*
- * Undo C escapes: \\ \' \" \? \a \b \e \f \n \r \t \v \xHH (two digits) \ooo (up to three). USAGE says what is wrong.
- */
-KV_CHECK Status unescape(Buf *out, const char *text, size_t len);
-/* A JSON value: a string when b is UTF-8, otherwise {"base64":"..."}. */
-KV_CHECK Status escape_json(Buf *out, kv_bytes b);
-KV_CHECK Status base64_encode(Buf *out, kv_bytes b);
-/* Standard alphabet, padding wanted. */
-KV_CHECK Status base64_decode(Buf *out, const char *text, size_t len);
+static inline Slice
+slice_kv(kv_bytes b)
+{
+	return slice_of(b.data, b.len);
+}
 
 /* --- words.c --------------------------------------------------------------------------------- */
 

@@ -16,7 +16,7 @@ static const struct {
 	{ OPT_PORT, 'p', "--port", "PORT", "its port (KVD_PORT; 7400)" },
 	{ OPT_URI, 'u', "--uri", "URI", "instead of both: kv://host:port,host:port/?ack=local&read=local" },
 	{ OPT_DIR, 'D', "--dir", "DIR", "data directory: of start, stop...; other commands find the port there" },
-	{ OPT_FORMAT, 0, "--format", "FORMAT", CTL_FORMATS },
+	{ OPT_FORMAT, 0, "--format", "FORMAT", OUTPUT_FORMATS },
 	{ OPT_TIMEOUT, 0, "--timeout", "TIME", "how long a command may take (5s)" },
 	{ OPT_ESCAPES, 'e', "--escapes", NULL, "arguments hold C escapes such as \\n and \\x00" },
 	{ OPT_KEEP_GOING, 0, "--keep-going", NULL, "a script goes on after errors" },

@@ -137,7 +137,8 @@ string(Json *j, Buf *memory, kv_bytes *out)
 			break;
 		KV_TRY(escape(j, memory));
 	}
-	return utf8_valid(*out) ? ST_OK : status_fail(ST_USAGE, "a string that is not UTF-8; write {\"base64\":\"...\"}");
+	return utf8_valid(slice_kv(*out)) ? ST_OK
+		: status_fail(ST_USAGE, "a string that is not UTF-8; write {\"base64\":\"...\"}");
 }
 
 /* A string, or {"base64":"..."}. */
@@ -242,9 +243,9 @@ Status
 json_write(Buf *out, const Record *r)
 {
 	KV_TRY(buf_append(out, "{\"key\":", 7));
-	KV_TRY(escape_json(out, r->key));
+	KV_TRY(escape_json(out, slice_kv(r->key)));
 	KV_TRY(buf_append(out, ",\"value\":", 9));
-	KV_TRY(escape_json(out, r->value));
+	KV_TRY(escape_json(out, slice_kv(r->value)));
 	if (r->ttl_ms > 0)
 		KV_TRY(buf_printf(out, ",\"ttl_ms\":%" PRIu64, r->ttl_ms));
 	return buf_append(out, "}\n", 2);

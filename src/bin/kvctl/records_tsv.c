@@ -36,8 +36,8 @@ tsv_parse(const char *line, size_t len, RecordBuf *memory, Record *out)
 Status
 tsv_write(Buf *out, const Record *r)
 {
-	KV_TRY(escape_tsv(out, r->key));
+	KV_TRY(escape_tsv(out, slice_kv(r->key)));
 	KV_TRY(buf_append(out, "\t", 1));
-	KV_TRY(escape_tsv(out, r->value));
+	KV_TRY(escape_tsv(out, slice_kv(r->value)));
 	return buf_append(out, "\n", 1);
 }

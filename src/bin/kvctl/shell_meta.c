@@ -158,7 +158,7 @@ meta_quit(Ctl *ctl, const char *argument)
 static const Meta table[] = {
 	{ "\\?", "", "this list", meta_list },
 	{ "\\conninfo", "", "which server this is connected to", meta_conninfo },
-	{ "\\format", "[FORMAT]", "auto, " CTL_FORMATS, meta_format },
+	{ "\\format", "[FORMAT]", "auto, " OUTPUT_FORMATS, meta_format },
 	{ "\\help", "[COMMAND]", "commands, or a command's page", meta_help },
 	{ "\\i", "FILE", "run the commands of a file", meta_include },
 	{ "\\o", "[FILE]", "results go to a file; without one, here again", meta_output },

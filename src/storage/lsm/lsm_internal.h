@@ -8,9 +8,9 @@
 
 #include "common/bytes.h"
 #include "storage/lsm.h"
+#include "storage/manifest.h"
 
 #define LSM_TABLES_DIR TABLE_DIR
-#define LSM_CURRENT "CURRENT"
 #define LSM_LIST_NUMBER 0 /* of the manifest that is a list for another node */
 /* 10 bits a key: about 1 % of the reads of an absent key go to the table. */
 #define LSM_FILTER_BITS 10
@@ -83,20 +83,13 @@ table_covers(const Table *t, Slice key)
 	return slice_cmp(t->smallest, key) <= 0 && slice_cmp(key, t->largest) <= 0;
 }
 
-/* ---- the manifest: manifest.c (writing), manifest_read.c */
+/* ---- the manifest: manifest.c (writing); reading it is storage/manifest.h */
 #define MANIFEST_MAGIC "KVDMANIF"
 #define MANIFEST_FORMAT 1u
 #define MANIFEST_HEADER 40
 #define MANIFEST_RECORD_HEADER 8
 /* A manifest is written anew when its edits outgrow this and the list of tables it began with. */
 #define MANIFEST_ROTATE_BYTES (1024 * 1024)
-
-typedef enum ManifestOp {
-	MANIFEST_ADD = 1,
-	MANIFEST_DELETE = 2,
-	MANIFEST_STATE = 3,
-	MANIFEST_NEXT = 4
-} ManifestOp;
 
 typedef struct Manifest {
 	int fd;                    /* -1: not open */
@@ -117,26 +110,6 @@ KV_CHECK Status manifest_create(Manifest *m, uint64_t number, const Version *v, 
 /* Append an edit, synced. After a failed sync every later call fails. */
 KV_CHECK Status manifest_append(Manifest *m, const Edit *e, uint64_t next_number);
 KV_CHECK Status manifest_close(Manifest *m);
-
-typedef struct ManifestTable {
-	uint32_t level;
-	TableInfo info;
-	Slice smallest, largest;   /* into ManifestImage.file */
-} ManifestTable;
-typedef struct ManifestImage {
-	uint64_t number, next_number;
-	LsmState state;
-	ManifestTable *tables;
-	size_t ntables;
-	uint8_t *file;
-} ManifestImage;
-/* Number of the manifest that CURRENT names. */
-KV_CHECK Status manifest_current(uint64_t *number);
-/* What CURRENT names. CORRUPT and FOREIGN name file and offset. */
-KV_CHECK Status manifest_read(ManifestImage *out);
-/* The same of another file, which must have this number. */
-KV_CHECK Status manifest_read_file(const char *path, uint64_t number, ManifestImage *out);
-void manifest_image_free(ManifestImage *img);
 
 /* ---- picking: lsm_pick.c, pure */
 typedef struct Pick {

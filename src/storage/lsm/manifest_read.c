@@ -31,6 +31,8 @@ typedef struct Loader {
 	size_t length;
 	Buf ops;          /* TableOp[] */
 	bool has_state;
+	void (*see)(void *arg, const ManifestEdit *e); /* NULL: nobody looks */
+	void *arg;
 } Loader;
 
 static Status
@@ -142,6 +144,43 @@ read_table(Loader *l, Reader *r, TableOp *op)
 }
 
 static Status
+note_table_op(Loader *l, const TableOp *op)
+{
+	ManifestEdit e = { .offset = op->offset, .op = op->add ? MANIFEST_ADD : MANIFEST_DELETE, .level = op->level,
+		.number = op->number, .table = op->add ? &op->table : NULL };
+
+	if (l->see != NULL)
+		l->see(l->arg, &e);
+	return buf_append(&l->ops, op, sizeof *op);
+}
+
+static Status
+read_state(Loader *l, Reader *r, uint64_t offset)
+{
+	ManifestEdit e = { .offset = offset, .op = MANIFEST_STATE };
+
+	e.state.flushed = read_u64(r);
+	e.state.flushed_term = read_u64(r);
+	e.state.flushed_time = read_u64(r);
+	l->img->state = e.state;
+	l->has_state = true;
+	if (l->see != NULL && reader_ok(r))
+		l->see(l->arg, &e);
+	return ST_OK;
+}
+
+static Status
+read_next(Loader *l, Reader *r, uint64_t offset)
+{
+	ManifestEdit e = { .offset = offset, .op = MANIFEST_NEXT, .number = read_u64(r) };
+
+	l->img->next_number = e.number;
+	if (l->see != NULL && reader_ok(r))
+		l->see(l->arg, &e);
+	return ST_OK;
+}
+
+static Status
 read_op(Loader *l, Reader *r, uint64_t offset)
 {
 	TableOp op = { .offset = offset, .place = l->ops.len / sizeof op };
@@ -149,20 +188,15 @@ read_op(Loader *l, Reader *r, uint64_t offset)
 	switch (read_u8(r)) {
 	case MANIFEST_ADD:
 		KV_TRY(read_table(l, r, &op));
-		return buf_append(&l->ops, &op, sizeof op);
+		return note_table_op(l, &op);
 	case MANIFEST_DELETE:
 		op.level = read_u8(r);
 		op.number = read_u64(r);
-		return buf_append(&l->ops, &op, sizeof op);
+		return note_table_op(l, &op);
 	case MANIFEST_STATE:
-		l->img->state.flushed = read_u64(r);
-		l->img->state.flushed_term = read_u64(r);
-		l->img->state.flushed_time = read_u64(r);
-		l->has_state = true;
-		return ST_OK;
+		return read_state(l, r, offset);
 	case MANIFEST_NEXT:
-		l->img->next_number = read_u64(r);
-		return ST_OK;
+		return read_next(l, r, offset);
 	default:
 		return damaged(l, offset, "unknown operation");
 	}
@@ -273,31 +307,45 @@ load(Loader *l)
 	return fold(l);
 }
 
-Status
-manifest_read(ManifestImage *out)
+static Status
+read_file(const char *path, uint64_t number, Loader *l)
 {
+	Status st;
+
+	*l->img = (ManifestImage){ .number = number };
+	snprintf(l->path, sizeof l->path, "%s", path);
+	st = load(l);
+	buf_free(&l->ops);
+	if (st != ST_OK)
+		manifest_image_free(l->img);
+	return st;
+}
+
+Status
+manifest_read_edits(ManifestImage *out, void (*see)(void *arg, const ManifestEdit *e), void *arg)
+{
+	Loader l = { .img = out, .see = see, .arg = arg };
 	char path[FS_PATH_MAX];
 	uint64_t number;
 
 	*out = (ManifestImage){ 0 };
 	KV_TRY(manifest_current(&number));
 	manifest_path(number, path, sizeof path);
-	return manifest_read_file(path, number, out);
+	return read_file(path, number, &l);
+}
+
+Status
+manifest_read(ManifestImage *out)
+{
+	return manifest_read_edits(out, NULL, NULL);
 }
 
 Status
 manifest_read_file(const char *path, uint64_t number, ManifestImage *out)
 {
 	Loader l = { .img = out };
-	Status st;
 
-	*out = (ManifestImage){ .number = number };
-	snprintf(l.path, sizeof l.path, "%s", path);
-	st = load(&l);
-	buf_free(&l.ops);
-	if (st != ST_OK)
-		manifest_image_free(out);
-	return st;
+	return read_file(path, number, &l);
 }
 
 void

@@ -41,11 +41,11 @@ random_bytes(uint8_t *out, size_t max)
 }
 
 static void
-expect(Status (*fn)(Buf *, kv_bytes), const char *in, size_t len, const char *want)
+expect(Status (*fn)(Buf *, Slice), const char *in, size_t len, const char *want)
 {
 	Buf b = { 0 };
 
-	assert_int_equal(fn(&b, (kv_bytes){ in, len }), ST_OK);
+	assert_int_equal(fn(&b, slice_of(in, len)), ST_OK);
 	assert_int_equal(buf_append(&b, "", 1), ST_OK);
 	assert_string_equal((char *) b.data, want);
 	buf_free(&b);
@@ -96,7 +96,7 @@ test_utf8(void **state)
 
 	(void) state;
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-		if (utf8_valid((kv_bytes){ cases[i].bytes, cases[i].len }) != cases[i].valid)
+		if (utf8_valid(slice_of(cases[i].bytes, cases[i].len)) != cases[i].valid)
 			fail_msg("case %zu", i);
 }
 
@@ -113,7 +113,7 @@ test_base64(void **state)
 
 		buf_clear(&text);
 		buf_clear(&out);
-		assert_int_equal(base64_encode(&text, (kv_bytes){ in, n }), ST_OK);
+		assert_int_equal(base64_encode(&text, slice_of(in, n)), ST_OK);
 		assert_int_equal(base64_decode(&out, (const char *) text.data, text.len), ST_OK);
 		assert_true(slice_eq(slice_buf(&out), slice_of(in, n)));
 	}

@@ -108,7 +108,7 @@ test_long_table(void **state)
 static void
 test_value(void **state)
 {
-	kv_bytes key = { "k", 1 }, value = { "a\0\n", 3 };
+	Slice key = slice_of("k", 1), value = slice_of("a\0\n", 3);
 	Output o;
 
 	(void) state;

@@ -1,11 +1,12 @@
 /*
- * output.c - results to text, in five formats (kvctl.h, Output).
+ * output.c - results to text, in five formats (fe_utils/output.h).
  *
  * A failing write to the file is kept by stdio and found where the file is flushed: ctl's end, \o.
  */
 #include <inttypes.h>
 
-#include "kvctl.h"
+#include "common/escape.h"
+#include "fe_utils/output.h"
 
 static const char *const format_names[] = { "auto", "table", "json", "csv", "tsv", "raw" };
 
@@ -18,7 +19,7 @@ format_parse(const char *name, Format *out)
 			return ST_OK;
 		}
 	}
-	return status_fail(ST_USAGE, "format \"%s\" is not known; use " CTL_FORMATS, name);
+	return status_fail(ST_USAGE, "format \"%s\" is not known; use " OUTPUT_FORMATS, name);
 }
 
 const char *
@@ -82,7 +83,7 @@ row_text(Output *o, Buf *b, const Cell *cells)
 		if (i > 0)
 			KV_TRY(buf_append(b, between, 1));
 		if (o->now == FORMAT_JSON) {
-			KV_TRY(escape_json(b, kv_str(o->columns[i])));
+			KV_TRY(escape_json(b, slice_str(o->columns[i])));
 			KV_TRY(buf_append(b, ":", 1));
 		}
 		KV_TRY(cell_text(b, o->now, &cells[i]));
@@ -97,7 +98,7 @@ static void
 print_line(Output *o, Status st)
 {
 	if (st != ST_OK)
-		fprintf(stderr, "kvctl: a result could not be shown: %s\n", status_detail());
+		fprintf(stderr, "a result could not be shown: %s\n", status_detail());
 	else
 		fwrite(o->line.data, 1, o->line.len, o->file);
 	buf_clear(&o->line);
@@ -161,7 +162,7 @@ output_fact(Output *o, const char *name, Cell cell, const char *shown)
 }
 
 void
-output_value(Output *o, kv_bytes key, kv_bytes value)
+output_value(Output *o, Slice key, Slice value)
 {
 	static const char *const columns[] = { "key", "value" };
 	Cell cells[2] = { CELL_OF_BYTES(key), CELL_OF_BYTES(value) };

@@ -5,7 +5,8 @@
  */
 #include <inttypes.h>
 
-#include "kvctl.h"
+#include "common/escape.h"
+#include "fe_utils/output.h"
 
 #define RULE_MAX 200 /* a line under a column of long values need not be as long as they are */
 
@@ -112,7 +113,7 @@ table_row(Output *o, const Cell *cells)
 
 	for (int i = 0; i < o->column_count; i++) {
 		if (cell_append(&o->held, &cells[i]) != ST_OK) {
-			fprintf(stderr, "kvctl: a row could not be shown: %s\n", status_detail());
+			fprintf(stderr, "a row could not be shown: %s\n", status_detail());
 			o->held.len = at;
 			return;
 		}

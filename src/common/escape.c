@@ -5,7 +5,7 @@
  */
 #include <stdio.h>
 
-#include "kvctl.h"
+#include "common/escape.h"
 
 size_t
 utf8_length(const uint8_t *p, size_t left)
@@ -33,7 +33,7 @@ utf8_length(const uint8_t *p, size_t left)
 }
 
 bool
-utf8_valid(kv_bytes b)
+utf8_valid(Slice b)
 {
 	const uint8_t *p = b.data;
 
@@ -69,7 +69,7 @@ is_printable(const uint8_t *p, size_t n)
 }
 
 Status
-escape_text(Buf *out, kv_bytes b)
+escape_text(Buf *out, Slice b)
 {
 	const uint8_t *p = b.data;
 	size_t i = 0;
@@ -88,7 +88,7 @@ escape_text(Buf *out, kv_bytes b)
 }
 
 Status
-escape_tsv(Buf *out, kv_bytes b)
+escape_tsv(Buf *out, Slice b)
 {
 	const uint8_t *p = b.data;
 	size_t i = 0;
@@ -178,7 +178,7 @@ json_char(Buf *out, uint8_t byte)
 }
 
 Status
-escape_json(Buf *out, kv_bytes b)
+escape_json(Buf *out, Slice b)
 {
 	const uint8_t *p = b.data;
 	size_t i = 0;
@@ -204,7 +204,7 @@ escape_json(Buf *out, kv_bytes b)
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 Status
-base64_encode(Buf *out, kv_bytes b)
+base64_encode(Buf *out, Slice b)
 {
 	const uint8_t *p = b.data;
 
