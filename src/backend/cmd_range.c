@@ -47,7 +47,10 @@ decode_step(const Request *r, Step *step)
 	return ST_OK;
 }
 
-/* Encode a delete for each key found, up to the limit; the first key left over, if any, goes behind the answer. */
+/*
+ * Encode a delete for each key found, up to the limit; the first key left over, if any, goes behind the answer, or the
+ * last one looked at when the walk has done what it may.
+ */
 static Status
 collect_deletes(Scan *sc, const Step *step, Buf *ops, uint32_t *count, Buf *answer)
 {
@@ -63,6 +66,11 @@ collect_deletes(Scan *sc, const Step *step, Buf *ops, uint32_t *count, Buf *answ
 			op.flags = OP_GROUPED;
 		KV_TRY(op_encode(ops, &op));
 		(*count)++;
+	}
+	if (st == ST_BUSY) {
+		Slice last = kvstore_scan_last(sc);
+
+		return buf_append(answer, last.data + 1, last.len - 1);
 	}
 	return st == ST_NOT_FOUND ? ST_OK : st;
 }

@@ -2,7 +2,8 @@
  * cmd_read.c - GET, MGET, SCAN, COUNT.
  *
  * All run inside a read of the session (one snapshot for consecutive GETs; SCAN and COUNT may name an older one). Pages
- * are bounded in bytes, COUNT in keys, so that no request keeps a pin for long.
+ * are bounded in bytes, COUNT in keys, both in the work done (kvstore_scan_next()), so that no request keeps a pin for
+ * long: what is to be kept for a client that reads slowly is its page, nothing of the engine's.
  */
 #include "common/kv_assert.h"
 #include "ipc/logclock.h"
@@ -287,9 +288,21 @@ scan_item(Session *s, const Entry *e, bool keys_only)
 	return buf_append_slice(&s->out, value);
 }
 
-/* Entries until the page is full. *more: an entry was left out. */
+/* The user's key of the last one that a walk has looked at. */
+static Slice
+last_key(const Scan *sc)
+{
+	Slice key = kvstore_scan_last(sc);
+
+	return slice_of(key.data + 1, key.len - 1);
+}
+
+/*
+ * Entries until the page is full (*more PROTO_MORE: an entry was left out), or until the walk has done what it may
+ * (PROTO_MORE_BEHIND: the last key it has looked at follows the entries).
+ */
 static Status
-scan_page(Session *s, const Range *g, Scan *sc, uint32_t *count, bool *more)
+scan_page(Session *s, const Range *g, Scan *sc, uint32_t *count, uint8_t *more)
 {
 	uint32_t page = g->page_bytes == 0 ? PROTO_PAGE_DEFAULT : g->page_bytes;
 	bool keys_only = (g->flags & PROTO_SCAN_KEYS_ONLY) != 0;
@@ -299,14 +312,19 @@ scan_page(Session *s, const Range *g, Scan *sc, uint32_t *count, bool *more)
 
 	if (page > PROTO_PAGE_MAX)
 		page = PROTO_PAGE_MAX;
-	*more = false;
+	*more = 0;
 	for (*count = 0; (st = kvstore_scan_next(sc, &e)) == ST_OK; (*count)++) {
 		size_t size = SCAN_ITEM + e.key.len + (keys_only ? 0 : e.value.len);
 
-		*more = *count > 0 && (s->out.len - from + size > page || (g->limit != 0 && *count >= g->limit));
-		if (*more)
+		if (*count > 0 && (s->out.len - from + size > page || (g->limit != 0 && *count >= g->limit))) {
+			*more = PROTO_MORE;
 			return ST_OK;
+		}
 		KV_TRY(scan_item(s, &e, keys_only));
+	}
+	if (st == ST_BUSY) {
+		*more = PROTO_MORE_BEHIND;
+		return buf_append_slice(&s->out, last_key(sc));
 	}
 	return st == ST_NOT_FOUND ? ST_OK : st;
 }
@@ -318,7 +336,7 @@ cmd_scan(Session *s, const Request *r)
 		PROTO_SCAN_REVERSE | PROTO_SCAN_KEYS_ONLY | PROTO_RANGE_UNBOUNDED | PROTO_RANGE_AFTER_START;
 	uint8_t head[SCAN_HEAD] = { 0 };
 	uint32_t count = 0;
-	bool more = false;
+	uint8_t more = 0;
 	Scan *sc = NULL;
 	Range g;
 	size_t at = s->out.len;
@@ -344,7 +362,7 @@ cmd_scan(Session *s, const Request *r)
 	return ST_OK;
 }
 
-/* Count up to `limit` keys; the last one counted stays in s->key. */
+/* Count up to `limit` keys, fewer when that takes long; *more: the last one looked at stays in s->key. */
 static Status
 count_keys(Session *s, Scan *sc, uint32_t limit, uint64_t *count, bool *more)
 {
@@ -357,8 +375,11 @@ count_keys(Session *s, Scan *sc, uint32_t limit, uint64_t *count, bool *more)
 		if (*more)
 			return ST_OK;
 		if (*count + 1 == limit)
-			KV_TRY(buf_set(&s->key, slice_of(e.key.data + 1, e.key.len - 1)));
+			KV_TRY(buf_set(&s->key, last_key(sc)));
 	}
+	*more = st == ST_BUSY;
+	if (*more)
+		return buf_set(&s->key, last_key(sc));
 	return st == ST_NOT_FOUND ? ST_OK : st;
 }
 

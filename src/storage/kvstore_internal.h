@@ -153,7 +153,7 @@ typedef enum StampVerdict {
  * Not OK: cannot tell.
  */
 KV_CHECK Status session_judge(const Op *stamp, Lsn below, uint64_t now_ms, StampVerdict *out, uint64_t *expire_ms);
-/* Within a read: live sessions, counted up to SESSION_COUNT_MAX. */
+/* Within a read: live sessions, counted up to SESSION_COUNT_MAX, or as far as one walk goes. */
 KV_CHECK Status session_count(Snapshot *s, uint64_t *out);
 /* STATS is asked for every second or so: more are not worth counting each time. */
 #define SESSION_COUNT_MAX 100000
@@ -166,6 +166,10 @@ const Superversion *read_superversion(void);
 
 /* Is the entry a live value for this snapshot? Notes in it when log time has to move on to be sure. */
 bool read_entry_live(Snapshot *s, const Entry *e);
+
+/* ---- scan.c */
+/* From now on the walk may look at so many keys (SCAN_KEYS_SURE and some 64s more) and take so long. For tests. */
+void scan_bound(Scan *sc, uint32_t keys, uint32_t ms);
 
 /* ---- commit.c */
 /* Flush up to `end` and apply as far as possible without waiting, wake who waits for it. False: nothing moved on. */

@@ -127,6 +127,11 @@ hash_scan(HashWalk *w, Snapshot *s)
 		if (st != ST_OK)
 			break;
 	}
+	if (st == ST_BUSY) {
+		st = buf_set(&w->next, kvstore_scan_last(sc));
+		if (st == ST_OK)
+			st = buf_append(&w->next, "", 1);
+	}
 	kvstore_scan_close(sc);
 	return st;
 }

@@ -3,14 +3,23 @@
  *
  * Run by a process inside a read. Over a merge of memtables and tables, which gives every version of every
  * key (newest first); this picks the newest below the snapshot and drops tombstones and the expired.
+ *
+ * A walk holds its read's pin, so what it may do within one is bounded, however little there is to answer: keys looked
+ * at, and time. A key costs a few steps and seeks, however many versions it has. Whoever is told BUSY ends the read,
+ * and begins another walk behind kvstore_scan_last().
  */
 #include <stdlib.h>
 
 #include "common/kv_assert.h"
 #include "kvstore_internal.h"
+#include "port/clock.h"
 
 /* Versions of one key skipped one by one before seeking past them. */
 #define SKIP_BY_STEPS 8
+/* The clock is looked at once for so many keys: a small part of what they cost, and a fraction of SCAN_MS_MAX. */
+#define KEYS_PER_LOOK 64
+
+_Static_assert((SCAN_KEYS_MAX - SCAN_KEYS_SURE) % KEYS_PER_LOOK == 0, "there is a look behind SCAN_KEYS_MAX");
 
 struct Scan {
 	Snapshot *snapshot;
@@ -19,6 +28,9 @@ struct Scan {
 	bool unbounded, reverse, positioned;
 	/* forward: key whose further versions are to be skipped; reverse: the entry being answered */
 	Buf key, value;
+	uint32_t keys, look_at; /* keys looked at; from how many on spent() looks closer */
+	uint32_t keys_max;
+	uint64_t until_ns;
 };
 
 static Status
@@ -58,6 +70,7 @@ kvstore_scan_open(Snapshot *s, Slice start, Slice end, bool unbounded, bool reve
 	sc->snapshot = s;
 	sc->unbounded = unbounded;
 	sc->reverse = reverse;
+	scan_bound(sc, SCAN_KEYS_MAX, SCAN_MS_MAX);
 	st = buf_append_slice(&sc->start, start);
 	if (st == ST_OK)
 		st = buf_append_slice(&sc->end, end);
@@ -82,15 +95,46 @@ kvstore_scan_close(Scan *sc)
 	free(sc);
 }
 
-/* Move past the versions of the key answered or judged last. */
-static void
-skip_key(Scan *sc)
+void
+scan_bound(Scan *sc, uint32_t keys, uint32_t ms)
 {
-	for (int steps = 0; sc->it->valid && slice_eq(sc->it->entry.key, slice_buf(&sc->key)); steps++) {
+	sc->keys_max = keys;
+	sc->until_ns = clock_mono_ns() + ms * UINT64_C(1000000);
+	sc->look_at = sc->keys + SCAN_KEYS_SURE + 1;
+}
+
+static bool
+look_closer(Scan *sc)
+{
+	sc->look_at = sc->keys + KEYS_PER_LOOK;
+	if (sc->keys <= sc->keys_max && clock_mono_ns() <= sc->until_ns)
+		return false;
+	sc->look_at = sc->keys--; /* and so it stays */
+	return true;
+}
+
+/* Asked before each key that is looked at: has this walk done what it may within one read? */
+static inline bool
+spent(Scan *sc)
+{
+	return ++sc->keys >= sc->look_at && look_closer(sc);
+}
+
+static bool
+at_key(const Scan *sc)
+{
+	return sc->it->valid && slice_eq(sc->it->entry.key, slice_buf(&sc->key));
+}
+
+/* Forward, past the versions of the key from `version` on. */
+static void
+skip_versions(Scan *sc, uint64_t version)
+{
+	for (int steps = 0; at_key(sc) && sc->it->entry.version >= version; steps++) {
 		if (steps < SKIP_BY_STEPS) {
 			iter_next(sc->it);
 		} else {
-			iter_seek(sc->it, slice_buf(&sc->key), 0); /* version 0 is none: behind all of them */
+			iter_seek(sc->it, slice_buf(&sc->key), version - 1); /* 0 is no version: behind all of them */
 			return;
 		}
 	}
@@ -100,34 +144,69 @@ static Status
 next_forward(Scan *sc, Entry *out)
 {
 	Iter *it = sc->it;
+	Lsn at = sc->snapshot->at;
 
 	if (!sc->positioned) {
 		sc->positioned = true;
 		iter_seek(it, slice_buf(&sc->start), UINT64_MAX);
 	} else if (sc->key.len > 0) {
-		skip_key(sc);
+		skip_versions(sc, 1);
 	}
 	while (it->valid) {
 		if (!sc->unbounded && slice_cmp(it->entry.key, slice_buf(&sc->end)) >= 0)
 			return ST_NOT_FOUND;
-		if (it->entry.version >= sc->snapshot->at) {
-			iter_next(it);
-			continue;
-		}
+		if (spent(sc))
+			return status_fail(ST_BUSY, "a walk has done what it may within one read");
 		KV_TRY(buf_set(&sc->key, it->entry.key));
+		if (it->entry.version >= at) {
+			skip_versions(sc, at);
+			if (!at_key(sc))
+				continue;
+		}
 		if (read_entry_live(sc->snapshot, &it->entry)) {
 			*out = it->entry;
 			return ST_OK;
 		}
-		skip_key(sc);
+		skip_versions(sc, 1);
 	}
 	return it->status != ST_OK ? it->status : ST_NOT_FOUND;
 }
 
+/* Keep what the iterator shows as the newest version met so far, a copy: the iterator is going to move on. */
+static Status
+keep(Scan *sc, Entry *best)
+{
+	*best = sc->it->entry;
+	return buf_set(&sc->value, sc->it->entry.value);
+}
+
 /*
- * Backward, the versions of a key come oldest first: remember the newest visible so far, until the key changes. The
- * remembered entry is a copy, since the iterator has moved on when it is answered.
+ * Backward, the versions of a key come oldest first: to the newest visible one, step by step, then by a seek, and
+ * past the key. best->version 0: none is visible. The key of best is not set.
  */
+static Status
+pass_key_back(Scan *sc, Entry *best)
+{
+	Iter *it = sc->it;
+	Lsn at = sc->snapshot->at;
+
+	KV_TRY(buf_set(&sc->key, it->entry.key));
+	for (int steps = 0; at_key(sc); steps++) {
+		if (steps == SKIP_BY_STEPS) {
+			iter_seek(it, slice_buf(&sc->key), at - 1);
+			if (at_key(sc))
+				KV_TRY(keep(sc, best));
+			if (it->status == ST_OK)
+				iter_seek_before(it, slice_buf(&sc->key), UINT64_MAX);
+			break;
+		}
+		if (it->entry.version < at)
+			KV_TRY(keep(sc, best));
+		iter_prev(it);
+	}
+	return it->valid ? ST_OK : it->status;
+}
+
 static Status
 next_reverse(Scan *sc, Entry *out)
 {
@@ -142,21 +221,13 @@ next_reverse(Scan *sc, Entry *out)
 	}
 	while (it->valid && slice_cmp(it->entry.key, slice_buf(&sc->start)) >= 0) {
 		Entry best = { 0 };
-		bool found = false;
 
-		KV_TRY(buf_set(&sc->key, it->entry.key));
-		for (; it->valid && slice_eq(it->entry.key, slice_buf(&sc->key)); iter_prev(it)) {
-			if (it->entry.version >= sc->snapshot->at)
-				continue;
-			best = it->entry;
-			found = true;
-			KV_TRY(buf_set(&sc->value, it->entry.value));
-		}
-		if (!it->valid && it->status != ST_OK)
-			return it->status;
+		if (spent(sc))
+			return status_fail(ST_BUSY, "a walk has done what it may within one read");
+		KV_TRY(pass_key_back(sc, &best));
 		best.key = slice_buf(&sc->key);
 		best.value = slice_buf(&sc->value);
-		if (found && read_entry_live(sc->snapshot, &best)) {
+		if (best.version != 0 && read_entry_live(sc->snapshot, &best)) {
 			*out = best;
 			return ST_OK;
 		}
@@ -168,4 +239,10 @@ Status
 kvstore_scan_next(Scan *sc, Entry *out)
 {
 	return sc->reverse ? next_reverse(sc, out) : next_forward(sc, out);
+}
+
+Slice
+kvstore_scan_last(const Scan *sc)
+{
+	return slice_buf(&sc->key);
 }

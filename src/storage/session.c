@@ -90,5 +90,5 @@ session_count(Snapshot *s, uint64_t *out)
 	for (*out = 0; *out < SESSION_COUNT_MAX && (st = kvstore_scan_next(sc, &e)) == ST_OK; ++*out)
 		;
 	kvstore_scan_close(sc);
-	return *out == SESSION_COUNT_MAX || st == ST_NOT_FOUND ? ST_OK : st;
+	return *out == SESSION_COUNT_MAX || st == ST_NOT_FOUND || st == ST_BUSY ? ST_OK : st;
 }

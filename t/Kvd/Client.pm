@@ -241,7 +241,7 @@ sub scan_all
 		die "SCAN: $a->{status}: $a->{text}\n" if $a->{code} != 0;
 		push @entries, @{ $a->{entries} };
 		return \@entries if !$a->{more};
-		my $last = $a->{entries}[-1]{key};
+		my $last = $a->{last};
 		%o = (%o, snapshot => $a->{snapshot}, $o{reverse} ? (end => $last) : (start => $last, after => 1));
 	}
 }

@@ -203,7 +203,7 @@ sub delete_range_payload
 
 # --- answers ----------------------------------------------------------------------------------------
 
-# { snapshot, more, entries => [ { key, value, version, ttl } ] }
+# { snapshot, more, last: the key to go on behind, if more; entries => [ { key, value, version, ttl } ] }
 sub parse_scan
 {
 	my ($p) = @_;
@@ -217,8 +217,9 @@ sub parse_scan
 				version => $version, ttl => $ttl };
 		$at += 24 + $k + $v;
 	}
-	die "answer to SCAN has " . (length($p) - $at) . " bytes too many\n" if $at != length $p;
-	return { snapshot => $snapshot, more => $more, entries => \@entries };
+	my $last = $more == 1 ? $entries[-1]{key} : $more == 2 ? substr $p, $at : undef;
+	die "answer to SCAN has " . (length($p) - $at) . " bytes too many\n" if $more != 2 && $at != length $p;
+	return { snapshot => $snapshot, more => $more, last => $last, entries => \@entries };
 }
 
 # { snapshot, entries => [ undef or { value, version, ttl } ] }

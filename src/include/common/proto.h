@@ -56,6 +56,9 @@ typedef enum ProtoCommand {
 #define PROTO_SCAN_KEYS_ONLY 2
 #define PROTO_RANGE_UNBOUNDED 4
 #define PROTO_RANGE_AFTER_START 8
+/* In an answer to SCAN: there is more behind its last entry; behind the key that follows the entries. */
+#define PROTO_MORE 1
+#define PROTO_MORE_BEHIND 2
 #define PROTO_HELLO_ADMIN 1
 #define PROTO_HELLO_FORWARDED 2 /* a follower passes its clients' requests on: they go no further */
 #define PROTO_CHECKPOINT_COMPACT 1

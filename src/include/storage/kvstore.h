@@ -180,8 +180,21 @@ uint64_t kvstore_applied_time(void);
 typedef struct Scan Scan;
 KV_CHECK Status kvstore_scan_open(Snapshot *s, Slice start, Slice end, bool unbounded, bool reverse,
                                   bool fill_cache, Scan **out);
-/* NOT_FOUND at the end. The entry is valid until the next call. */
+/*
+ * What one walk may do, since it is within one read: keys looked at, whether they are answered or gone, and time from
+ * its opening on; a million tombstones may lie between two entries. The first keys are not timed, so that a small
+ * walk ends in one go, and each gets somewhere, however slow the machine is.
+ */
+#define SCAN_KEYS_MAX 262144
+#define SCAN_KEYS_SURE 1024
+#define SCAN_MS_MAX 50
+/*
+ * NOT_FOUND at the end. BUSY: it has done what it may; go on in another read, behind kvstore_scan_last(). The entry is
+ * valid until the next call.
+ */
 KV_CHECK Status kvstore_scan_next(Scan *sc, Entry *out);
+/* The last key looked at (empty: none yet): it and all before it, in the walk's direction, are done with. */
+Slice kvstore_scan_last(const Scan *sc);
 void kvstore_scan_close(Scan *sc);
 
 /* ---- background: each returns *did = false when there is nothing to do now */

@@ -15,7 +15,8 @@ struct kv_iter {
 	Range range;
 	bool reverse, keys_only;
 	bool after;             /* start is exclusive */
-	bool more;              /* another page follows */
+	bool more;              /* another page follows: behind its last entry, or, */
+	bool behind;            /* of the page at hand, behind the key that stands after the entries */
 	uint32_t page_bytes;
 	uint64_t limit;         /* items still wanted; UINT64_MAX = all */
 	uint64_t snapshot;
@@ -86,30 +87,7 @@ encode_scan(kv_client *c, const kv_iter *it)
 	return buf_append_slice(&c->out, slice_buf(&it->range.end));
 }
 
-static Status
-fetch(kv_client *c, kv_iter *it)
-{
-	Call call = { .command = PROTO_SCAN, .deadline_at = 4, .timeout_ms = it->read.timeout_ms };
-	uint64_t snapshot;
-
-	KV_TRY(encode_scan(c, it));
-	KV_TRY(call_run(c, &call));
-	KV_TRY(buf_set(&it->page, call.answer));
-	it->entries = reader_of(it->page.data, it->page.len);
-	snapshot = read_u64(&it->entries);
-	it->left = read_u32(&it->entries);
-	it->more = read_u8(&it->entries) == 1;
-	(void) read_bytes(&it->entries, 3);
-	if (!reader_ok(&it->entries) || (it->more && it->left == 0)) {
-		it->left = 0;
-		it->more = false;
-		return call_short_answer(c, PROTO_SCAN);
-	}
-	it->snapshot = snapshot;
-	return ST_OK;
-}
-
-/* The next request begins behind the key that was the last of its page. */
+/* The next request begins behind this key. */
 static Status
 move_on(kv_iter *it, Slice key)
 {
@@ -121,19 +99,59 @@ move_on(kv_iter *it, Slice key)
 	return buf_set(&it->range.start, key);
 }
 
+static Status
+fetch(kv_client *c, kv_iter *it)
+{
+	Call call = { .command = PROTO_SCAN, .deadline_at = 4, .timeout_ms = it->read.timeout_ms };
+	uint64_t snapshot;
+	uint8_t more;
+
+	KV_TRY(encode_scan(c, it));
+	KV_TRY(call_run(c, &call));
+	KV_TRY(buf_set(&it->page, call.answer));
+	it->entries = reader_of(it->page.data, it->page.len);
+	snapshot = read_u64(&it->entries);
+	it->left = read_u32(&it->entries);
+	more = read_u8(&it->entries);
+	it->more = more != 0;
+	it->behind = more == PROTO_MORE_BEHIND;
+	(void) read_bytes(&it->entries, 3);
+	if (!reader_ok(&it->entries) || (it->more && !it->behind && it->left == 0)) {
+		it->left = 0;
+		it->more = false;
+		return call_short_answer(c, PROTO_SCAN);
+	}
+	it->snapshot = snapshot;
+	return ST_OK;
+}
+
+/* The page has been walked; `last` is its last key, if it had any. */
+static Status
+leave_page(kv_iter *it, Slice last)
+{
+	if (it->behind) {
+		last = slice_of(it->entries.p, reader_left(&it->entries));
+		if (last.len == 0) {
+			it->more = false;
+			return status_fail(ST_PROTOCOL, "the answer to scan does not tell where to go on");
+		}
+	}
+	return it->more ? move_on(it, last) : ST_OK;
+}
+
 int
 kv_iter_next(kv_iter *it, kv_item *item)
 {
 	uint32_t k, v;
 	Slice key, value;
 
-	if (it->left == 0) {
+	while (it->left == 0) {
 		if (!it->more || it->limit == 0)
 			return status_fail(ST_NOT_FOUND, "no more items");
 		KV_TRY(call_begin(it->client));
 		KV_TRY(call_end(it->client, fetch(it->client, it)));
 		if (it->left == 0)
-			return status_fail(ST_NOT_FOUND, "no more items");
+			KV_TRY(leave_page(it, slice_of(NULL, 0)));
 	}
 	k = read_u32(&it->entries);
 	v = read_u32(&it->entries);
@@ -151,7 +169,5 @@ kv_iter_next(kv_iter *it, kv_item *item)
 	item->value = (kv_bytes){ value.data, value.len };
 	if (it->limit != UINT64_MAX)
 		it->limit--;
-	if (--it->left == 0 && it->more)
-		return move_on(it, key);
-	return KV_OK;
+	return --it->left == 0 ? leave_page(it, key) : KV_OK;
 }

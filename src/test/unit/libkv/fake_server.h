@@ -42,6 +42,7 @@ struct Fake {
 	_Atomic bool stop;
 	char other[64];             /* "host:port" for NOT_LEADER answers */
 	uint8_t cluster;            /* its id: so many bytes of this value */
+	bool sparse;                /* of three keys two are gone, and two are looked at for a page */
 	_Atomic int sessions;       /* opened; not counted as requests */
 	Buf last;                   /* payload of the last request; the test reads it when the server has answered */
 	pthread_mutex_t lock;       /* of what stands from here on */
@@ -184,9 +185,9 @@ static inline void
 fake_scan(Fake *f, int fd, const ProtoHeader *h)
 {
 	Reader r = reader_of(f->last.data + 24, f->last.len - 24);
-	uint32_t limit = read_u32(&r), flags, s, n, count = 0;
+	uint32_t limit = read_u32(&r), flags, s, n, count = 0, looked = 0;
 	Slice start, end;
-	bool more = false;
+	uint8_t more = 0;
 	Buf b = { 0 }, answer = { 0 };
 	char key[4], last[4] = "";
 
@@ -197,18 +198,22 @@ fake_scan(Fake *f, int fd, const ProtoHeader *h)
 	start = read_bytes(&r, s);
 	end = read_bytes(&r, n);
 	limit = limit == 0 || limit > FAKE_PAGE ? FAKE_PAGE : limit;
+	fake_u64(&answer, 4711);
 	for (int i = 0; i < FAKE_KEYS; i++) {
 		bool reverse = (flags & PROTO_SCAN_REVERSE) != 0;
 		uint8_t lengths[8];
 
 		if (!fake_in(reverse ? FAKE_KEYS - 1 - i : i, start, end, flags, key))
 			continue;
-		if (count == limit) {
-			more = true;
+		if (count == limit || (f->sparse && looked == 2)) {
+			more = f->sparse && looked == 2 ? PROTO_MORE_BEHIND : PROTO_MORE;
 			break;
 		}
-		count++;
+		looked++;
 		memcpy(last, key, 4);
+		if (f->sparse && key[2] % 3 != 0)
+			continue;
+		count++;
 		put_u32(lengths, 3);
 		put_u32(lengths + 4, (flags & PROTO_SCAN_KEYS_ONLY) != 0 ? 0 : 3);
 		fake_append(&b, lengths, 8);
@@ -219,16 +224,15 @@ fake_scan(Fake *f, int fd, const ProtoHeader *h)
 		if ((flags & PROTO_SCAN_KEYS_ONLY) == 0)
 			fake_append(&b, key, 3);
 	}
-	fake_u64(&answer, 4711);
 	if (h->type == PROTO_COUNT) {
 		fake_u64(&answer, count);
-		fake_u64(&answer, more);
-		if (more)
-			fake_append(&answer, last, 3);
+		fake_u64(&answer, more != 0);
 	} else {
 		fake_u64(&answer, (uint64_t) count | (uint64_t) more << 32);
 		fake_append(&answer, b.data, b.len);
 	}
+	if (more == PROTO_MORE_BEHIND || (more != 0 && h->type == PROTO_COUNT))
+		fake_append(&answer, last, 3);
 	fake_frame(fd, h, 0, answer.data, answer.len);
 	buf_free(&b);
 	buf_free(&answer);

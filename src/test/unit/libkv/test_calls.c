@@ -130,6 +130,36 @@ test_ranges(void **state)
 	fake_stop(&f);
 }
 
+/* Pages, also empty ones, that end because the server has looked at enough. */
+static void
+test_pages_that_end_early(void **state)
+{
+	kv_client *c;
+	kv_iter *it;
+	kv_item item;
+	uint64_t n = 0;
+	Fake f;
+
+	(void) state;
+	fake_start(&f, fake_polite);
+	f.sparse = true;
+	assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, ""), NULL), KV_OK);
+	for (int reverse = 0; reverse < 2; reverse++) {
+		kv_scan_options o = { .reverse = reverse };
+		char seen[64] = "";
+
+		assert_int_equal(kv_scan(c, &o, &it), KV_OK);
+		while (kv_iter_next(it, &item) == KV_OK)
+			strncat(seen, (const char *) item.key.data + 2, 1);
+		assert_string_equal(seen, reverse ? "9630" : "0369");
+		kv_iter_free(it);
+	}
+	assert_int_equal(kv_count(c, &(kv_range){ .prefix = kv_str("k") }, NULL, &n), KV_OK);
+	assert_int_equal(n, 4);
+	kv_close(c);
+	fake_stop(&f);
+}
+
 static void
 test_mget(void **state)
 {
@@ -231,6 +261,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_keys), cmocka_unit_test(test_wire), cmocka_unit_test(test_ranges),
+		cmocka_unit_test(test_pages_that_end_early),
 		cmocka_unit_test(test_mget), cmocka_unit_test(test_limits), cmocka_unit_test(test_threads),
 	};
 
