@@ -46,6 +46,7 @@ kvstore_shmem_init(void *mem, const Control *control)
 	if (config.memtable_size < MEMTABLE_BYTES_ANY_RECORD)
 		return status_fail(ST_BAD_SETTING, "memtable_size must be at least %dMB to hold the largest record",
 						   (int) (MEMTABLE_BYTES_ANY_RECORD / MB));
+	KV_TRY(table_codec_check((uint32_t) config.compression));
 	kvs = mem; /* zeroed by the system */
 	p += kvs_size(procslot_count());
 	KV_TRY(wal_shmem_init(p, (size_t) config.wal_buffers, procslot_count(), control));

@@ -30,6 +30,13 @@ typedef struct TableInfo {
 	uint64_t version_min, version_max;
 } TableInfo;
 
+/* ---- compression of data blocks. On disk, and the order of setting `compression`: never renumber. */
+typedef enum TableCodec { TABLE_CODEC_NONE = 0, TABLE_CODEC_LZ4 = 1, TABLE_CODEC_ZSTD = 2 } TableCodec;
+/* Does this build have it? */
+bool table_codec_built(uint32_t codec);
+/* BAD_SETTING if not, saying what to build with. */
+KV_CHECK Status table_codec_check(uint32_t codec);
+
 /* ---- writing (one process, its own memory) */
 typedef struct TableBuilder TableBuilder;
 typedef struct TableBuildOptions {
@@ -37,6 +44,7 @@ typedef struct TableBuildOptions {
 	uint64_t file_id;
 	uint32_t filter_bits_per_key; /* 0: none */
 	uint64_t expected_entries;    /* a hint; 0 unknown */
+	TableCodec codec;             /* of its data blocks, one that is built in */
 } TableBuildOptions;
 
 /* Creates tables/N.kvt.tmp. */

@@ -123,7 +123,7 @@ take(Compaction *c, Entry *e)
 	if (!keep)
 		return ST_OK;
 	if (c->builder == NULL)
-		KV_TRY(writer_builder(c->expected, &c->builder));
+		KV_TRY(writer_builder(c->pick->out_level, c->expected, &c->builder));
 	return table_builder_add(c->builder, e);
 }
 

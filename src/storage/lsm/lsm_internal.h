@@ -145,8 +145,8 @@ extern Writer lsm_writer;
 
 /* Make the edit the newest Version: shared heap, manifest (synced), then current. */
 KV_CHECK Status writer_install(const Edit *e);
-/* A builder for the next table number. */
-KV_CHECK Status writer_builder(uint64_t expected_entries, TableBuilder **out);
+/* A builder for the next table number, for a table of this level. */
+KV_CHECK Status writer_builder(uint32_t level, uint64_t expected_entries, TableBuilder **out);
 /* Finish it as a Table in the edit; without effect on files when it fails. */
 KV_CHECK Status writer_finish(TableBuilder *b, Edit *e, uint32_t level, uint64_t *bytes);
 /* An edit that is not installed: remove the files it would have added, and the tables. */

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/config.h"
 #include "common/elog.h"
 #include "common/kv_assert.h"
 #include "ipc/epoch.h"
@@ -186,10 +187,12 @@ writer_install(const Edit *e)
 }
 
 Status
-writer_builder(uint64_t expected_entries, TableBuilder **out)
+writer_builder(uint32_t level, uint64_t expected_entries, TableBuilder **out)
 {
+	/* what level 0 holds is soon written again, and flushing is what writers wait for */
 	TableBuildOptions o = { .number = lsm_writer.next_number, .filter_bits_per_key = LSM_FILTER_BITS,
-		                .expected_entries = expected_entries };
+		                .expected_entries = expected_entries,
+		                .codec = level > 0 ? (TableCodec) config.compression : TABLE_CODEC_NONE };
 
 	KV_TRY(proc_random(&o.file_id, sizeof o.file_id));
 	lsm_writer.next_number++;
@@ -266,7 +269,7 @@ flush_entries(Iter *src, KeepRule *rule, TableBuilder **b)
 		if (keep == DROP)
 			continue;
 		if (*b == NULL)
-			KV_TRY(writer_builder(0, b));
+			KV_TRY(writer_builder(0, 0, b));
 		KV_TRY(table_builder_add(*b, &src->entry));
 	}
 	return src->status;

@@ -4,79 +4,107 @@
  * Any process, under an epoch pin (cached blocks). What is in the cache was verified when it came from the
  * file.
  */
+#include <stdio.h>
+
 #include "port/fs.h"
 #include "sstable_internal.h"
 
 Status
-block_damaged(const TableInfo *t, uint64_t offset, const char *what)
+block_damaged(const BlockFile *f, uint64_t offset, const char *what)
 {
 	char path[FS_PATH_MAX];
 
-	table_path(t->number, path, sizeof(path));
+	f->kind->path(f->number, path, sizeof(path));
 	return status_fail(ST_CORRUPT, "%s: damaged block at byte %llu (%s): restore the file or this node's data",
 	                   path, (unsigned long long) offset, what);
 }
 
 Status
-block_check(const TableInfo *t, BlockHandle h, const uint8_t *raw)
+table_damaged(const TableInfo *t, uint64_t offset, const char *what)
 {
-	uint8_t codec = raw[h.size];
+	BlockFile f = table_blocks(t);
 
-	if (get_u32(raw + h.size + 1) != block_crc(t->file_id, h.offset, raw, h.size, codec))
-		return block_damaged(t, h.offset, "checksum");
-	if (codec != CODEC_NONE)
-		return block_damaged(t, h.offset, "unknown codec");
-	return ST_OK;
+	return block_damaged(&f, offset, what);
+}
+
+/* A failure of codec_unpack() gets the name of the file. */
+static Status
+unpack_failed(const BlockFile *f, BlockHandle h, Status st)
+{
+	char path[FS_PATH_MAX], what[STATUS_DETAIL_MAX];
+
+	if (st == ST_OUT_OF_MEMORY)
+		return st;
+	snprintf(what, sizeof(what), "%s", status_detail());
+	if (st == ST_CORRUPT)
+		return block_damaged(f, h.offset, what);
+	f->kind->path(f->number, path, sizeof(path));
+	return status_fail(st, "%s: block at byte %llu: %s", path, (unsigned long long) h.offset, what);
 }
 
 Status
-block_read(const TableInfo *t, BlockHandle h, Buf *own)
+block_open(const BlockFile *f, BlockHandle h, const uint8_t *raw, Buf *own, Slice *out)
 {
+	uint8_t codec = raw[h.size];
+	Status st;
+
+	if (get_u32(raw + h.size + 1) != block_crc(f->file_id, h.offset, raw, h.size, codec))
+		return block_damaged(f, h.offset, "checksum");
+	*out = slice_of(raw, h.size);
+	if (codec == TABLE_CODEC_NONE)
+		return ST_OK;
+	st = codec_unpack(codec, *out, f->kind->unpacked_max, own);
+	*out = slice_buf(own);
+	return st == ST_OK ? ST_OK : unpack_failed(f, h, st);
+}
+
+Status
+block_read(const BlockFile *f, BlockHandle h, Buf *own, Slice *out)
+{
+	static Buf unpacked; /* changes places with `own` when it is used, so that nothing is copied */
 	size_t got, want = (size_t) h.size + BLOCK_TRAILER;
 	int fd;
 
-	if (h.size > BLOCK_BYTES_MAX || h.offset > t->bytes || t->bytes - h.offset < want)
-		return block_damaged(t, h.offset, "it would lie outside the file");
+	if (h.size > BLOCK_BYTES_MAX || h.offset > f->bytes || f->bytes - h.offset < want)
+		return block_damaged(f, h.offset, "it would lie outside the file");
 	own->len = 0;
 	KV_TRY(buf_reserve(own, want));
-	KV_TRY(table_file(t, &fd));
+	KV_TRY(block_file(f, &fd));
 	KV_TRY(fs_pread(fd, own->data, want, h.offset, &got));
 	if (got != want)
-		return block_damaged(t, h.offset, "the file ends within it");
+		return block_damaged(f, h.offset, "the file ends within it");
 	own->len = want;
-	return block_check(t, h, own->data);
-}
+	KV_TRY(block_open(f, h, own->data, &unpacked, out));
+	if (out->data == unpacked.data) {
+		Buf packed = *own;
 
-Status
-block_probe(const TableInfo *t, BlockHandle h, BlockUse use, const CacheProbe *p, Buf *own, Slice *out)
-{
-	if (use != BLOCK_PAST && h.size <= CACHE_BLOCK_MAX && cache_probe_get(p, out)) {
-		if (out->len == h.size) {
-			out->len = h.size; /* known before the frame's header is loaded: decoding need not wait for it */
-			return ST_OK;
-		}
-		return block_damaged(t, h.offset, "its size differs from the index");
+		*own = unpacked;
+		unpacked = packed;
 	}
-	KV_TRY(block_read(t, h, own));
-	*out = slice_of(own->data, h.size);
-	if (use == BLOCK_KEEP || use == BLOCK_SCAN)
-		(void) cache_insert(t->number, h.offset, *out, use == BLOCK_SCAN, out);
 	return ST_OK;
 }
 
 Status
-block_load(const TableInfo *t, BlockHandle h, BlockUse use, Buf *own, Slice *out)
+block_fetch(const BlockFile *f, BlockHandle h, BlockUse use, Buf *own, Slice *out)
 {
-	CacheProbe p;
+	KV_TRY(block_read(f, h, own, out));
+	if (use == BLOCK_KEEP || use == BLOCK_SCAN)
+		(void) cache_insert(f->number, h.offset, *out, use == BLOCK_SCAN, out);
+	return ST_OK;
+}
 
-	cache_probe_begin(&p, t->number, h.offset);
-	return block_probe(t, h, use, &p, own, out);
+Status
+block_load(const BlockFile *f, BlockHandle h, BlockUse use, Buf *own, Slice *out)
+{
+	if (use != BLOCK_PAST && h.size <= CACHE_BLOCK_MAX && cache_lookup(f->number, h.offset, out))
+		return block_size_fits(*out, h) ? ST_OK : block_damaged(f, h.offset, "its size differs from the index");
+	return block_fetch(f, h, use, own, out);
 }
 
 Status
 block_child_check(const TableInfo *t, BlockHandle parent, BlockHandle child)
 {
 	if (child.offset > parent.offset || parent.offset - child.offset < (uint64_t) child.size + BLOCK_TRAILER)
-		return block_damaged(t, parent.offset, "it names a block that is not before it");
+		return table_damaged(t, parent.offset, "it names a block that is not before it");
 	return ST_OK;
 }

@@ -22,6 +22,7 @@
 struct TableBuilder {
 	TableInfo info;
 	uint32_t filter_bits;
+	uint8_t codec;
 	Status failed;                   /* sticky */
 	char failed_detail[STATUS_DETAIL_MAX];
 	char path[FS_PATH_MAX], tmp[FS_PATH_MAX];
@@ -29,6 +30,7 @@ struct TableBuilder {
 	Buf out;                         /* not yet written; begins at file offset `written` */
 	uint64_t written, written_back;
 	DataBuilder data;
+	Buf packed;                      /* the last data block, compressed */
 	IndexBuilder *levels[TABLE_HEIGHT_MAX]; /* [0] names data blocks; made when needed */
 	uint32_t nlevels;
 	Buf hashes;                      /* uint64_t of each key, once */
@@ -50,17 +52,17 @@ flush_out(TableBuilder *b)
 	return ST_OK;
 }
 
-/* Append a block and its trailer to the file. */
+/* Append a block and its trailer to the file; `content` is as the codec says. */
 static Status
-write_block(TableBuilder *b, Slice content, BlockHandle *h)
+write_block(TableBuilder *b, Slice content, uint8_t codec, BlockHandle *h)
 {
 	uint8_t trailer[BLOCK_TRAILER];
 
 	KV_ASSERT(content.len > 0 && content.len <= BLOCK_BYTES_MAX);
 	h->offset = b->written + b->out.len;
 	h->size = (uint32_t) content.len;
-	trailer[0] = CODEC_NONE;
-	put_u32(trailer + 1, block_crc(b->info.file_id, h->offset, content.data, content.len, CODEC_NONE));
+	trailer[0] = codec;
+	put_u32(trailer + 1, block_crc(b->info.file_id, h->offset, content.data, content.len, codec));
 	if (content.len >= WRITE_BYTES) { /* one huge entry: not copied */
 		if (b->out.len > 0)
 			KV_TRY(flush_out(b));
@@ -70,6 +72,26 @@ write_block(TableBuilder *b, Slice content, BlockHandle *h)
 		KV_TRY(buf_append_slice(&b->out, content));
 	KV_TRY(buf_append(&b->out, trailer, sizeof(trailer)));
 	return b->out.len >= WRITE_BYTES ? flush_out(b) : ST_OK;
+}
+
+static Status
+write_plain(TableBuilder *b, Slice content, BlockHandle *h)
+{
+	return write_block(b, content, TABLE_CODEC_NONE, h);
+}
+
+/*
+ * Compressed if that pays. Larger blocks never are: whoever reads knows from the index how much memory a block
+ * takes, at most BLOCK_TARGET if it is compressed.
+ */
+static Status
+write_data(TableBuilder *b, Slice content, BlockHandle *h)
+{
+	bool packed = false;
+
+	if (b->codec != TABLE_CODEC_NONE && content.len <= BLOCK_TARGET)
+		KV_TRY(codec_pack(b->codec, content, &b->packed, &packed));
+	return packed ? write_block(b, slice_buf(&b->packed), b->codec, h) : write_plain(b, content, h);
 }
 
 /* ---- index */
@@ -105,7 +127,7 @@ index_put(TableBuilder *b, uint32_t level, Slice key, uint64_t version, BlockHan
 	if (ib->n < 2 || index_builder_size_with(ib, key, version, child) <= BLOCK_TARGET)
 		return index_builder_add(ib, key, version, child);
 	KV_TRY(index_builder_finish(ib));
-	KV_TRY(write_block(b, slice_buf(&ib->content), &written));
+	KV_TRY(write_plain(b, slice_buf(&ib->content), &written));
 	KV_TRY(buf_set(&up, index_builder_last(ib, &up_version)));
 	index_builder_reset(ib);
 	st = index_builder_add(ib, key, version, child);
@@ -126,7 +148,7 @@ index_finish(TableBuilder *b)
 		Slice last;
 
 		KV_TRY(index_builder_finish(ib));
-		KV_TRY(write_block(b, slice_buf(&ib->content), &h));
+		KV_TRY(write_plain(b, slice_buf(&ib->content), &h));
 		if (level + 1 == b->nlevels) {
 			b->info.root_offset = h.offset;
 			b->info.root_size = h.size;
@@ -149,7 +171,7 @@ data_flush(TableBuilder *b, const Entry *next)
 	BlockHandle h;
 
 	KV_TRY(data_builder_finish(&b->data));
-	KV_TRY(write_block(b, slice_buf(&b->data.content), &h));
+	KV_TRY(write_data(b, slice_buf(&b->data.content), &h));
 	b->separator.len = 0;
 	if (next == NULL)
 		KV_TRY(buf_append_slice(&b->separator, last));
@@ -223,7 +245,7 @@ filter_write(TableBuilder *b)
 	for (uint32_t i = 0; i < npages && st == ST_OK; i++) {
 		BlockHandle h;
 
-		st = write_block(b, slice_of(pages + (size_t) i * FILTER_PAGE, FILTER_PAGE), &h);
+		st = write_plain(b, slice_of(pages + (size_t) i * FILTER_PAGE, FILTER_PAGE), &h);
 		if (st == ST_OK && i == 0)
 			b->info.filter_offset = h.offset;
 	}
@@ -246,7 +268,7 @@ tail_write(TableBuilder *b, Slice largest)
 		FOOTER_BYTES;
 	st = properties_encode(&b->info, slice_buf(&b->smallest), largest, &props);
 	if (st == ST_OK)
-		st = write_block(b, slice_buf(&props), &h);
+		st = write_plain(b, slice_buf(&props), &h);
 	buf_free(&props);
 	KV_TRY(st);
 	f.root_offset = b->info.root_offset;
@@ -287,6 +309,7 @@ builder_free(TableBuilder *b)
 	}
 	data_builder_free(&b->data);
 	buf_free(&b->out);
+	buf_free(&b->packed);
 	buf_free(&b->hashes);
 	buf_free(&b->smallest);
 	buf_free(&b->separator);
@@ -305,6 +328,7 @@ table_builder_open(const TableBuildOptions *opt, TableBuilder **out)
 	b->info.file_id = opt->file_id;
 	b->info.version_min = UINT64_MAX;
 	b->filter_bits = opt->filter_bits_per_key;
+	b->codec = (uint8_t) opt->codec;
 	table_path(opt->number, b->path, sizeof(b->path));
 	snprintf(b->tmp, sizeof(b->tmp), "tables/%016llx.kvt.tmp", (unsigned long long) opt->number);
 	st = fs_open(b->tmp, FS_CREATE, &b->fd);

@@ -1,9 +1,9 @@
 /*
- * files.c - this process's open table files: at most TABLE_FILES_MAX, least recently used goes.
+ * files.c - this process's open files of blocks: at most TABLE_FILES_MAX, least recently used goes.
  *
  * Any process; private to it, no locks. Only reads from the file come here (cache hits do not), so a
- * linear search is cheap beside the read that follows. A file is opened once its footer has been
- * checked against what the list of tables says.
+ * linear search is cheap beside the read that follows. A file counts as open once its kind has checked that it
+ * is the one that is meant: a table by its footer against the list of tables.
  */
 #include <stdio.h>
 
@@ -44,8 +44,9 @@ forget(int i)
 
 /* The file must be the one the list of tables means: size, id, root. */
 static Status
-check_file(const TableInfo *t, int fd, const char *path)
+check_table(const BlockFile *file, int fd, const char *path)
 {
+	const TableInfo *t = file->more;
 	uint8_t raw[FOOTER_BYTES];
 	uint64_t size;
 	size_t got;
@@ -65,31 +66,33 @@ check_file(const TableInfo *t, int fd, const char *path)
 	return ST_OK;
 }
 
+const BlockKind table_kind = { table_path, check_table, BLOCK_TARGET };
+
 static Status
-open_file(const TableInfo *t, int *fd)
+open_file(const BlockFile *f, int *fd)
 {
 	char path[FS_PATH_MAX];
 	Status st;
 
-	table_path(t->number, path, sizeof(path));
+	f->kind->path(f->number, path, sizeof(path));
 	st = fs_open(path, FS_READ, fd);
 	if (st == ST_NOT_FOUND) /* never to be taken for an absent key */
 		return status_fail(ST_CORRUPT, "%s is missing: restore it or this node's data", path);
 	KV_TRY(st);
-	st = check_file(t, *fd, path);
+	st = f->kind->check(f, *fd, path);
 	if (st != ST_OK)
 		close_fd(*fd);
 	return st;
 }
 
 Status
-table_file(const TableInfo *t, int *fd)
+block_file(const BlockFile *f, int *fd)
 {
 	int oldest = 0;
 
 	tick++;
 	for (int i = 0; i < nfiles; i++) {
-		if (files[i].number == t->number && files[i].file_id == t->file_id) {
+		if (files[i].number == f->number && files[i].file_id == f->file_id) {
 			files[i].used = tick;
 			*fd = files[i].fd;
 			return ST_OK;
@@ -99,8 +102,8 @@ table_file(const TableInfo *t, int *fd)
 	}
 	if (nfiles == TABLE_FILES_MAX)
 		forget(oldest);
-	KV_TRY(open_file(t, fd));
-	files[nfiles++] = (OpenFile){ t->number, t->file_id, tick, *fd };
+	KV_TRY(open_file(f, fd));
+	files[nfiles++] = (OpenFile){ f->number, f->file_id, tick, *fd };
 	return ST_OK;
 }
 

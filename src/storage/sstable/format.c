@@ -41,13 +41,16 @@ footer_encode(const Footer *f, uint8_t out[FOOTER_BYTES])
 Status
 footer_decode(const uint8_t in[FOOTER_BYTES], const char *path, Footer *f)
 {
+	uint32_t version;
+
 	if (memcmp(in + 56, TABLE_MAGIC, 8) != 0)
 		return status_fail(ST_CORRUPT, "%s does not end with a table footer: it is cut or damaged", path);
 	if (get_u32(in + 52) != footer_crc(in))
 		return status_fail(ST_CORRUPT, "%s: damaged footer (checksum)", path);
-	if (get_u32(in + 48) != TABLE_FORMAT_VERSION)
-		return status_fail(ST_FOREIGN, "%s has table format %u, this kvd knows only %u: use a newer kvd", path,
-		                   get_u32(in + 48), TABLE_FORMAT_VERSION);
+	version = get_u32(in + 48);
+	if (version < TABLE_FORMAT_OLDEST || version > TABLE_FORMAT_VERSION)
+		return status_fail(ST_FOREIGN, "%s has table format %u, this kvd knows %u to %u: use a newer kvd", path,
+		                   version, TABLE_FORMAT_OLDEST, TABLE_FORMAT_VERSION);
 	f->file_id = get_u64(in);
 	f->root_offset = get_u64(in + 8);
 	f->root_size = get_u32(in + 16);

@@ -88,7 +88,16 @@ table_lookup_begin(TableLookup *l, const TableInfo *t, Slice key, uint64_t hash,
 static Status
 load(TableLookup *l, Slice *out)
 {
-	return block_probe(l->info, (BlockHandle){ l->offset, l->size }, BLOCK_KEEP, &l->probe, &l->own, out);
+	BlockHandle h = { l->offset, l->size };
+	BlockFile f;
+
+	if (l->past == 0 && cache_probe_get(&l->probe, out)) {
+		if (out->len == h.size)
+			out->len = h.size; /* known before the frame's header is loaded: decoding need not wait for it */
+		return block_size_fits(*out, h) ? ST_OK : table_damaged(l->info, h.offset, "its size differs from the index");
+	}
+	f = table_blocks(l->info);
+	return block_fetch(&f, h, BLOCK_KEEP, &l->own, out);
 }
 
 static bool step_block(TableLookup *l);
@@ -112,7 +121,7 @@ step_index(TableLookup *l, Slice block)
 	IndexView v;
 
 	if (!index_open(&v, block) || !index_seek(&v, l->key, l->version, &l->item))
-		return done(l, block_damaged(l->info, l->offset, "malformed index"));
+		return done(l, table_damaged(l->info, l->offset, "malformed index"));
 	if (l->item == v.n)
 		return done(l, ST_NOT_FOUND); /* all entries are before */
 	index_prefetch(&v, l->item);
@@ -129,7 +138,7 @@ step_item(TableLookup *l)
 	Status st;
 
 	if (!index_open(&v, l->block) || !index_child(&v, l->item, &child))
-		return done(l, block_damaged(l->info, h.offset, "malformed index"));
+		return done(l, table_damaged(l->info, h.offset, "malformed index"));
 	st = block_child_check(l->info, h, child);
 	if (st != ST_OK)
 		return done(l, st);
@@ -151,7 +160,7 @@ step_block(TableLookup *l)
 	/* a separator lies beyond its block's last entry only where the key changes: the next block has another */
 	st = data_get(block, l->key, l->version, &l->entry);
 	if (st == ST_CORRUPT)
-		st = block_damaged(l->info, l->offset, "malformed entries");
+		st = table_damaged(l->info, l->offset, "malformed entries");
 	if (st == ST_OK) {
 		l->in_own = block.data == l->own.data;
 		for (size_t at = 0; at < l->entry.value.len && at < VALUE_FETCH; at += 64)
@@ -224,12 +233,13 @@ table_get(const TableInfo *t, Slice key, uint64_t snapshot, Entry *out)
 bool
 table_may_contain(const TableInfo *t, Slice key, uint64_t key_hash)
 {
+	BlockFile f = table_blocks(t);
 	Slice page;
 
 	(void) key;
 	if (t->filter_pages == 0)
 		return true;
-	if (block_load(t, filter_block(t, key_hash), BLOCK_KEEP, &aside.own, &page) != ST_OK)
+	if (block_load(&f, filter_block(t, key_hash), BLOCK_KEEP, &aside.own, &page) != ST_OK)
 		return true;
 	return filter_probe(page.data, t->filter_pages, key_hash);
 }

@@ -25,11 +25,12 @@ typedef struct IndexCursor {
 typedef struct TableIter {
 	Iter base;
 	const TableInfo *t;
+	BlockFile file;
 	BlockUse index_use, data_use;
 	bool read_ahead;
 	BlockHandle data_at;    /* the block that `data` moves in */
 	DataCursor data;
-	Buf own;                /* data block that is not in the cache */
+	Buf own;                /* data block that is not in the cache, or unpacked from the window */
 	Buf window;             /* read ahead: file bytes from window_at on */
 	uint64_t window_at;
 	uint32_t height;
@@ -61,15 +62,14 @@ window_load(TableIter *it, BlockHandle h, Slice *out)
 			want = (size_t) (t->bytes - from);
 		it->window.len = 0;
 		KV_TRY(buf_reserve(&it->window, want));
-		KV_TRY(table_file(t, &fd));
+		KV_TRY(block_file(&it->file, &fd));
 		KV_TRY(fs_pread(fd, it->window.data, want, from, &got));
 		it->window_at = from;
 		it->window.len = got;
 		if (end > from + got)
-			return block_damaged(t, h.offset, "the file ends within it");
+			return table_damaged(t, h.offset, "the file ends within it");
 	}
-	*out = slice_of(it->window.data + (h.offset - it->window_at), h.size);
-	return block_check(t, h, out->data);
+	return block_open(&it->file, h, it->window.data + (h.offset - it->window_at), &it->own, out);
 }
 
 static Status
@@ -80,11 +80,11 @@ open_data(TableIter *it)
 	Slice block;
 
 	if (!index_child(&leaf->view, leaf->i, &h))
-		return block_damaged(it->t, leaf->at.offset, "malformed index");
+		return table_damaged(it->t, leaf->at.offset, "malformed index");
 	KV_TRY(block_child_check(it->t, leaf->at, h));
-	KV_TRY(it->read_ahead ? window_load(it, h, &block) : block_load(it->t, h, it->data_use, &it->own, &block));
+	KV_TRY(it->read_ahead ? window_load(it, h, &block) : block_load(&it->file, h, it->data_use, &it->own, &block));
 	if (!data_cursor_open(&it->data, block))
-		return block_damaged(it->t, h.offset, "malformed entries");
+		return table_damaged(it->t, h.offset, "malformed entries");
 	it->data_at = h;
 	return ST_OK;
 }
@@ -99,12 +99,12 @@ open_index(TableIter *it, uint32_t level)
 
 	if (level > 0) {
 		if (!index_child(&c[-1].view, c[-1].i, &h))
-			return block_damaged(it->t, c[-1].at.offset, "malformed index");
+			return table_damaged(it->t, c[-1].at.offset, "malformed index");
 		KV_TRY(block_child_check(it->t, c[-1].at, h));
 	}
 	c->at = h;
-	KV_TRY(block_load(it->t, h, it->index_use, &c->own, &block));
-	return index_open(&c->view, block) ? ST_OK : block_damaged(it->t, h.offset, "malformed index");
+	KV_TRY(block_load(&it->file, h, it->index_use, &c->own, &block));
+	return index_open(&c->view, block) ? ST_OK : table_damaged(it->t, h.offset, "malformed index");
 }
 
 /* From `level` down at the first or last item of each block, to the data block. */
@@ -141,7 +141,7 @@ step_block(TableIter *it, bool back, bool *end)
 	}
 	KV_TRY(descend_edge(it, level + 1, back));
 	if (back ? it->data_at.offset >= from.offset : it->data_at.offset <= from.offset)
-		return block_damaged(it->t, it->path[it->height - 1].at.offset, "index out of order");
+		return table_damaged(it->t, it->path[it->height - 1].at.offset, "index out of order");
 	return ST_OK;
 }
 
@@ -151,7 +151,7 @@ settle(TableIter *it, bool ok)
 {
 	if (!ok) {
 		fail(it, it->data.out_of_memory ? status_fail(ST_OUT_OF_MEMORY, "no memory to read a table entry")
-		                                : block_damaged(it->t, it->data_at.offset, "malformed entries"));
+		                                : table_damaged(it->t, it->data_at.offset, "malformed entries"));
 		return;
 	}
 	it->base.valid = data_cursor_valid(&it->data);
@@ -211,10 +211,10 @@ seek_blocks(TableIter *it, Slice key, uint64_t version, bool *beyond)
 
 		KV_TRY(open_index(it, level));
 		if (!index_seek(&c->view, key, version, &c->i))
-			return block_damaged(it->t, c->at.offset, "malformed index");
+			return table_damaged(it->t, c->at.offset, "malformed index");
 		if (c->i == c->view.n) {
 			if (level > 0)
-				return block_damaged(it->t, c->at.offset, "index out of order");
+				return table_damaged(it->t, c->at.offset, "index out of order");
 			*beyond = true;
 			return ST_OK;
 		}
@@ -299,7 +299,7 @@ table_iter(const TableInfo *t, TableIterOptions opt)
 	TableIter *it;
 
 	if (t->index_height == 0 || t->index_height > TABLE_HEIGHT_MAX) {
-		(void) block_damaged(t, t->root_offset, "impossible index height");
+		(void) table_damaged(t, t->root_offset, "impossible index height");
 		return NULL;
 	}
 	it = calloc(1, sizeof(*it) + t->index_height * sizeof(IndexCursor));
@@ -309,6 +309,7 @@ table_iter(const TableInfo *t, TableIterOptions opt)
 	}
 	it->base.ops = &ops;
 	it->t = t;
+	it->file = table_blocks(t);
 	it->height = t->index_height;
 	it->read_ahead = opt.read_ahead;
 	it->index_use = opt.read_ahead ? BLOCK_PAST : BLOCK_KEEP;

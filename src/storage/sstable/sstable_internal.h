@@ -15,10 +15,12 @@
 
 /* ---- format */
 #define TABLE_MAGIC "KVDTABLE"
-#define TABLE_FORMAT_VERSION 1u
+#define TABLE_FORMAT_VERSION 2u    /* 2: blocks may be compressed */
+#define TABLE_FORMAT_OLDEST 1u     /* still read */
 #define BLOCK_TARGET 4096          /* blocks are cut before they exceed it, unless one entry alone does */
 #define BLOCK_TRAILER 5            /* codec, crc32c */
-#define CODEC_NONE 0
+#define CODEC_HEADER 4             /* of compressed content: length of what it was */
+#define CODEC_SAVES 8              /* compressed content is kept when it saves this part */
 #define RESTART_INTERVAL 16
 #define RESTARTS_MAX 64            /* in a block of BLOCK_TARGET bytes */
 #define RESTART_BYTES 4            /* offset of the entry, offset of its value */
@@ -50,6 +52,7 @@ _Static_assert(DATA_HEADER + RESTART_BYTES + ENTRY_HEADER_MAX + INTERNAL_KEY_MAX
 _Static_assert(INDEX_HEADER + 2 * (INDEX_ITEM + INDEX_ITEM_HEADER_MAX + INTERNAL_KEY_MAX) + 4 <=
                BLOCK_BYTES_MAX, "two largest separators fit");
 _Static_assert(sizeof(TableInfo) == 112, "no padding: compared as bytes by table_verify");
+_Static_assert(TABLE_CODEC_NONE == 0 && TABLE_CODEC_LZ4 == 1 && TABLE_CODEC_ZSTD == 2, "codecs are on disk");
 _Static_assert(ENTRY_PUT == 0 && ENTRY_DELETE == 1, "kinds are on disk");
 
 /* ---- checksums, footer, properties: format.c */
@@ -170,9 +173,38 @@ uint32_t filter_page_of(uint32_t npages, uint64_t key_hash);
 uint32_t filter_line_at(uint32_t npages, uint64_t key_hash);
 bool filter_probe(const uint8_t *page, uint32_t npages, uint64_t key_hash);
 
-/* ---- open files: files.c */
-/* Descriptor of the table's file, its footer checked when it is opened. */
-KV_CHECK Status table_file(const TableInfo *t, int *fd);
+/* ---- compression: codec.c */
+/* Pack content (`codec`: one this build has) into *out; *packed is false when it would not save enough. */
+KV_CHECK Status codec_pack(uint8_t codec, Slice content, Buf *out, bool *packed);
+/*
+ * The content, of at most `most` bytes and more than it is packed, into *out. CORRUPT; FOREIGN: this build
+ * lacks the codec. The detail names no file.
+ */
+KV_CHECK Status codec_unpack(uint8_t codec, Slice packed, size_t most, Buf *out);
+
+/* ---- files made of blocks: open ones, files.c */
+typedef struct BlockFile BlockFile;
+typedef struct BlockKind {
+	void (*path)(uint64_t number, char *out, size_t size);
+	/* Is the open file the one that is meant? `path` for the detail. */
+	Status (*check)(const BlockFile *f, int fd, const char *path);
+	size_t unpacked_max;           /* a block's content, if it is compressed */
+} BlockKind;
+/* What reading blocks must know of the file they are in. A small value, made where it is needed. */
+struct BlockFile {
+	const BlockKind *kind;
+	uint64_t number;               /* in the cache and among open files: unique over all kinds */
+	uint64_t file_id, bytes;
+	const void *more;              /* for check() */
+};
+extern const BlockKind table_kind;
+static inline BlockFile
+table_blocks(const TableInfo *t)
+{
+	return (BlockFile){ &table_kind, t->number, t->file_id, t->bytes, t };
+}
+/* Descriptor of the file, checked when it is opened. CORRUPT: it is missing or another one. */
+KV_CHECK Status block_file(const BlockFile *f, int *fd);
 
 /* ---- reading blocks: block_io.c */
 typedef enum BlockUse {
@@ -182,17 +214,27 @@ typedef enum BlockUse {
 	BLOCK_PAST     /* past the cache */
 } BlockUse;
 /* Content of a block: in the cache, or in `own` (reused). */
-KV_CHECK Status block_load(const TableInfo *t, BlockHandle h, BlockUse use, Buf *own, Slice *out);
-/* The same with a probe begun for it (not used if it is larger than a cache block). */
-KV_CHECK Status block_probe(const TableInfo *t, BlockHandle h, BlockUse use, const CacheProbe *p, Buf *own,
-                            Slice *out);
-/* Content and trailer into buf[0 .. size + BLOCK_TRAILER), checked. */
-KV_CHECK Status block_read(const TableInfo *t, BlockHandle h, Buf *own);
-/* `raw`: size + BLOCK_TRAILER bytes as they are in the file. */
-KV_CHECK Status block_check(const TableInfo *t, BlockHandle h, const uint8_t *raw);
+KV_CHECK Status block_load(const BlockFile *f, BlockHandle h, BlockUse use, Buf *own, Slice *out);
+/* The same of a block that was looked for in the cache in vain. */
+KV_CHECK Status block_fetch(const BlockFile *f, BlockHandle h, BlockUse use, Buf *own, Slice *out);
+/* Content of a block from the file, in `own` (reused). */
+KV_CHECK Status block_read(const BlockFile *f, BlockHandle h, Buf *own, Slice *out);
+/*
+ * The same of bytes read already: `raw` has h.size + BLOCK_TRAILER of them. *out is in `raw`, or in `own` if
+ * the block is compressed.
+ */
+KV_CHECK Status block_open(const BlockFile *f, BlockHandle h, const uint8_t *raw, Buf *own, Slice *out);
 /* CORRUPT with file and offset. */
-Status block_damaged(const TableInfo *t, uint64_t offset, const char *what);
-/* Children lie before their parents in the file: no cycles whatever the bytes say. */
+Status block_damaged(const BlockFile *f, uint64_t offset, const char *what);
+/* The same of a table. */
+Status table_damaged(const TableInfo *t, uint64_t offset, const char *what);
+/* Children lie before their parents in the table: no cycles whatever the bytes say. */
 KV_CHECK Status block_child_check(const TableInfo *t, BlockHandle parent, BlockHandle child);
+/* May a cached block be the one that `h` names? Compression only makes blocks smaller. */
+static inline bool
+block_size_fits(Slice cached, BlockHandle h)
+{
+	return cached.len >= h.size;
+}
 
 #endif

@@ -24,7 +24,7 @@ read_properties(int fd, const char *path, uint64_t size, const Footer *f, Buf *b
 	KV_TRY(buf_reserve(buf, want));
 	KV_TRY(fs_pread(fd, buf->data, want, f->props_offset, &got));
 	end = buf->data + f->props_size;
-	if (got != want || *end != CODEC_NONE ||
+	if (got != want || *end != TABLE_CODEC_NONE ||
 		get_u32(end + 1) != block_crc(f->file_id, f->props_offset, buf->data, f->props_size, *end))
 		return status_fail(ST_CORRUPT, "%s: damaged block at byte %llu (properties)", path,
 		                   (unsigned long long) f->props_offset);
@@ -83,6 +83,7 @@ table_read_info(uint64_t number, TableInfo *info, Buf *smallest, Buf *largest)
 
 typedef struct Check {
 	const TableInfo *t;
+	BlockFile file;
 	TableInfo seen;           /* counted */
 	uint64_t bytes;           /* of all blocks seen */
 	uint64_t next_offset;     /* blocks of the tree may not overlap nor go back */
@@ -99,14 +100,15 @@ static Status
 check_filter_load(Check *c)
 {
 	Buf page = { 0 };
+	Slice content;
 	Status st = ST_OK;
 
 	for (uint32_t i = 0; i < c->t->filter_pages && st == ST_OK; i++) {
 		BlockHandle h = { c->t->filter_offset + (uint64_t) i * FILTER_STRIDE, FILTER_PAGE };
 
-		st = block_read(c->t, h, &page);
+		st = block_read(&c->file, h, &page, &content);
 		if (st == ST_OK)
-			st = buf_append(&c->filter, page.data, FILTER_PAGE);
+			st = buf_append_slice(&c->filter, content);
 	}
 	c->bytes += (uint64_t) c->t->filter_pages * FILTER_STRIDE;
 	buf_free(&page);
@@ -119,17 +121,17 @@ check_entry(Check *c, const Entry *e, uint64_t offset)
 	TableInfo *s = &c->seen;
 
 	if (s->entries > 0 && entry_cmp(slice_buf(&c->last), c->last_version, e->key, e->version) >= 0)
-		return block_damaged(c->t, offset, "entries out of order");
+		return table_damaged(c->t, offset, "entries out of order");
 	if (c->sep.len > 0 && entry_cmp(slice_buf(&c->sep), c->sep_version, e->key, e->version) >= 0)
-		return block_damaged(c->t, offset, "an entry is not after the separator before its block");
+		return table_damaged(c->t, offset, "an entry is not after the separator before its block");
 	if (e->version == 0)
-		return block_damaged(c->t, offset, "an entry has version 0");
+		return table_damaged(c->t, offset, "an entry has version 0");
 	if (c->t->filter_pages > 0) {
 		uint64_t hash = table_key_hash(e->key);
 		uint32_t page = filter_page_of(c->t->filter_pages, hash);
 
 		if (!filter_probe(c->filter.data + (size_t) page * FILTER_PAGE, c->t->filter_pages, hash))
-			return block_damaged(c->t, offset, "the filter lacks one of its keys");
+			return table_damaged(c->t, offset, "the filter lacks one of its keys");
 	}
 	if (s->entries == 0)
 		KV_TRY(buf_set(&c->smallest, e->key));
@@ -150,14 +152,15 @@ check_data(Check *c, BlockHandle h)
 {
 	DataCursor cur = { 0 };
 	Buf own = { 0 };
-	Status st = block_read(c->t, h, &own);
+	Slice block;
+	Status st = block_read(&c->file, h, &own, &block);
 
-	if (st == ST_OK && (!data_cursor_open(&cur, slice_of(own.data, h.size)) || !data_cursor_first(&cur)))
-		st = block_damaged(c->t, h.offset, "malformed entries");
+	if (st == ST_OK && (!data_cursor_open(&cur, block) || !data_cursor_first(&cur)))
+		st = table_damaged(c->t, h.offset, "malformed entries");
 	while (st == ST_OK && data_cursor_valid(&cur)) {
 		st = check_entry(c, &cur.entry, h.offset);
 		if (st == ST_OK && !data_cursor_next(&cur))
-			st = block_damaged(c->t, h.offset, "malformed entries");
+			st = table_damaged(c->t, h.offset, "malformed entries");
 	}
 	if (st != ST_OK && cur.out_of_memory)
 		st = status_fail(ST_OUT_OF_MEMORY, "no memory to check a table entry");
@@ -173,10 +176,10 @@ static Status
 check_leaf_item(Check *c, BlockHandle h, BlockHandle child, Slice sep, uint64_t version)
 {
 	if (child.offset < c->next_offset)
-		return block_damaged(c->t, h.offset, "index out of order");
+		return table_damaged(c->t, h.offset, "index out of order");
 	KV_TRY(check_data(c, child));
 	if (entry_cmp(slice_buf(&c->last), c->last_version, sep, version) > 0)
-		return block_damaged(c->t, h.offset, "a separator is before its block's last entry");
+		return table_damaged(c->t, h.offset, "a separator is before its block's last entry");
 	c->next_offset = child.offset + child.size + BLOCK_TRAILER;
 	c->bytes += (uint64_t) child.size + BLOCK_TRAILER;
 	if (c->progress != NULL)
@@ -194,18 +197,18 @@ check_item(Check *c, BlockHandle h, const IndexView *v, uint32_t i, uint32_t lev
 	Slice suffix;
 
 	if (!index_item(v, i, &suffix, &version, &child))
-		return block_damaged(c->t, h.offset, "malformed index");
+		return table_damaged(c->t, h.offset, "malformed index");
 	KV_TRY(block_child_check(c->t, h, child));
 	sep->len = 0;
 	KV_TRY(buf_append(sep, v->prefix, v->prefix_len));
 	KV_TRY(buf_append_slice(sep, suffix));
 	if (!index_seek(v, slice_buf(sep), version, &found) || found != i)
-		return block_damaged(c->t, h.offset, "a separator is not found where it is");
+		return table_damaged(c->t, h.offset, "a separator is not found where it is");
 	if (level == 1)
 		return check_leaf_item(c, h, child, slice_buf(sep), version);
 	KV_TRY(check_index(c, child, level - 1));
 	if (entry_cmp(slice_buf(&c->sep), c->sep_version, slice_buf(sep), version) != 0)
-		return block_damaged(c->t, h.offset, "a separator is not the last one of its block");
+		return table_damaged(c->t, h.offset, "a separator is not the last one of its block");
 	return ST_OK;
 }
 
@@ -214,10 +217,11 @@ check_index(Check *c, BlockHandle h, uint32_t level)
 {
 	Buf own = { 0 }, sep = { 0 };
 	IndexView v;
-	Status st = block_read(c->t, h, &own);
+	Slice block;
+	Status st = block_read(&c->file, h, &own, &block);
 
-	if (st == ST_OK && !index_open(&v, slice_of(own.data, h.size)))
-		st = block_damaged(c->t, h.offset, "malformed index");
+	if (st == ST_OK && !index_open(&v, block))
+		st = table_damaged(c->t, h.offset, "malformed index");
 	for (uint32_t i = 0; st == ST_OK && i < v.n; i++)
 		st = check_item(c, h, &v, i, level, &sep);
 	c->bytes += (uint64_t) h.size + BLOCK_TRAILER;
@@ -255,7 +259,7 @@ check_all(Check *c)
 	if (st == ST_NOT_FOUND)
 		st = status_fail(ST_CORRUPT, "table %016llx: its file is missing", (unsigned long long) c->t->number);
 	if (st == ST_OK && memcmp(&said, c->t, sizeof(said)) != 0)
-		st = block_damaged(c->t, c->t->root_offset, "the manifest and the file's properties differ");
+		st = table_damaged(c->t, c->t->root_offset, "the manifest and the file's properties differ");
 	if (st == ST_OK)
 		st = check_filter_load(c);
 	if (st == ST_OK)
@@ -270,7 +274,7 @@ check_all(Check *c)
 Status
 table_verify(const TableInfo *t, void (*progress)(void *arg, uint64_t bytes), void *arg)
 {
-	Check c = { .t = t, .progress = progress, .arg = arg };
+	Check c = { .t = t, .file = table_blocks(t), .progress = progress, .arg = arg };
 	Status st = check_all(&c);
 
 	buf_free(&c.filter);

@@ -386,6 +386,41 @@ test_all_into_one(void **state)
 	assert_int_equal(published->flushed, 43);
 }
 
+/* Level 0 is not compressed, what is below is; a setting changed later lets all be read on. */
+static void
+test_compressed_below_level_0(void **state)
+{
+	static char value[3000];
+	Entry e = { slice_str("k"), slice_of(value, sizeof value), 5, 0, ENTRY_PUT }, out;
+	LsmCompactOptions opt = { .oldest = 1000 };
+	uint64_t bytes[2];
+	Version *v;
+
+	(void) state;
+	for (int codec = TABLE_CODEC_NONE; codec <= TABLE_CODEC_ZSTD; codec++) {
+		LsmState s = { 6, 1, 1 };
+		Iter *it = array_iter(&e, 1);
+
+		if (!table_codec_built((uint32_t) codec))
+			continue;
+		start();
+		config.compression = codec;
+		ok(lsm_flush(it, &s, 1, &v));
+		iter_close(it);
+		publish(v);
+		bytes[0] = published->tables[0][0]->info.bytes;
+		ok(lsm_compact_all(&opt, &v));
+		publish(v);
+		bytes[1] = published->tables[1][0]->info.bytes;
+		assert_int_equal(bytes[1] + 2000 < bytes[0], codec != TABLE_CODEC_NONE);
+		config.compression = TABLE_CODEC_NONE;
+		epoch_pin(0);
+		ok(lsm_get(published, e.key, 1000, &out));
+		assert_true(slice_eq(out.value, e.value));
+		epoch_unpin();
+	}
+}
+
 /* ---- levels and reads */
 static void
 test_get_order(void **state)
@@ -806,6 +841,7 @@ main(void)
 		cmocka_unit_test(test_rewrite_in_level0),
 		cmocka_unit_test(test_rewrite_in_a_level),
 		cmocka_unit_test(test_all_into_one),
+		cmocka_unit_test(test_compressed_below_level_0),
 		cmocka_unit_test(test_get_order),
 		cmocka_unit_test(test_damage_is_told),
 		cmocka_unit_test(test_damage_is_not_skipped),

@@ -349,6 +349,9 @@ one_seed(uint64_t seed, bool crash)
 	config.memtable_size = 1000;
 	config.l0_trigger = 2 + (int64_t) prng_below(&rng, 3);
 	config.level_ratio = 2 + (int64_t) prng_below(&rng, 3);
+	config.compression = (int64_t) (seed % 3);
+	if (!table_codec_built((uint32_t) config.compression))
+		config.compression = TABLE_CODEC_NONE;
 	fresh_directory();
 	fresh_memory(TEST_HEAP);
 	ok(lsm_create(1));

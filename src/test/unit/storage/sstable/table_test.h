@@ -1,5 +1,6 @@
 /*
  * table_test.h - what the table tests share: shared memory, a temporary directory, a model, a builder.
+ * Who includes it says CACHE_BYTES.
  */
 #ifndef TABLE_TEST_H
 #define TABLE_TEST_H
@@ -83,6 +84,23 @@ test_end(void)
 	proc_shm_unmap(test_shm[3], test_cache_bytes);
 }
 
+/* For cmocka_run_group_tests(). */
+static inline int
+test_setup(void **state)
+{
+	(void) state;
+	test_start(CACHE_BYTES);
+	return 0;
+}
+
+static inline int
+test_teardown(void **state)
+{
+	(void) state;
+	test_end();
+	return 0;
+}
+
 /* Entries in order, owning their bytes. */
 typedef struct Model {
 	Entry *e;
@@ -154,9 +172,9 @@ model_seek(const Model *m, Slice key, uint64_t version)
 }
 
 static inline void
-build_table(const Model *m, uint64_t number, uint32_t bits, TableInfo *info)
+build_table_as(const Model *m, uint64_t number, uint32_t bits, TableCodec codec, TableInfo *info)
 {
-	TableBuildOptions opt = { number, number * UINT64_C(0x9e3779b97f4a7c15), bits, m->n };
+	TableBuildOptions opt = { number, number * UINT64_C(0x9e3779b97f4a7c15), bits, m->n, codec };
 	Buf small = { 0 }, large = { 0 };
 	TableBuilder *b;
 
@@ -169,6 +187,12 @@ build_table(const Model *m, uint64_t number, uint32_t bits, TableInfo *info)
 	assert_true(slice_eq(slice_buf(&large), m->e[m->n - 1].key));
 	buf_free(&small);
 	buf_free(&large);
+}
+
+static inline void
+build_table(const Model *m, uint64_t number, uint32_t bits, TableInfo *info)
+{
+	build_table_as(m, number, bits, TABLE_CODEC_NONE, info);
 }
 
 static inline bool

@@ -4,11 +4,11 @@
  * Every byte of a small table is changed, the file is cut at every length, and blocks are changed at random
  * with their checksums made right again, as no disk would do, to reach the decoders.
  */
+#define CACHE_BYTES CACHE_BYTES_MIN
+
 #include "../../../../storage/sstable/sstable_internal.h"
 #include "common/crc32c.h"
 #include "table_test.h"
-
-#define CACHE_BYTES CACHE_BYTES_MIN
 
 static uint64_t next_number = 1;
 
@@ -107,15 +107,14 @@ check_answers(const Model *m, const TableInfo *t)
 }
 
 static void
-test_every_byte_flipped(void **state)
+flip_every_byte(TableCodec codec)
 {
 	Model m = { 0 };
 	TableInfo t;
 	File f;
 
-	(void) state;
 	make_model(&m, 1, 60);
-	build_table(&m, next_number++, 10, &t);
+	build_table_as(&m, next_number++, 10, codec, &t);
 	f = read_table(&t);
 	assert_true(f.len == t.bytes && t.entries > 40);
 	for (size_t i = 0; i < f.len; i++) {
@@ -133,6 +132,15 @@ test_every_byte_flipped(void **state)
 	assert_ok(table_verify(&t, NULL, NULL));
 	free(f.bytes);
 	model_free(&m);
+}
+
+static void
+test_every_byte_flipped(void **state)
+{
+	(void) state;
+	for (TableCodec codec = TABLE_CODEC_NONE; codec <= TABLE_CODEC_ZSTD; codec++)
+		if (table_codec_built(codec))
+			flip_every_byte(codec);
 }
 
 static void
@@ -175,13 +183,15 @@ typedef struct Blocks {
 static void
 find_blocks(const TableInfo *t, BlockHandle h, uint32_t level, Blocks *out)
 {
+	BlockFile file = table_blocks(t);
 	Buf own = { 0 };
+	Slice block;
 	IndexView v;
 
 	out->h[out->n++] = h;
 	if (level > 0) {
-		assert_ok(block_read(t, h, &own));
-		assert_true(index_open(&v, slice_of(own.data, h.size)));
+		assert_ok(block_read(&file, h, &own, &block));
+		assert_true(index_open(&v, block));
 		for (uint32_t i = 0; i < v.n; i++) {
 			BlockHandle child;
 
@@ -227,7 +237,7 @@ survive(const Model *m, const TableInfo *t, Prng *g)
 }
 
 static void
-test_forged_blocks(void **state)
+forge_blocks(TableCodec codec)
 {
 	static Blocks blocks;
 	Model m = { 0 };
@@ -235,13 +245,13 @@ test_forged_blocks(void **state)
 	File f;
 	Prng g;
 
-	(void) state;
 	print_message("seed 77\n");
 	prng_seed(&g, 77);
 	make_model(&m, 3, 9000);
-	build_table(&m, next_number++, 10, &t);
+	build_table_as(&m, next_number++, 10, codec, &t);
 	assert_true(t.index_height >= 2);
 	f = read_table(&t);
+	blocks.n = 0;
 	find_blocks(&t, (BlockHandle){ t.root_offset, t.root_size }, t.index_height, &blocks);
 	for (int round = 0; round < 300; round++) {
 		char *copy = malloc(f.len);
@@ -265,6 +275,15 @@ test_forged_blocks(void **state)
 	model_free(&m);
 }
 
+static void
+test_forged_blocks(void **state)
+{
+	(void) state;
+	for (TableCodec codec = TABLE_CODEC_NONE; codec <= TABLE_CODEC_ZSTD; codec++)
+		if (table_codec_built(codec))
+			forge_blocks(codec);
+}
+
 /*
  * Write a table again with another root: the blocks before it, the forged root, a footer. Enough to read
  * from.
@@ -273,13 +292,13 @@ static void
 forge_root(File *f, TableInfo *t, IndexBuilder *b, uint32_t height)
 {
 	Footer foot = { .file_id = t->file_id, .root_offset = t->root_offset, .index_height = height };
-	uint8_t trailer[BLOCK_TRAILER] = { CODEC_NONE }, raw[FOOTER_BYTES];
+	uint8_t trailer[BLOCK_TRAILER] = { TABLE_CODEC_NONE }, raw[FOOTER_BYTES];
 	Buf out = { 0 };
 
 	assert_ok(index_builder_finish(b));
 	foot.root_size = t->root_size = (uint32_t) b->content.len;
 	t->index_height = height;
-	put_u32(trailer + 1, block_crc(t->file_id, t->root_offset, b->content.data, b->content.len, CODEC_NONE));
+	put_u32(trailer + 1, block_crc(t->file_id, t->root_offset, b->content.data, b->content.len, TABLE_CODEC_NONE));
 	footer_encode(&foot, raw);
 	assert_ok(buf_append(&out, f->bytes, (size_t) t->root_offset));
 	assert_ok(buf_append_slice(&out, slice_buf(&b->content)));
@@ -313,8 +332,10 @@ test_forged_tree(void **state)
 	TableInfo t;
 	BlockHandle first, root;
 	IndexBuilder b = { 0 };
+	BlockFile file;
 	IndexView v;
 	Buf own = { 0 };
+	Slice block;
 	Entry out;
 	File f;
 
@@ -324,8 +345,9 @@ test_forged_tree(void **state)
 	assert_int_equal(t.index_height, 1);
 	f = read_table(&t);
 	root = (BlockHandle){ t.root_offset, t.root_size };
-	assert_ok(block_read(&t, root, &own));
-	assert_true(index_open(&v, slice_of(own.data, root.size)) && index_child(&v, 0, &first));
+	file = table_blocks(&t);
+	assert_ok(block_read(&file, root, &own, &block));
+	assert_true(index_open(&v, block) && index_child(&v, 0, &first));
 	for (int i = 0; i < 3; i++)
 		assert_ok(index_builder_add(&b, slice_of(&"\3abc"[i], 1), 0, first));
 	forge_root(&f, &t, &b, 1);
@@ -476,22 +498,6 @@ test_misplaced_block(void **state)
 	model_free(&m);
 }
 
-static int
-setup(void **state)
-{
-	(void) state;
-	test_start(CACHE_BYTES);
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	(void) state;
-	test_end();
-	return 0;
-}
-
 int
 main(void)
 {
@@ -505,5 +511,5 @@ main(void)
 		cmocka_unit_test(test_misplaced_block),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, test_setup, test_teardown);
 }

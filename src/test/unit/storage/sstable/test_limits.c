@@ -2,10 +2,10 @@
  * test_limits.c - the largest and the many: sizes at their bounds, versions over many blocks, a million
  * entries, open files, and what happens when the disk fails while a table is written.
  */
+#define CACHE_BYTES (16 * 1024 * 1024)
+
 #include "common/limits.h"
 #include "table_test.h"
-
-#define CACHE_BYTES (16 * 1024 * 1024)
 
 static uint64_t next_number = 1;
 static uint8_t big[KV_VALUE_MAX];
@@ -159,7 +159,7 @@ static void
 test_million(void **state)
 {
 	const uint64_t n = 1000000;
-	TableBuildOptions opt = { next_number++, 0xfeed, 10, n };
+	TableBuildOptions opt = { next_number++, 0xfeed, 10, n, TABLE_CODEC_NONE };
 	Buf small = { 0 }, large = { 0 };
 	uint64_t count = 0, passed = 0, offset, last = 0;
 	TableBuilder *b;
@@ -338,7 +338,7 @@ test_failing_disk(void **state)
 	faulty.sync = fail_sync;
 	faulty.rename = fail_rename;
 	for (int n = 1;; n++) {
-		TableBuildOptions opt = { next_number++, 5, 10, 0 };
+		TableBuildOptions opt = { next_number++, 5, 10, 0, TABLE_CODEC_NONE };
 		Buf small = { 0 }, large = { 0 };
 		TableBuilder *b;
 		TableInfo t;
@@ -376,7 +376,7 @@ test_failing_disk(void **state)
 static void
 test_empty_refused(void **state)
 {
-	TableBuildOptions opt = { next_number++, 5, 10, 0 };
+	TableBuildOptions opt = { next_number++, 5, 10, 0, TABLE_CODEC_NONE };
 	Buf small = { 0 }, large = { 0 };
 	TableBuilder *b;
 	TableInfo t;
@@ -385,22 +385,6 @@ test_empty_refused(void **state)
 	assert_ok(table_builder_open(&opt, &b));
 	assert_int_equal(table_builder_finish(b, &t, &small, &large), ST_INTERNAL);
 	assert_ok(fs_list("tables", none_left, &opt.number));
-}
-
-static int
-setup(void **state)
-{
-	(void) state;
-	test_start(CACHE_BYTES);
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	(void) state;
-	test_end();
-	return 0;
 }
 
 int
@@ -417,5 +401,5 @@ main(void)
 		cmocka_unit_test(test_empty_refused),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, test_setup, test_teardown);
 }

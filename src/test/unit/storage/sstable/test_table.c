@@ -1,9 +1,9 @@
 /*
  * test_table.c - a table gives back what was put in, by key, by snapshot, and in both directions.
  */
-#include "table_test.h"
-
 #define CACHE_BYTES (4 * 1024 * 1024)
+
+#include "table_test.h"
 
 static uint64_t next_number = 1;
 
@@ -128,9 +128,9 @@ check_info(const Model *m, const TableInfo *t)
 }
 
 static void
-check_table(const Model *m, uint32_t bits, TableInfo *info)
+check_table(const Model *m, uint32_t bits, TableCodec codec, TableInfo *info)
 {
-	build_table(m, next_number++, bits, info);
+	build_table_as(m, next_number++, bits, codec, info);
 	check_info(m, info);
 	check_gets(m, info);
 	check_scans(m, info, (TableIterOptions){ .fill_cache = true });
@@ -148,7 +148,7 @@ test_one_entry(void **state)
 
 	(void) state;
 	model_add(&m, "k", 1, 1, ENTRY_PUT, 0, "v", 1);
-	check_table(&m, 10, &t);
+	check_table(&m, 10, TABLE_CODEC_NONE, &t);
 	assert_int_equal(t.index_height, 1);
 	assert_int_equal(t.filter_pages, 1);
 	model_free(&m);
@@ -180,25 +180,17 @@ test_random_models(void **state)
 			          prng_below(&g, 4) == 0 ? prng_next(&g) : 0, value, del ? 0 : vlen);
 		}
 		model_sort(&m);
-		check_table(&m, seed % 2 == 0 ? 10 : 0, &t);
+		check_table(&m, seed % 2 == 0 ? 10 : 0, TABLE_CODEC_NONE, &t);
+		for (TableCodec codec = TABLE_CODEC_LZ4; codec <= TABLE_CODEC_ZSTD; codec++) {
+			uint64_t plain = t.bytes;
+
+			if (!table_codec_built(codec) || seed % 3 == 1)
+				continue;
+			check_table(&m, seed % 2 == 0 ? 10 : 0, codec, &t);
+			assert_true(t.bytes <= plain);
+		}
 		model_free(&m);
 	}
-}
-
-static int
-setup(void **state)
-{
-	(void) state;
-	test_start(CACHE_BYTES);
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	(void) state;
-	test_end();
-	return 0;
 }
 
 int
@@ -209,5 +201,5 @@ main(void)
 		cmocka_unit_test(test_random_models),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, test_setup, test_teardown);
 }
