@@ -208,7 +208,8 @@ KV_CHECK Status block_file(const BlockFile *f, int *fd);
 
 /* ---- reading blocks: block_io.c */
 typedef enum BlockUse {
-	BLOCK_KEEP,    /* through the cache */
+	BLOCK_STAY,    /* through the cache: index and filters */
+	BLOCK_KEEP,    /* through the cache: what point reads want */
 	BLOCK_SCAN,    /* through the cache, first to be replaced */
 	BLOCK_LOOK,    /* from the cache if it is there, else past it */
 	BLOCK_PAST     /* past the cache */
@@ -230,6 +231,11 @@ Status block_damaged(const BlockFile *f, uint64_t offset, const char *what);
 Status table_damaged(const TableInfo *t, uint64_t offset, const char *what);
 /* Children lie before their parents in the table: no cycles whatever the bytes say. */
 KV_CHECK Status block_child_check(const TableInfo *t, BlockHandle parent, BlockHandle child);
+static inline CacheUse
+block_cache_use(BlockUse use)
+{
+	return use == BLOCK_STAY ? CACHE_STAY : use == BLOCK_KEEP ? CACHE_POINT : CACHE_SCAN;
+}
 /* May a cached block be the one that `h` names? Compression only makes blocks smaller. */
 static inline bool
 block_size_fits(Slice cached, BlockHandle h)
