@@ -9,6 +9,7 @@
 #include "common/bytes.h"
 #include "common/coding.h"
 #include "common/limits.h"
+#include "port/fs.h"
 #include "storage/cache.h"
 #include "storage/entry.h"
 #include "storage/sstable.h"
@@ -242,5 +243,36 @@ block_size_fits(Slice cached, BlockHandle h)
 {
 	return cached.len >= h.size;
 }
+
+/* ---- writing a file of blocks: block_out.c */
+#define BLOCK_OUT_BUFFER (256 * 1024)
+typedef struct BlockOut {
+	char path[FS_PATH_MAX], tmp[FS_PATH_MAX];
+	uint64_t file_id;
+	int fd;
+	Buf buffer;                    /* not yet written; begins at file offset `written` */
+	uint64_t written, written_back;
+	Buf packed;                    /* the last block that was compressed */
+} BlockOut;
+/* Creates path.tmp. Nothing is left to free when it fails. */
+KV_CHECK Status block_out_open(BlockOut *o, const char *path, uint64_t file_id);
+/* Append a block and its trailer; `content` is as the codec says. */
+KV_CHECK Status block_out_write(BlockOut *o, Slice content, uint8_t codec, BlockHandle *h);
+/*
+ * Append a block, compressed if that pays. Larger blocks than BLOCK_TARGET never are: whoever reads knows from the
+ * index how much memory a block takes, at most BLOCK_TARGET if it is compressed.
+ */
+KV_CHECK Status block_out_pack(BlockOut *o, Slice content, uint8_t codec, BlockHandle *h);
+/* Append bytes that are no block. */
+KV_CHECK Status block_out_bytes(BlockOut *o, const void *bytes, size_t len);
+static inline uint64_t
+block_out_length(const BlockOut *o)
+{
+	return o->written + o->buffer.len;
+}
+/* Write the rest, sync, rename. If it fails: block_out_abandon(). IO_ERROR of the sync: the data is in doubt. */
+KV_CHECK Status block_out_finish(BlockOut *o);
+/* Remove the half-made file. */
+void block_out_abandon(BlockOut *o);
 
 #endif
