@@ -55,7 +55,7 @@ typedef struct Frame {
 	_Alignas(64) _Atomic uint64_t file;
 	_Atomic uint64_t offset;
 	_Atomic uint32_t len;
-	_Atomic uint32_t used; /* clock bit: readers set it, the lock's holder clears it; lost updates are harmless */
+	_Atomic uint32_t used; /* clock count: readers raise it, the lock's holder lowers it; lost updates are harmless */
 	uint32_t next;           /* lock: free list or the limbo batch's chain */
 	uint32_t indexed;        /* lock: 1 while a word names it */
 	_Alignas(64) uint8_t data[CACHE_BLOCK_MAX];
@@ -275,20 +275,21 @@ limbo_reclaim(Shard *s)
 	}
 }
 
-/* The clock's choice: an indexed frame whose bit is clear. Every frame has lost its bit after one round. */
+/* The clock's choice: an indexed frame whose count is 0. Every frame's is after CACHE_STAY rounds, if nobody reads. */
 static uint32_t
 clock_pick(Shard *s)
 {
-	for (uint64_t n = 0; n < 2 * (uint64_t) s->fresh; n++) {
-		uint32_t i = s->hand;
+	for (uint64_t n = 0; n < (CACHE_STAY + 1) * (uint64_t) s->fresh; n++) {
+		uint32_t i = s->hand, used;
 		Frame *f = &s->frames[i];
 
 		s->hand = i + 1 < s->fresh ? i + 1 : 0;
 		if (!f->indexed)
 			continue;
-		if (atomic_load_explicit(&f->used, memory_order_relaxed) == 0)
+		used = atomic_load_explicit(&f->used, memory_order_relaxed);
+		if (used == 0)
 			return i;
-		atomic_store_explicit(&f->used, 0, memory_order_relaxed);
+		atomic_store_explicit(&f->used, used - 1, memory_order_relaxed);
 	}
 	return NO_FRAME;
 }
@@ -360,10 +361,10 @@ frame_take(Shard *s)
 /* ---- for everybody */
 
 static inline void
-hit(Frame *f, Slice *out)
+hit(Frame *f, CacheUse use, Slice *out)
 {
-	if (atomic_load_explicit(&f->used, memory_order_relaxed) == 0)
-		atomic_store_explicit(&f->used, 1, memory_order_relaxed);
+	if (atomic_load_explicit(&f->used, memory_order_relaxed) < (uint32_t) use)
+		atomic_store_explicit(&f->used, (uint32_t) use, memory_order_relaxed);
 	*out = slice_of(f->data, atomic_load_explicit(&f->len, memory_order_relaxed));
 }
 
@@ -411,7 +412,7 @@ cache_probe_fetch(CacheProbe *p, uint32_t from, uint32_t bytes)
 }
 
 bool
-cache_probe_get(const CacheProbe *p, Slice *out)
+cache_probe_get(const CacheProbe *p, CacheUse use, Slice *out)
 {
 	const Shard *s;
 	Frame *f = p->frame;
@@ -426,7 +427,7 @@ cache_probe_get(const CacheProbe *p, Slice *out)
 		misses_here++;
 		return false;
 	}
-	hit(f, out);
+	hit(f, use, out);
 	if (++hits_here == HITS_FLUSH) {
 		atomic_fetch_add_explicit(&cache->hits, HITS_FLUSH, memory_order_relaxed);
 		hits_here = 0;
@@ -435,22 +436,22 @@ cache_probe_get(const CacheProbe *p, Slice *out)
 }
 
 bool
-cache_lookup(uint64_t file, uint64_t offset, Slice *out)
+cache_lookup(uint64_t file, uint64_t offset, CacheUse use, Slice *out)
 {
 	CacheProbe p = { file, offset, block_hash(file, offset), NULL };
 
-	return cache_probe_get(&p, out);
+	return cache_probe_get(&p, use, out);
 }
 
 static bool
-insert_locked(Shard *s, uint32_t tag, uint64_t file, uint64_t offset, Slice block, bool low_priority,
+insert_locked(Shard *s, uint32_t tag, uint64_t file, uint64_t offset, Slice block, CacheUse use,
               Slice *out)
 {
 	Frame *f = index_find(s, tag, file, offset);
 	uint32_t i;
 
 	if (f != NULL) { /* another process was faster */
-		hit(f, out);
+		hit(f, use, out);
 		return true;
 	}
 	i = frame_take(s);
@@ -462,7 +463,7 @@ insert_locked(Shard *s, uint32_t tag, uint64_t file, uint64_t offset, Slice bloc
 	atomic_store_explicit(&f->file, file, memory_order_relaxed);
 	atomic_store_explicit(&f->offset, offset, memory_order_relaxed);
 	atomic_store_explicit(&f->len, (uint32_t) block.len, memory_order_relaxed);
-	atomic_store_explicit(&f->used, low_priority ? 0 : 1, memory_order_relaxed);
+	atomic_store_explicit(&f->used, (uint32_t) use, memory_order_relaxed);
 	f->indexed = 1;
 	index_add(s, tag, i);
 	atomic_fetch_add_explicit(&s->inserts, 1, memory_order_relaxed);
@@ -472,7 +473,7 @@ insert_locked(Shard *s, uint32_t tag, uint64_t file, uint64_t offset, Slice bloc
 }
 
 bool
-cache_insert(uint64_t file, uint64_t offset, Slice block, bool low_priority, Slice *out)
+cache_insert(uint64_t file, uint64_t offset, Slice block, CacheUse use, Slice *out)
 {
 	uint64_t hash = block_hash(file, offset);
 	uint32_t which;
@@ -486,7 +487,7 @@ cache_insert(uint64_t file, uint64_t offset, Slice block, bool low_priority, Sli
 	s = &cache->shards[which];
 	if (block.len <= CACHE_BLOCK_MAX) {
 		lwlock_acquire(LWLOCK_CACHE, which);
-		done = insert_locked(s, tag_of(hash), file, offset, block, low_priority, out);
+		done = insert_locked(s, tag_of(hash), file, offset, block, use, out);
 		lwlock_release(LWLOCK_CACHE, which);
 	}
 	if (!done)

@@ -88,15 +88,16 @@ Status
 block_fetch(const BlockFile *f, BlockHandle h, BlockUse use, Buf *own, Slice *out)
 {
 	KV_TRY(block_read(f, h, own, out));
-	if (use == BLOCK_KEEP || use == BLOCK_SCAN)
-		(void) cache_insert(f->number, h.offset, *out, use == BLOCK_SCAN, out);
+	if (use != BLOCK_LOOK && use != BLOCK_PAST)
+		(void) cache_insert(f->number, h.offset, *out, block_cache_use(use), out);
 	return ST_OK;
 }
 
 Status
 block_load(const BlockFile *f, BlockHandle h, BlockUse use, Buf *own, Slice *out)
 {
-	if (use != BLOCK_PAST && h.size <= CACHE_BLOCK_MAX && cache_lookup(f->number, h.offset, out))
+	if (use != BLOCK_PAST && h.size <= CACHE_BLOCK_MAX &&
+		cache_lookup(f->number, h.offset, block_cache_use(use), out))
 		return block_size_fits(*out, h) ? ST_OK : block_damaged(f, h.offset, "its size differs from the index");
 	return block_fetch(f, h, use, own, out);
 }

@@ -1,9 +1,8 @@
 /*
  * builder.c - writing a table file from entries in order.
  *
- * Compaction worker (and replay at start); memory private to the builder. The file is written front to
- * back under the name N.kvt.tmp, synced and renamed. Index blocks go to the file as soon as they are full,
- * after all they name, so memory is one block a level, the keys' hashes, and a write buffer.
+ * Compaction worker (and replay at start); memory private to the builder. Index blocks go to the file as soon as they
+ * are full, after all they name, so memory is one block a level, the keys' hashes, and a write buffer.
  *
  * The first failure sticks: later calls return it and finish removes the file. A failed sync is an
  * IO_ERROR for the caller to stop the node on; it is not retried here.
@@ -11,13 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "common/elog.h"
 #include "common/kv_assert.h"
 #include "port/fs.h"
 #include "sstable_internal.h"
-
-#define WRITE_BYTES (256 * 1024)     /* one pwrite is at least this, but for the last */
-#define WRITEBACK_BYTES (512 * 1024) /* dirty pages are sent to the disk this far behind */
 
 struct TableBuilder {
 	TableInfo info;
@@ -25,12 +20,8 @@ struct TableBuilder {
 	uint8_t codec;
 	Status failed;                   /* sticky */
 	char failed_detail[STATUS_DETAIL_MAX];
-	char path[FS_PATH_MAX], tmp[FS_PATH_MAX];
-	int fd;
-	Buf out;                         /* not yet written; begins at file offset `written` */
-	uint64_t written, written_back;
+	BlockOut out;
 	DataBuilder data;
-	Buf packed;                      /* the last data block, compressed */
 	IndexBuilder *levels[TABLE_HEIGHT_MAX]; /* [0] names data blocks; made when needed */
 	uint32_t nlevels;
 	Buf hashes;                      /* uint64_t of each key, once */
@@ -40,58 +31,9 @@ struct TableBuilder {
 /* ---- output */
 
 static Status
-flush_out(TableBuilder *b)
-{
-	KV_TRY(fs_pwrite(b->fd, b->out.data, b->out.len, b->written));
-	b->written += b->out.len;
-	b->out.len = 0;
-	if (b->written - b->written_back >= WRITEBACK_BYTES) {
-		fs_writeback(b->fd, b->written_back, b->written - b->written_back);
-		b->written_back = b->written;
-	}
-	return ST_OK;
-}
-
-/* Append a block and its trailer to the file; `content` is as the codec says. */
-static Status
-write_block(TableBuilder *b, Slice content, uint8_t codec, BlockHandle *h)
-{
-	uint8_t trailer[BLOCK_TRAILER];
-
-	KV_ASSERT(content.len > 0 && content.len <= BLOCK_BYTES_MAX);
-	h->offset = b->written + b->out.len;
-	h->size = (uint32_t) content.len;
-	trailer[0] = codec;
-	put_u32(trailer + 1, block_crc(b->info.file_id, h->offset, content.data, content.len, codec));
-	if (content.len >= WRITE_BYTES) { /* one huge entry: not copied */
-		if (b->out.len > 0)
-			KV_TRY(flush_out(b));
-		KV_TRY(fs_pwrite(b->fd, content.data, content.len, b->written));
-		b->written += content.len;
-	} else
-		KV_TRY(buf_append_slice(&b->out, content));
-	KV_TRY(buf_append(&b->out, trailer, sizeof(trailer)));
-	return b->out.len >= WRITE_BYTES ? flush_out(b) : ST_OK;
-}
-
-static Status
 write_plain(TableBuilder *b, Slice content, BlockHandle *h)
 {
-	return write_block(b, content, TABLE_CODEC_NONE, h);
-}
-
-/*
- * Compressed if that pays. Larger blocks never are: whoever reads knows from the index how much memory a block
- * takes, at most BLOCK_TARGET if it is compressed.
- */
-static Status
-write_data(TableBuilder *b, Slice content, BlockHandle *h)
-{
-	bool packed = false;
-
-	if (b->codec != TABLE_CODEC_NONE && content.len <= BLOCK_TARGET)
-		KV_TRY(codec_pack(b->codec, content, &b->packed, &packed));
-	return packed ? write_block(b, slice_buf(&b->packed), b->codec, h) : write_plain(b, content, h);
+	return block_out_write(&b->out, content, TABLE_CODEC_NONE, h);
 }
 
 /* ---- index */
@@ -104,7 +46,7 @@ level_open(TableBuilder *b, uint32_t level)
 	KV_ASSERT(level < TABLE_HEIGHT_MAX);
 	b->levels[level] = calloc(1, sizeof(IndexBuilder));
 	if (b->levels[level] == NULL)
-		return status_fail(ST_OUT_OF_MEMORY, "building %s: no memory for its index", b->tmp);
+		return status_fail(ST_OUT_OF_MEMORY, "building %s: no memory for its index", b->out.tmp);
 	b->nlevels = level + 1;
 	return ST_OK;
 }
@@ -171,7 +113,7 @@ data_flush(TableBuilder *b, const Entry *next)
 	BlockHandle h;
 
 	KV_TRY(data_builder_finish(&b->data));
-	KV_TRY(write_data(b, slice_buf(&b->data.content), &h));
+	KV_TRY(block_out_pack(&b->out, slice_buf(&b->data.content), b->codec, &h));
 	b->separator.len = 0;
 	if (next == NULL)
 		KV_TRY(buf_append_slice(&b->separator, last));
@@ -181,7 +123,7 @@ data_flush(TableBuilder *b, const Entry *next)
 	} else
 		KV_TRY(index_separator(last, next->key, &b->separator));
 	data_builder_reset(&b->data);
-	if (b->data.content.cap > WRITE_BYTES) { /* was a huge entry */
+	if (b->data.content.cap > BLOCK_OUT_BUFFER) { /* was a huge entry */
 		buf_free(&b->data.content);
 		buf_free(&b->data.values);
 	}
@@ -235,7 +177,7 @@ filter_write(TableBuilder *b)
 		return ST_OK;
 	pages = calloc(npages, FILTER_PAGE);
 	if (pages == NULL)
-		return status_fail(ST_OUT_OF_MEMORY, "building %s: no memory for its filter", b->tmp);
+		return status_fail(ST_OUT_OF_MEMORY, "building %s: no memory for its filter", b->out.tmp);
 	for (uint64_t i = 0; i < n; i++) {
 		uint64_t hash;
 
@@ -264,7 +206,7 @@ tail_write(TableBuilder *b, Slice largest)
 	Status st;
 
 	KV_TRY(index_finish(b));
-	b->info.bytes = b->written + b->out.len + PROPERTIES_FIXED + b->smallest.len + largest.len + BLOCK_TRAILER +
+	b->info.bytes = block_out_length(&b->out) + PROPERTIES_FIXED + b->smallest.len + largest.len + BLOCK_TRAILER +
 		FOOTER_BYTES;
 	st = properties_encode(&b->info, slice_buf(&b->smallest), largest, &props);
 	if (st == ST_OK)
@@ -277,25 +219,18 @@ tail_write(TableBuilder *b, Slice largest)
 	f.props_offset = h.offset;
 	f.props_size = h.size;
 	footer_encode(&f, raw);
-	KV_TRY(buf_append(&b->out, raw, sizeof(raw)));
-	KV_TRY(flush_out(b));
-	KV_ASSERT(b->written == b->info.bytes);
+	KV_TRY(block_out_bytes(&b->out, raw, sizeof(raw)));
+	KV_ASSERT(block_out_length(&b->out) == b->info.bytes);
 	return ST_OK;
 }
 
 static Status
 finish_file(TableBuilder *b)
 {
-	Status st;
-	int fd = b->fd;
-
 	KV_TRY(data_flush(b, NULL));
 	KV_TRY(filter_write(b));
 	KV_TRY(tail_write(b, slice_buf(&b->data.last_key)));
-	KV_TRY(fs_sync(fd));
-	b->fd = -1;
-	st = fs_close(fd);
-	return st == ST_OK ? fs_rename(b->tmp, b->path) : st;
+	return block_out_finish(&b->out);
 }
 
 /* ---- for everybody */
@@ -308,8 +243,6 @@ builder_free(TableBuilder *b)
 		free(b->levels[i]);
 	}
 	data_builder_free(&b->data);
-	buf_free(&b->out);
-	buf_free(&b->packed);
 	buf_free(&b->hashes);
 	buf_free(&b->smallest);
 	buf_free(&b->separator);
@@ -320,6 +253,7 @@ Status
 table_builder_open(const TableBuildOptions *opt, TableBuilder **out)
 {
 	TableBuilder *b = calloc(1, sizeof(*b));
+	char path[FS_PATH_MAX];
 	Status st;
 
 	if (b == NULL)
@@ -329,24 +263,20 @@ table_builder_open(const TableBuildOptions *opt, TableBuilder **out)
 	b->info.version_min = UINT64_MAX;
 	b->filter_bits = opt->filter_bits_per_key;
 	b->codec = (uint8_t) opt->codec;
-	table_path(opt->number, b->path, sizeof(b->path));
-	snprintf(b->tmp, sizeof(b->tmp), "tables/%016llx.kvt.tmp", (unsigned long long) opt->number);
-	st = fs_open(b->tmp, FS_CREATE, &b->fd);
-	if (st == ST_OK) { /* what a crash left under this name goes */
-		st = fs_truncate(b->fd, 0);
-		if (st == ST_OK)
-			st = buf_reserve(&b->out, WRITE_BYTES + BLOCK_TARGET + BLOCK_TRAILER);
-		if (st == ST_OK && b->filter_bits > 0)
-			st = buf_reserve(&b->hashes, opt->expected_entries * sizeof(uint64_t));
-		if (st != ST_OK) {
-			table_builder_abandon(b);
-			return st;
-		}
-		*out = b;
-		return ST_OK;
+	table_path(opt->number, path, sizeof(path));
+	st = block_out_open(&b->out, path, opt->file_id);
+	if (st != ST_OK) {
+		builder_free(b);
+		return st;
 	}
-	builder_free(b);
-	return st;
+	if (b->filter_bits > 0)
+		st = buf_reserve(&b->hashes, opt->expected_entries * sizeof(uint64_t));
+	if (st != ST_OK) {
+		table_builder_abandon(b);
+		return st;
+	}
+	*out = b;
+	return ST_OK;
 }
 
 Status
@@ -371,7 +301,7 @@ table_builder_add(TableBuilder *b, const Entry *e)
 uint64_t
 table_builder_bytes(const TableBuilder *b)
 {
-	return b->written + b->out.len + b->data.keys.len + b->data.values.len;
+	return block_out_length(&b->out) + b->data.keys.len + b->data.values.len;
 }
 
 uint64_t
@@ -388,7 +318,7 @@ table_builder_finish(TableBuilder *b, TableInfo *info, Buf *smallest, Buf *large
 	if (b->failed != ST_OK)
 		st = status_fail(b->failed, "%s", b->failed_detail);
 	else if (b->info.entries == 0)
-		st = status_fail(ST_INTERNAL, "%s: a table without entries is not written", b->path);
+		st = status_fail(ST_INTERNAL, "%s: a table without entries is not written", b->out.path);
 	else
 		st = finish_file(b);
 	if (st == ST_OK)
@@ -407,10 +337,6 @@ table_builder_finish(TableBuilder *b, TableInfo *info, Buf *smallest, Buf *large
 void
 table_builder_abandon(TableBuilder *b)
 {
-	Status st = b->fd >= 0 ? fs_close(b->fd) : ST_OK;
-
-	/* the failure that led here matters more than these; start removes what stays */
-	if (st != ST_OK || fs_unlink(b->tmp) != ST_OK)
-		elog(LOG_LEVEL_WARNING, "removing %s: %s", b->tmp, status_detail());
+	block_out_abandon(&b->out);
 	builder_free(b);
 }

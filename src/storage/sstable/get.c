@@ -89,15 +89,16 @@ static Status
 load(TableLookup *l, Slice *out)
 {
 	BlockHandle h = { l->offset, l->size };
+	BlockUse use = l->stage == STAGE_FILTER || l->level > 0 ? BLOCK_STAY : BLOCK_KEEP;
 	BlockFile f;
 
-	if (l->past == 0 && cache_probe_get(&l->probe, out)) {
+	if (l->past == 0 && cache_probe_get(&l->probe, block_cache_use(use), out)) {
 		if (out->len == h.size)
 			out->len = h.size; /* known before the frame's header is loaded: decoding need not wait for it */
 		return block_size_fits(*out, h) ? ST_OK : table_damaged(l->info, h.offset, "its size differs from the index");
 	}
 	f = table_blocks(l->info);
-	return block_fetch(&f, h, BLOCK_KEEP, &l->own, out);
+	return block_fetch(&f, h, use, &l->own, out);
 }
 
 static bool step_block(TableLookup *l);
@@ -239,7 +240,7 @@ table_may_contain(const TableInfo *t, Slice key, uint64_t key_hash)
 	(void) key;
 	if (t->filter_pages == 0)
 		return true;
-	if (block_load(&f, filter_block(t, key_hash), BLOCK_KEEP, &aside.own, &page) != ST_OK)
+	if (block_load(&f, filter_block(t, key_hash), BLOCK_STAY, &aside.own, &page) != ST_OK)
 		return true;
 	return filter_probe(page.data, t->filter_pages, key_hash);
 }

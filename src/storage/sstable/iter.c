@@ -26,7 +26,7 @@ typedef struct TableIter {
 	Iter base;
 	const TableInfo *t;
 	BlockFile file;
-	BlockUse index_use, data_use;
+	BlockUse data_use;
 	bool read_ahead;
 	BlockHandle data_at;    /* the block that `data` moves in */
 	DataCursor data;
@@ -91,7 +91,7 @@ open_data(TableIter *it)
 
 /* Load the index block that path[level - 1] names (level 0: the root). */
 static Status
-open_index(TableIter *it, uint32_t level)
+open_index(TableIter *it, uint32_t level, BlockUse use)
 {
 	IndexCursor *c = &it->path[level];
 	BlockHandle h = { it->t->root_offset, it->t->root_size };
@@ -103,7 +103,7 @@ open_index(TableIter *it, uint32_t level)
 		KV_TRY(block_child_check(it->t, c[-1].at, h));
 	}
 	c->at = h;
-	KV_TRY(block_load(&it->file, h, it->index_use, &c->own, &block));
+	KV_TRY(block_load(&it->file, h, it->read_ahead ? BLOCK_PAST : use, &c->own, &block));
 	return index_open(&c->view, block) ? ST_OK : table_damaged(it->t, h.offset, "malformed index");
 }
 
@@ -112,7 +112,7 @@ static Status
 descend_edge(TableIter *it, uint32_t level, bool last)
 {
 	for (; level < it->height; level++) {
-		KV_TRY(open_index(it, level));
+		KV_TRY(open_index(it, level, BLOCK_KEEP)); /* a scan comes by each once: no reason for it to stay long */
 		it->path[level].i = last ? it->path[level].view.n - 1 : 0;
 	}
 	return open_data(it);
@@ -209,7 +209,7 @@ seek_blocks(TableIter *it, Slice key, uint64_t version, bool *beyond)
 	for (uint32_t level = 0; level < it->height; level++) {
 		IndexCursor *c = &it->path[level];
 
-		KV_TRY(open_index(it, level));
+		KV_TRY(open_index(it, level, BLOCK_STAY));
 		if (!index_seek(&c->view, key, version, &c->i))
 			return table_damaged(it->t, c->at.offset, "malformed index");
 		if (c->i == c->view.n) {
@@ -312,7 +312,6 @@ table_iter(const TableInfo *t, TableIterOptions opt)
 	it->file = table_blocks(t);
 	it->height = t->index_height;
 	it->read_ahead = opt.read_ahead;
-	it->index_use = opt.read_ahead ? BLOCK_PAST : BLOCK_KEEP;
 	it->data_use = opt.fill_cache ? BLOCK_SCAN : BLOCK_LOOK;
 	return &it->base;
 }

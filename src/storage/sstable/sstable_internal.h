@@ -9,6 +9,7 @@
 #include "common/bytes.h"
 #include "common/coding.h"
 #include "common/limits.h"
+#include "port/fs.h"
 #include "storage/cache.h"
 #include "storage/entry.h"
 #include "storage/sstable.h"
@@ -208,7 +209,8 @@ KV_CHECK Status block_file(const BlockFile *f, int *fd);
 
 /* ---- reading blocks: block_io.c */
 typedef enum BlockUse {
-	BLOCK_KEEP,    /* through the cache */
+	BLOCK_STAY,    /* through the cache: index and filters */
+	BLOCK_KEEP,    /* through the cache: what point reads want */
 	BLOCK_SCAN,    /* through the cache, first to be replaced */
 	BLOCK_LOOK,    /* from the cache if it is there, else past it */
 	BLOCK_PAST     /* past the cache */
@@ -230,11 +232,47 @@ Status block_damaged(const BlockFile *f, uint64_t offset, const char *what);
 Status table_damaged(const TableInfo *t, uint64_t offset, const char *what);
 /* Children lie before their parents in the table: no cycles whatever the bytes say. */
 KV_CHECK Status block_child_check(const TableInfo *t, BlockHandle parent, BlockHandle child);
+static inline CacheUse
+block_cache_use(BlockUse use)
+{
+	return use == BLOCK_STAY ? CACHE_STAY : use == BLOCK_KEEP ? CACHE_POINT : CACHE_SCAN;
+}
 /* May a cached block be the one that `h` names? Compression only makes blocks smaller. */
 static inline bool
 block_size_fits(Slice cached, BlockHandle h)
 {
 	return cached.len >= h.size;
 }
+
+/* ---- writing a file of blocks: block_out.c */
+#define BLOCK_OUT_BUFFER (256 * 1024)
+typedef struct BlockOut {
+	char path[FS_PATH_MAX], tmp[FS_PATH_MAX];
+	uint64_t file_id;
+	int fd;
+	Buf buffer;                    /* not yet written; begins at file offset `written` */
+	uint64_t written, written_back;
+	Buf packed;                    /* the last block that was compressed */
+} BlockOut;
+/* Creates path.tmp. Nothing is left to free when it fails. */
+KV_CHECK Status block_out_open(BlockOut *o, const char *path, uint64_t file_id);
+/* Append a block and its trailer; `content` is as the codec says. */
+KV_CHECK Status block_out_write(BlockOut *o, Slice content, uint8_t codec, BlockHandle *h);
+/*
+ * Append a block, compressed if that pays. Larger blocks than BLOCK_TARGET never are: whoever reads knows from the
+ * index how much memory a block takes, at most BLOCK_TARGET if it is compressed.
+ */
+KV_CHECK Status block_out_pack(BlockOut *o, Slice content, uint8_t codec, BlockHandle *h);
+/* Append bytes that are no block. */
+KV_CHECK Status block_out_bytes(BlockOut *o, const void *bytes, size_t len);
+static inline uint64_t
+block_out_length(const BlockOut *o)
+{
+	return o->written + o->buffer.len;
+}
+/* Write the rest, sync, rename. If it fails: block_out_abandon(). IO_ERROR of the sync: the data is in doubt. */
+KV_CHECK Status block_out_finish(BlockOut *o);
+/* Remove the half-made file. */
+void block_out_abandon(BlockOut *o);
 
 #endif

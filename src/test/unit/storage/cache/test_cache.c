@@ -82,11 +82,11 @@ is_block(Slice got, uint64_t file, uint64_t offset)
 }
 
 static bool
-insert(uint64_t file, uint64_t offset, bool low)
+insert(uint64_t file, uint64_t offset, CacheUse use)
 {
 	uint8_t buf[CACHE_BLOCK_MAX];
 	Slice out;
-	bool done = cache_insert(file, offset, block_for(file, offset, buf), low, &out);
+	bool done = cache_insert(file, offset, block_for(file, offset, buf), use, &out);
 
 	if (done)
 		assert_true(is_block(out, file, offset) && out.data != buf);
@@ -103,16 +103,16 @@ lookup(uint64_t file, uint64_t offset)
 
 	switch (calls++ % 3) { /* at once, and in steps with and without the fetch */
 	case 0:
-		found = cache_lookup(file, offset, &out);
+		found = cache_lookup(file, offset, CACHE_POINT, &out);
 		break;
 	case 1:
 		cache_probe_begin(&p, file, offset);
-		found = cache_probe_get(&p, &out);
+		found = cache_probe_get(&p, CACHE_POINT, &out);
 		break;
 	default:
 		cache_probe_begin(&p, file, offset);
 		cache_probe_fetch(&p, 64, CACHE_BLOCK_MAX - 64);
-		found = cache_probe_get(&p, &out);
+		found = cache_probe_get(&p, CACHE_POINT, &out);
 	}
 	if (found)
 		assert_true(is_block(out, file, offset));
@@ -143,9 +143,9 @@ test_block_sizes(void **state)
 		bool fits = sizes[i] <= CACHE_BLOCK_MAX;
 
 		memset(buf, (int) i + 1, sizeof(buf));
-		assert_false(cache_lookup(1, i, &out));
-		assert_int_equal(cache_insert(1, i, slice_of(buf, sizes[i]), false, &out), fits);
-		assert_int_equal(cache_lookup(1, i, &out), fits);
+		assert_false(cache_lookup(1, i, CACHE_POINT, &out));
+		assert_int_equal(cache_insert(1, i, slice_of(buf, sizes[i]), CACHE_POINT, &out), fits);
+		assert_int_equal(cache_lookup(1, i, CACHE_POINT, &out), fits);
 		if (fits)
 			assert_true(slice_eq(out, slice_of(buf, sizes[i])));
 	}
@@ -175,7 +175,7 @@ test_memory_sizes(void **state)
 		assert_true(frames * CACHE_BLOCK_MAX >= sizes[i] / 100 * 94);
 		for (uint64_t n = 0; n < frames * 2; n++) {
 			epoch_pin(0);
-			assert_true(insert(n / 1000, n, n % 2 == 0));
+			assert_true(insert(n / 1000, n, n % 2 == 0 ? CACHE_SCAN : CACHE_POINT));
 			epoch_unpin();
 		}
 		stop();
@@ -192,8 +192,8 @@ test_insert_twice(void **state)
 	(void) state;
 	start(CACHE_BYTES_MIN);
 	epoch_pin(0);
-	assert_true(cache_insert(7, 8, block_for(7, 8, a), false, &first));
-	assert_true(cache_insert(7, 8, block_for(7, 8, a), false, &second));
+	assert_true(cache_insert(7, 8, block_for(7, 8, a), CACHE_POINT, &first));
+	assert_true(cache_insert(7, 8, block_for(7, 8, a), CACHE_POINT, &second));
 	assert_ptr_equal(first.data, second.data);
 	cache_stats(&s);
 	assert_int_equal(s.inserts, 1);
@@ -212,16 +212,16 @@ test_replacement(void **state)
 	hot = frames_total() / 2;
 	for (uint64_t i = 0; i < hot; i++) {
 		epoch_pin(0);
-		assert_true(insert(1, i, false));
+		assert_true(insert(1, i, CACHE_POINT));
 		epoch_unpin();
 	}
 	for (uint64_t n = 0; n < hot * 20; n++) {
 		epoch_pin(0);
-		(void) insert(2, n, true);
+		(void) insert(2, n, CACHE_SCAN);
 		for (uint64_t i = n * 4; i < n * 4 + 4; i++) { /* each hot block four times per turn of the clock */
 			if (!lookup(1, i % hot)) {
 				lost++;
-				(void) insert(1, i % hot, false);
+				(void) insert(1, i % hot, CACHE_POINT);
 			}
 		}
 		epoch_unpin();
@@ -231,6 +231,43 @@ test_replacement(void **state)
 }
 
 /* What one pin saw never changes under it; when all that is free is used up, inserts are refused. */
+/* Rounds of the clock that a block of each use outlives when nobody asks for it. */
+static void
+test_uses(void **state)
+{
+	static const CacheUse uses[] = { CACHE_SCAN, CACHE_POINT, CACHE_STAY };
+	uint64_t frames, next = 0;
+	int seen[3] = { 0 };
+
+	(void) state;
+	start(4 * CACHE_BYTES_MIN);
+	frames = frames_total();
+	for (int u = 0; u < 3; u++) {
+		epoch_pin(0);
+		assert_true(insert(1, (uint64_t) u, CACHE_SCAN));
+		assert_true(cache_lookup(1, (uint64_t) u, uses[u], &(Slice){ 0 }));
+		/* a lower use does not lower it */
+		assert_true(cache_lookup(1, (uint64_t) u, CACHE_SCAN, &(Slice){ 0 }));
+		epoch_unpin();
+	}
+	while (seen[2] == 0) { /* a round at a time, without asking: the index alone is looked at, in the end */
+		for (uint64_t n = 0; n < frames; n++) {
+			epoch_pin(0);
+			(void) insert(2, next++, CACHE_SCAN);
+			epoch_unpin();
+		}
+		epoch_pin(0);
+		for (int u = 0; u < 3; u++)
+			if (seen[u] == 0 && !cache_lookup(1, (uint64_t) u, CACHE_SCAN, &(Slice){ 0 }))
+				seen[u] = (int) (next / frames);
+		epoch_unpin();
+	}
+	print_message("gone after rounds: scan %d, point %d, stay %d\n", seen[0], seen[1], seen[2]);
+	assert_true(seen[0] < seen[1] && seen[1] < seen[2]);
+	assert_true(seen[2] >= 3 && seen[2] <= 5);
+	stop();
+}
+
 static void
 test_pin_protects(void **state)
 {
@@ -245,7 +282,7 @@ test_pin_protects(void **state)
 	for (uint64_t i = 0; i < total * 4; i++) {
 		uint8_t buf[CACHE_BLOCK_MAX];
 
-		if (!cache_insert(3, i, block_for(3, i, buf), false, &seen[i])) {
+		if (!cache_insert(3, i, block_for(3, i, buf), CACHE_POINT, &seen[i])) {
 			seen[i].data = NULL;
 			refused++;
 		}
@@ -258,7 +295,7 @@ test_pin_protects(void **state)
 	assert_true(refused < total * 3 + total / 4);
 	epoch_unpin();
 	epoch_pin(0);
-	for (refused = 0; !insert(4, 1, false); refused++) /* pins are looked at every fourth time */
+	for (refused = 0; !insert(4, 1, CACHE_POINT); refused++) /* pins are looked at every fourth time */
 		assert_true(refused < 4);
 	assert_true(lookup(4, 1));
 	epoch_unpin();
@@ -334,7 +371,7 @@ test_equal_tags(void **state)
 		files[i] = (unmix(i << 48 | UINT64_C(0x12345)) - offset) * inverse(mult);
 		assert_int_equal(hash_mix(files[i] * mult + offset) & UINT32_MAX, 0x12345);
 		assert_false(lookup(files[i], offset));
-		assert_true(insert(files[i], offset, false));
+		assert_true(insert(files[i], offset, CACHE_POINT));
 	}
 	for (uint64_t i = 0; i < 40; i++)
 		assert_true(lookup(files[i], offset));
@@ -362,8 +399,8 @@ stress(int slot, uint64_t seed)
 			uint8_t buf[CACHE_BLOCK_MAX];
 
 			which[i] = prng_below(&g, 600);
-			if (!cache_lookup(which[i] % 3, which[i], &held[i]) &&
-				!cache_insert(which[i] % 3, which[i], block_for(which[i] % 3, which[i], buf), false, &held[i]))
+			if (!cache_lookup(which[i] % 3, which[i], CACHE_POINT, &held[i]) &&
+				!cache_insert(which[i] % 3, which[i], block_for(which[i] % 3, which[i], buf), CACHE_POINT, &held[i]))
 				held[i].data = NULL;
 			if (held[i].data != NULL && !is_block(held[i], which[i] % 3, which[i]))
 				_exit(10);
@@ -413,6 +450,7 @@ main(void)
 		cmocka_unit_test(test_memory_sizes),
 		cmocka_unit_test(test_insert_twice),
 		cmocka_unit_test(test_replacement),
+		cmocka_unit_test(test_uses),
 		cmocka_unit_test(test_pin_protects),
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_equal_tags),

@@ -259,7 +259,7 @@ test_cached_content(void **state)
 		build_table_as(&m, next_number++, 10, codec, &t);
 		assert_ok(table_get(&t, m.e[0].key, UINT64_MAX, &out));
 		h = data_block(&t, 0);
-		assert_true(cache_lookup(t.number, h.offset, &cached));
+		assert_true(cache_lookup(t.number, h.offset, CACHE_POINT, &cached));
 		assert_true(cached.len > h.size && cached.len <= BLOCK_TARGET);
 		cache_stats(&before);
 		assert_ok(table_get(&t, m.e[0].key, UINT64_MAX, &out));
