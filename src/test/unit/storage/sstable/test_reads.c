@@ -3,14 +3,10 @@
  */
 #define CACHE_BYTES (2 * 1024 * 1024)
 
-#include "common/coding.h"
-#include "table_test.h"
+#include "keyed_table.h"
 
-#define KEY_BYTES 17
-#define VALUE_BYTES 100
 #define READS_PER_1000 1050 /* what is promised */
 
-static uint64_t next_number = 1;
 static FsOps counting;
 static uint64_t reads; /* preads since reset */
 
@@ -19,55 +15,6 @@ count_pread(int fd, void *buf, size_t len, uint64_t off, size_t *got)
 {
 	reads++;
 	return fs_posix.pread(fd, buf, len, off, got);
-}
-
-static Slice
-key_of(uint64_t i, uint8_t key[KEY_BYTES])
-{
-	memset(key, 1, KEY_BYTES);
-	for (int b = 0; b < 8; b++)
-		key[KEY_BYTES - 1 - b] = (uint8_t) (i >> 8 * b);
-	return slice_of(key, KEY_BYTES);
-}
-
-/* Keys 0, 2, 4, ... */
-static void
-make_table(uint64_t n, TableInfo *t)
-{
-	TableBuildOptions opt = { next_number++, 77, 10, n, TABLE_CODEC_NONE };
-	uint8_t key[KEY_BYTES], value[VALUE_BYTES] = { 0 };
-	Buf small = { 0 }, large = { 0 };
-	TableBuilder *b;
-
-	assert_ok(table_builder_open(&opt, &b));
-	for (uint64_t i = 0; i < n; i++) {
-		Entry e = { key_of(2 * i, key), slice_of(value, sizeof(value)), 1 + i % 100, 0, ENTRY_PUT };
-
-		assert_ok(table_builder_add(b, &e));
-	}
-	assert_ok(table_builder_finish(b, t, &small, &large));
-	buf_free(&small);
-	buf_free(&large);
-}
-
-/* As lsm_get() does; a pin each, as a backend has. */
-static Status
-get(const TableInfo *t, uint64_t i)
-{
-	static TableLookup l;
-	uint8_t key[KEY_BYTES];
-	Slice k = key_of(i, key);
-
-	epoch_unpin();
-	epoch_pin(0);
-	table_lookup_begin(&l, t, k, table_key_hash(k), UINT64_MAX);
-	while (table_lookup_step(&l))
-		;
-	if (l.in_own) { /* its value is not looked at */
-		table_lookup_end(&l);
-		l.own = (Buf){ 0 };
-	}
-	return l.status;
 }
 
 /* Reads per 1000 GETs of keys among [0, among) in steps of 2 from `first` on. */
