@@ -88,7 +88,7 @@ Status
 block_fetch(const BlockFile *f, BlockHandle h, BlockUse use, Buf *own, Slice *out)
 {
 	KV_TRY(block_read(f, h, own, out));
-	if (use != BLOCK_LOOK && use != BLOCK_PAST)
+	if (use != BLOCK_PAST)
 		(void) cache_insert(f->number, h.offset, *out, block_cache_use(use), out);
 	return ST_OK;
 }

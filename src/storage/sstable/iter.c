@@ -10,10 +10,7 @@
 #include <stdlib.h>
 
 #include "common/kv_assert.h"
-#include "port/fs.h"
 #include "sstable_internal.h"
-
-#define READ_AHEAD_BYTES (256 * 1024)
 
 typedef struct IndexCursor {
 	BlockHandle at;
@@ -26,13 +23,11 @@ typedef struct TableIter {
 	Iter base;
 	const TableInfo *t;
 	BlockFile file;
-	BlockUse data_use;
-	bool read_ahead;
+	bool fill_cache;
 	BlockHandle data_at;    /* the block that `data` moves in */
 	DataCursor data;
-	Buf own;                /* data block that is not in the cache, or unpacked from the window */
-	Buf window;             /* read ahead: file bytes from window_at on */
-	uint64_t window_at;
+	Buf own;                /* data block unpacked from the window */
+	ReadWindow window;      /* data blocks that are not in the cache */
 	uint32_t height;
 	IndexCursor path[];     /* [0] root .. [height - 1] */
 } TableIter;
@@ -44,32 +39,21 @@ fail(TableIter *it, Status st)
 	it->base.status = st;
 }
 
-/* Data block from a window of READ_AHEAD_BYTES, which is moved when the block is not wholly inside. */
+/* A data block: from the cache, else from the file with what comes after it. */
 static Status
-window_load(TableIter *it, BlockHandle h, Slice *out)
+load_data(TableIter *it, BlockHandle h, Slice *out)
 {
-	const TableInfo *t = it->t;
-	uint64_t end = h.offset + h.size + BLOCK_TRAILER; /* h was checked: inside the file */
+	bool cacheable = h.size <= CACHE_BLOCK_MAX && !it->window.always;
 
-	if (h.offset < it->window_at || end > it->window_at + it->window.len) {
-		size_t want = end - h.offset > READ_AHEAD_BYTES ? (size_t) (end - h.offset) : READ_AHEAD_BYTES, got;
-		uint64_t from = h.offset;
-		int fd;
-
-		if (it->window.len > 0 && h.offset < it->window_at) /* going backward: end with the block */
-			from = end > want ? end - want : 0;
-		if (want > t->bytes - from)
-			want = (size_t) (t->bytes - from);
-		it->window.len = 0;
-		KV_TRY(buf_reserve(&it->window, want));
-		KV_TRY(block_file(&it->file, &fd));
-		KV_TRY(fs_pread(fd, it->window.data, want, from, &got));
-		it->window_at = from;
-		it->window.len = got;
-		if (end > from + got)
-			return table_damaged(t, h.offset, "the file ends within it");
+	if (cacheable && cache_lookup(it->t->number, h.offset, CACHE_SCAN, out)) {
+		window_hit(&it->window);
+		return block_size_fits(*out, h) ? ST_OK
+		                                : table_damaged(it->t, h.offset, "its size differs from the index");
 	}
-	return block_open(&it->file, h, it->window.data + (h.offset - it->window_at), &it->own, out);
+	KV_TRY(window_load(&it->window, &it->file, h, &it->own, out));
+	if (cacheable && it->fill_cache)
+		(void) cache_insert(it->t->number, h.offset, *out, CACHE_SCAN, out);
+	return ST_OK;
 }
 
 static Status
@@ -82,7 +66,7 @@ open_data(TableIter *it)
 	if (!index_child(&leaf->view, leaf->i, &h))
 		return table_damaged(it->t, leaf->at.offset, "malformed index");
 	KV_TRY(block_child_check(it->t, leaf->at, h));
-	KV_TRY(it->read_ahead ? window_load(it, h, &block) : block_load(&it->file, h, it->data_use, &it->own, &block));
+	KV_TRY(load_data(it, h, &block));
 	if (!data_cursor_open(&it->data, block))
 		return table_damaged(it->t, h.offset, "malformed entries");
 	it->data_at = h;
@@ -103,7 +87,7 @@ open_index(TableIter *it, uint32_t level, BlockUse use)
 		KV_TRY(block_child_check(it->t, c[-1].at, h));
 	}
 	c->at = h;
-	KV_TRY(block_load(&it->file, h, it->read_ahead ? BLOCK_PAST : use, &c->own, &block));
+	KV_TRY(block_load(&it->file, h, it->window.always ? BLOCK_PAST : use, &c->own, &block));
 	return index_open(&c->view, block) ? ST_OK : table_damaged(it->t, h.offset, "malformed index");
 }
 
@@ -278,7 +262,7 @@ op_close(Iter *base)
 	for (uint32_t i = 0; i < it->height; i++)
 		buf_free(&it->path[i].own);
 	buf_free(&it->own);
-	buf_free(&it->window);
+	buf_free(&it->window.bytes);
 	data_cursor_free(&it->data);
 	free(it);
 }
@@ -311,7 +295,7 @@ table_iter(const TableInfo *t, TableIterOptions opt)
 	it->t = t;
 	it->file = table_blocks(t);
 	it->height = t->index_height;
-	it->read_ahead = opt.read_ahead;
-	it->data_use = opt.fill_cache ? BLOCK_SCAN : BLOCK_LOOK;
+	it->window.always = opt.read_ahead;
+	it->fill_cache = opt.fill_cache;
 	return &it->base;
 }

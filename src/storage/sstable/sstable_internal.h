@@ -212,7 +212,6 @@ typedef enum BlockUse {
 	BLOCK_STAY,    /* through the cache: index and filters */
 	BLOCK_KEEP,    /* through the cache: what point reads want */
 	BLOCK_SCAN,    /* through the cache, first to be replaced */
-	BLOCK_LOOK,    /* from the cache if it is there, else past it */
 	BLOCK_PAST     /* past the cache */
 } BlockUse;
 /* Content of a block: in the cache, or in `own` (reused). */
@@ -226,6 +225,21 @@ KV_CHECK Status block_read(const BlockFile *f, BlockHandle h, Buf *own, Slice *o
  * the block is compressed.
  */
 KV_CHECK Status block_open(const BlockFile *f, BlockHandle h, const uint8_t *raw, Buf *own, Slice *out);
+/* ---- reading ahead of an iterator: window.c. Zero-initialise; free `bytes`. */
+#define WINDOW_MAX (256 * 1024)
+typedef struct ReadWindow {
+	bool always;                   /* read WINDOW_MAX from the first block on */
+	Buf bytes;                     /* of the file, from `at` on */
+	uint64_t at;
+	BlockHandle last;              /* the block loaded last */
+	uint32_t row;                  /* blocks that were read one after the other */
+	size_t ahead;                  /* bytes read last time, 0: no more than the block */
+} ReadWindow;
+/* As block_open(), of a block that is in the window or read into it. */
+KV_CHECK Status window_load(ReadWindow *w, const BlockFile *f, BlockHandle h, Buf *own, Slice *out);
+/* A block of the walk was in the cache. */
+void window_hit(ReadWindow *w);
+
 /* CORRUPT with file and offset. */
 Status block_damaged(const BlockFile *f, uint64_t offset, const char *what);
 /* The same of a table. */
