@@ -105,8 +105,6 @@ typedef struct LsmCompactOptions {
 	bool (*between)(void *arg);
 	void *between_arg;
 } LsmCompactOptions;
-/* How urgent compaction is: 1.0 = a level is at its trigger, below nothing to do. Pure (lsm_pick.c). */
-double lsm_pressure(const Version *v);
 /*
  * One compaction, of what is most urgent; of a table with `rewrite` set if nothing is. *out NULL: nothing to
  * do. Otherwise the new Version, to be published, the old one retired.

@@ -11,8 +11,8 @@
  *      inputs may hold an older version of the key: no older table of level 0, no table of the levels from
  *      the shallowest input level down. Otherwise an expired entry becomes a tombstone (its value is dead
  *      weight).
- *   3. Versions of one key go into one output table; all that comes out into level 0 goes into one, which has the
- *      place of its only input there.
+ *   3. Versions of one key go into one output table; all that comes out into level 0 goes into one, which
+ *      has the place of its only input there.
  */
 #include <stdlib.h>
 
@@ -33,6 +33,7 @@ typedef struct Compaction {
 	KeepRule rule;
 	Edit edit;
 	TableBuilder *builder;
+	OutputCut cut;
 	uint64_t expected;        /* entries of an output, a guess */
 	uint64_t merged;          /* bytes since the last call of between */
 	uint32_t tables_in;
@@ -104,11 +105,13 @@ finish_output(Compaction *c)
 	return ST_OK;
 }
 
-/* May the output end here, between two keys? */
+/* Is the output to end before this key, a new one? */
 static bool
-full(const Compaction *c)
+full(Compaction *c, Slice key)
 {
-	return c->pick->out_level > 0 && table_builder_bytes(c->builder) >= (uint64_t) config.table_size;
+	uint64_t bytes = c->builder != NULL ? table_builder_bytes(c->builder) : 0;
+
+	return c->pick->out_level > 0 && output_ends(&c->cut, key, bytes) && c->builder != NULL;
 }
 
 static Status
@@ -118,7 +121,7 @@ take(Compaction *c, Entry *e)
 
 	KV_TRY(judge(c, e, &keep, &new_key));
 	/* Rule 3: also when the first versions of the key are dropped, this is where it begins. */
-	if (new_key && c->builder != NULL && full(c))
+	if (new_key && full(c, e->key))
 		KV_TRY(finish_output(c));
 	if (!keep)
 		return ST_OK;
@@ -227,7 +230,9 @@ run(Compaction *c)
 Status
 compact_run(const Pick *p, const LsmCompactOptions *opt)
 {
-	Compaction c = { .pick = p, .opt = opt, .base = lsm_writer.current, .rule = { .oldest = opt->oldest } };
+	PickConfig sizes = pick_config();
+	Compaction c = { .pick = p, .opt = opt, .base = lsm_writer.current, .rule = { .oldest = opt->oldest },
+		         .cut = output_cut(&sizes, lsm_writer.current, p->out_level) };
 	Status st;
 
 	KV_ASSERT(lsm_writer.held == NULL); /* between() flushes, it does not compact */
@@ -250,22 +255,28 @@ compact_run(const Pick *p, const LsmCompactOptions *opt)
 	return st;
 }
 
-/* The same table one level down: no data is touched. */
+/* The same tables further down: no data is touched. */
 static Status
 move(const Pick *p)
 {
 	Edit e = { 0 };
-	uint32_t level = p->out_level - 1;
-	Table *t = lsm_writer.current->tables[level][p->first[level]];
-	Status st = edit_delete(&e, level, t->info.number);
+	Status st = ST_OK;
+	uint32_t level = 0;
 
-	if (st == ST_OK)
-		st = edit_add(&e, p->out_level, t);
+	while (p->n[level] == 0)
+		level++;
+	for (uint32_t i = 0; i < p->n[level] && st == ST_OK; i++) {
+		Table *t = lsm_writer.current->tables[level][p->first[level] + i];
+
+		st = edit_delete(&e, level, t->info.number);
+		if (st == ST_OK)
+			st = edit_add(&e, p->out_level, t);
+	}
 	if (st == ST_OK)
 		st = writer_install(&e);
 	edit_free(&e);
 	if (st == ST_OK)
-		lsm_count(&lsm_shared->trivial_moves, 1);
+		lsm_count(&lsm_shared->trivial_moves, p->n[level]);
 	return st;
 }
 
@@ -292,8 +303,7 @@ lsm_compact(const LsmCompactOptions *opt, Version **out)
 Status
 lsm_compact_all(const LsmCompactOptions *opt, Version **out)
 {
-	PickConfig c = pick_config();
-	Pick p = pick_all(&c, lsm_writer.current);
+	Pick p = pick_all(lsm_writer.current);
 
 	return compact(&p, opt, out);
 }

@@ -14,6 +14,12 @@
 #define LSM_LIST_NUMBER 0 /* of the manifest that is a list for another node */
 /* 10 bits a key: about 1 % of the reads of an absent key go to the table. */
 #define LSM_FILTER_BITS 10
+/*
+ * A table may overlap about this many tables' worth of bytes in the level below it: that bounds what it
+ * costs to compact it further. What would overlap more is not moved there, and outputs are cut before they
+ * do.
+ */
+#define GRANDPARENT_TABLES 10
 
 /* In shared memory: made by lsm_shmem_init(), read by anyone. */
 typedef struct LsmShared {
@@ -103,7 +109,10 @@ void manifest_path(uint64_t number, char *out, size_t size);
 /* crc32c of a record at `offset`: covers manifest number, offset, length and body. */
 uint32_t manifest_crc(uint64_t number, uint64_t offset, Slice body);
 uint32_t manifest_header_crc(const uint8_t header[MANIFEST_HEADER]);
-/* Write all of v to a new file, not synced. *m (fd -1 if there is none) gets it, also after a failure: close it. */
+/*
+ * Write all of v to a new file, not synced. *m (fd -1 if there is none) gets it, also after a failure:
+ * close it.
+ */
 KV_CHECK Status manifest_write(Manifest *m, const char *path, uint64_t number, const Version *v, uint64_t next_number);
 /* Write MANIFEST-<number> with all of v, sync it and name it in CURRENT; *m (fd -1) gets it. */
 KV_CHECK Status manifest_create(Manifest *m, uint64_t number, const Version *v, uint64_t next_number);
@@ -121,14 +130,37 @@ typedef struct Pick {
 } Pick;
 typedef struct PickConfig {
 	uint64_t l0_trigger, level_ratio;
-	uint64_t level_base;       /* target of level 1 in bytes */
+	uint64_t level_base;       /* bytes that a compaction of level 0 brings, about */
 	uint64_t table_size;
+	uint64_t l0_bytes;         /* at most so much of level 0 at once, but l0_trigger tables in any case */
 } PickConfig;
 PickConfig pick_config(void);
-double pick_score(const PickConfig *c, const Version *v, int level);
+/* What sizes the levels should have, from those they have. */
+typedef struct LevelPlan {
+	uint32_t base;               /* where level 0 goes, once the levels before it are empty */
+	double target[LSM_LEVELS];   /* bytes; 0 before base; the last level's is the size of the largest */
+	double entry_bytes;          /* of an entry that is no tombstone, on average */
+} LevelPlan;
+void pick_levels(const PickConfig *c, const Version *v, LevelPlan *out);
+/* From 1 on a level is due. */
+double pick_score(const PickConfig *c, const Version *v, uint32_t level);
 Pick pick_compaction(const PickConfig *c, const Version *v);
-/* Everything into one level. */
-Pick pick_all(const PickConfig *c, const Version *v);
+/* Everything into the last level. */
+Pick pick_all(const Version *v);
+
+/* ---- where an output ends: lsm_cut.c, pure */
+typedef struct OutputCut {
+	Table *const *below;       /* tables of the next level that has any, below that of the output */
+	uint32_t n, i;             /* those before i lie before the last key */
+	uint64_t table_size;
+	uint64_t overlapped;       /* bytes of `below` that the output has passed */
+} OutputCut;
+OutputCut output_cut(const PickConfig *c, const Version *v, uint32_t out_level);
+/*
+ * Keys of one level's outputs in order, each once: should the output, of `bytes` so far, end before this one?
+ * bytes 0: there is none yet.
+ */
+bool output_ends(OutputCut *o, Slice key, uint64_t bytes);
 
 /* ---- iterators over a sorted run of tables: level_iter.c */
 KV_CHECK Iter *level_iter(Table *const *tables, uint32_t n, TableIterOptions opt);

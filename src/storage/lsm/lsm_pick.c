@@ -1,48 +1,118 @@
 /*
  * lsm_pick.c - which tables to compact next. Pure: a function of the list of tables and the settings.
  *
- * Level 0 is judged by its number of tables (each is looked at by every read), deeper levels by their bytes
- * against a target: level 1 as large as the memtables that make a level-0 compaction, each next one
- * level_ratio times larger. The level furthest above its target goes first.
+ * The deepest level holds nearly everything, so what lies above it is little: each level's target is that
+ * of the level below it divided by level_ratio, from the real size of the largest upwards, until what is
+ * left is small enough to be merged with level 0 (the base level). Levels between 0 and the base are empty;
+ * level 0 goes straight to the base.
+ *
+ * Level 0 is judged by its number of tables (each is looked at by every read) and goes first; deeper levels
+ * by their bytes against their targets. Tombstones count as what they will free, so space that was deleted
+ * comes back somewhat earlier.
  */
 #include "common/config.h"
 #include "lsm_internal.h"
 
 /*
- * A table that is only moved may overlap at most this many tables' worth of bytes two levels below: what
- * it costs to compact it further is bounded by that.
+ * The base level's target is at most this many times what a compaction of level 0 brings. One level more
+ * writes each byte once more, which pays only for what is larger (test_growth.c tries it).
  */
-#define GRANDPARENT_TABLES 10
+#define BASE_BATCHES 2
+/*
+ * Deeper levels wait for level 0, until one of them is this many times its target: then level 0 would only
+ * feed it.
+ */
+#define PATIENCE 2.0
+/* Tables' worth of bytes that are taken from level 0 at once: seconds of work, not minutes. */
+#define L0_TABLES 16
+/*
+ * A table with more tombstones than one in so many entries is not moved to where they hide nothing, but
+ * rewritten.
+ */
+#define MOVE_TOMBSTONES 16
 
 PickConfig
 pick_config(void)
 {
-	return (PickConfig){
+	PickConfig c = {
 		.l0_trigger = (uint64_t) config.l0_trigger,
 		.level_ratio = (uint64_t) config.level_ratio,
 		.level_base = (uint64_t) (config.memtable_size * config.l0_trigger),
 		.table_size = (uint64_t) config.table_size,
 	};
+
+	c.l0_bytes = c.table_size * L0_TABLES;
+	if (c.l0_bytes < 2 * c.level_base)
+		c.l0_bytes = 2 * c.level_base;
+	return c;
+}
+
+void
+pick_levels(const PickConfig *c, const Version *v, LevelPlan *out)
+{
+	double target = 0, live = 0, entries = 0;
+	uint32_t base = LSM_LEVELS - 1;
+
+	memset(out, 0, sizeof *out);
+	for (uint32_t level = 0; level < LSM_LEVELS; level++) {
+		if (level > 0 && (double) v->bytes[level] > target)
+			target = (double) v->bytes[level];
+		for (uint32_t i = 0; i < v->ntables[level]; i++) {
+			const TableInfo *t = &v->tables[level][i]->info;
+
+			live += (double) t->bytes;
+			entries += (double) (t->entries - t->tombstones);
+		}
+	}
+	out->entry_bytes = entries > 0 ? live / entries : 0;
+	out->target[base] = target;
+	while (base > 1 && target > (double) c->level_base * BASE_BATCHES) {
+		target /= (double) c->level_ratio;
+		out->target[--base] = target;
+	}
+	out->base = base;
+}
+
+/* Bytes, and what its tombstones will free. */
+static double
+weight(const LevelPlan *plan, const Table *t)
+{
+	return (double) t->info.bytes + (double) t->info.tombstones * plan->entry_bytes;
 }
 
 static double
-level_target(const PickConfig *c, int level)
+score(const PickConfig *c, const LevelPlan *plan, const Version *v, uint32_t level)
 {
-	double target = (double) c->level_base;
+	double bytes = 0;
 
-	for (int i = 1; i < level; i++)
-		target *= (double) c->level_ratio;
-	return target;
+	if (level == 0)
+		return (double) v->ntables[0] / (double) c->l0_trigger;
+	if (level == LSM_LEVELS - 1 || v->ntables[level] == 0)
+		return 0; /* nowhere to go, or nothing */
+	for (uint32_t i = 0; i < v->ntables[level]; i++)
+		bytes += weight(plan, v->tables[level][i]);
+	if (level < plan->base) /* has to be emptied */
+		return PATIENCE + bytes / (double) c->level_base;
+	return bytes / plan->target[level];
 }
 
 double
-pick_score(const PickConfig *c, const Version *v, int level)
+pick_score(const PickConfig *c, const Version *v, uint32_t level)
 {
-	if (level == 0)
-		return (double) v->ntables[0] / (double) c->l0_trigger;
-	if (level == LSM_LEVELS - 1)
-		return 0; /* nowhere to go */
-	return (double) v->bytes[level] / level_target(c, level);
+	LevelPlan plan;
+
+	pick_levels(c, v, &plan);
+	return score(c, &plan, v, level);
+}
+
+/* Where a level's tables go: the next one that is to have or has tables, never past one that has. */
+static uint32_t
+level_below(const LevelPlan *plan, const Version *v, uint32_t level)
+{
+	do
+		level++;
+	while (level < plan->base && v->ntables[level] == 0);
+	return level;
 }
 
 /*
@@ -67,77 +137,139 @@ overlap(const Version *v, uint32_t level, Slice smallest, Slice largest, uint32_
 }
 
 static bool
-may_move(const PickConfig *c, const Version *v, const Table *t, uint32_t level)
+may_move(const PickConfig *c, const Version *v, const Table *t, uint32_t to)
 {
 	uint32_t first, n;
+	bool last = true;
 
-	if (overlap(v, level + 1, t->smallest, t->largest, &first, &n) > 0 || n > 0)
+	if (overlap(v, to, t->smallest, t->largest, &first, &n) > 0 || n > 0)
 		return false;
-	return overlap(v, level + 2, t->smallest, t->largest, &first, &n) <= GRANDPARENT_TABLES * c->table_size;
+	for (uint32_t level = to + 1; level < LSM_LEVELS; level++) {
+		uint64_t bytes = overlap(v, level, t->smallest, t->largest, &first, &n);
+
+		if (level == to + 1 && bytes > GRANDPARENT_TABLES * c->table_size)
+			return false;
+		last = last && n == 0;
+	}
+	return !last || t->info.tombstones <= t->info.entries / MOVE_TOMBSTONES;
 }
 
 static Pick
-pick_one(uint32_t level, uint32_t i)
+pick_run(uint32_t level, uint32_t first, uint32_t n, uint32_t to)
 {
-	Pick p = { .any = true, .out_level = level + 1 };
+	Pick p = { .any = true, .out_level = to };
 
-	p.first[level] = i;
-	p.n[level] = 1;
+	p.first[level] = first;
+	p.n[level] = n;
 	return p;
+}
+
+static bool
+share_keys(const Table *a, const Table *b)
+{
+	return slice_cmp(a->smallest, b->largest) <= 0 && slice_cmp(b->smallest, a->largest) <= 0;
+}
+
+/* How many of the oldest tables of level 0 can be moved as they are: an ascending load is never rewritten. */
+static uint32_t
+movable_l0(const PickConfig *c, const Version *v, uint32_t to)
+{
+	uint32_t last = v->ntables[0] - 1, n = 0;
+
+	for (; n <= last && may_move(c, v, v->tables[0][last - n], to); n++)
+		for (uint32_t i = 0; i < n; i++)
+			if (share_keys(v->tables[0][last - i], v->tables[0][last - n]))
+				return n;
+	return n;
 }
 
 /*
- * All of level 0 at once: its tables mostly overlap, and older ones must not stay above newer ones. But the
- * oldest alone may be moved when nothing in level 1 shares keys with it: an ascending load is never
- * rewritten.
+ * The oldest tables of level 0, older ones must not stay above newer ones, and all that they overlap in
+ * `to`.
  */
 static Pick
-pick_l0(const PickConfig *c, const Version *v)
+pick_l0(const PickConfig *c, const LevelPlan *plan, const Version *v)
 {
-	uint32_t n = v->ntables[0];
-	Slice smallest = v->tables[0][0]->smallest, largest = v->tables[0][0]->largest;
+	uint32_t to = level_below(plan, v, 0), i = v->ntables[0] - 1, n = movable_l0(c, v, to);
+	Slice smallest = v->tables[0][i]->smallest, largest = v->tables[0][i]->largest;
+	uint64_t bytes = v->tables[0][i]->info.bytes;
 	Pick p;
 
-	if (may_move(c, v, v->tables[0][n - 1], 0)) {
-		p = pick_one(0, n - 1);
+	if (n > 0) {
+		p = pick_run(0, i + 1 - n, n, to);
 		p.trivial = true;
 		return p;
 	}
-	p = pick_one(0, 0);
-	p.n[0] = n;
-	for (uint32_t i = 1; i < n; i++) {
-		if (slice_cmp(v->tables[0][i]->smallest, smallest) < 0)
-			smallest = v->tables[0][i]->smallest;
-		if (slice_cmp(v->tables[0][i]->largest, largest) > 0)
-			largest = v->tables[0][i]->largest;
+	for (; i > 0; i--) {
+		const Table *t = v->tables[0][i - 1];
+
+		if (v->ntables[0] - i >= c->l0_trigger && bytes + t->info.bytes > c->l0_bytes)
+			break;
+		bytes += t->info.bytes;
+		if (slice_cmp(t->smallest, smallest) < 0)
+			smallest = t->smallest;
+		if (slice_cmp(t->largest, largest) > 0)
+			largest = t->largest;
 	}
-	(void) overlap(v, 1, smallest, largest, &p.first[1], &p.n[1]);
+	p = pick_run(0, i, v->ntables[0] - i, to);
+	(void) overlap(v, to, smallest, largest, &p.first[to], &p.n[to]);
 	return p;
 }
 
-/* The table that rewrites least below for what it brings down. */
-static Pick
-pick_level(const PickConfig *c, const Version *v, uint32_t level)
+/* The table that rewrites least below for what it brings down, moved ones first of all. */
+static uint32_t
+cheapest(const PickConfig *c, const LevelPlan *plan, const Version *v, uint32_t level, uint32_t to,
+         bool *move)
 {
 	uint32_t best = 0;
 	double best_cost = 0;
-	Pick p;
 
+	*move = false;
 	for (uint32_t i = 0; i < v->ntables[level]; i++) {
 		const Table *t = v->tables[level][i];
 		uint32_t first, n;
-		double below = (double) overlap(v, level + 1, t->smallest, t->largest, &first, &n);
-		double cost = below / (double) (t->info.bytes + 1);
+		uint64_t below = overlap(v, to, t->smallest, t->largest, &first, &n);
+		double cost = (double) below / (weight(plan, t) + 1);
 
+		if (n == 0 && may_move(c, v, t, to)) {
+			*move = true;
+			return i;
+		}
 		if (i == 0 || cost < best_cost) {
 			best = i;
 			best_cost = cost;
 		}
 	}
-	p = pick_one(level, best);
-	(void) overlap(v, level + 1, v->tables[level][best]->smallest, v->tables[level][best]->largest,
-	               &p.first[level + 1], &p.n[level + 1]);
-	p.trivial = may_move(c, v, v->tables[level][best], level);
+	return best;
+}
+
+/*
+ * One table, the cheapest (runs of several write more: their neighbours are dearer). But many are moved at
+ * once.
+ */
+static Pick
+pick_level(const PickConfig *c, const LevelPlan *plan, const Version *v, uint32_t level)
+{
+	uint32_t to = level_below(plan, v, level), first, n = 1;
+	double excess = (double) v->bytes[level] - plan->target[level];
+	const Table *t;
+	Pick p;
+
+	first = cheapest(c, plan, v, level, to, &p.trivial);
+	t = v->tables[level][first];
+	if (!p.trivial) {
+		p = pick_run(level, first, 1, to);
+		(void) overlap(v, to, t->smallest, t->largest, &p.first[to], &p.n[to]);
+		return p;
+	}
+	for (; first + n < v->ntables[level]; n++) {
+		excess -= (double) t->info.bytes;
+		t = v->tables[level][first + n];
+		if (excess <= 0 || !may_move(c, v, t, to))
+			break;
+	}
+	p = pick_run(level, first, n, to);
+	p.trivial = true;
 	return p;
 }
 
@@ -145,69 +277,43 @@ pick_level(const PickConfig *c, const Version *v, uint32_t level)
 static Pick
 pick_rewrite(const Version *v)
 {
-	for (uint32_t level = 0; level < LSM_LEVELS; level++) {
-		for (uint32_t i = 0; i < v->ntables[level]; i++) {
-			if (v->tables[level][i]->rewrite) {
-				Pick p = pick_one(level, i);
-
-				p.out_level = level;
-				return p;
-			}
-		}
-	}
+	for (uint32_t level = 0; level < LSM_LEVELS; level++)
+		for (uint32_t i = 0; i < v->ntables[level]; i++)
+			if (v->tables[level][i]->rewrite)
+				return pick_run(level, i, 1, level);
 	return (Pick){ .any = false };
 }
 
 Pick
 pick_compaction(const PickConfig *c, const Version *v)
 {
-	double best = 0;
-	int level = 0;
+	LevelPlan plan;
+	double best = 0, first;
+	uint32_t level = 0;
 
-	for (int i = 0; i < LSM_LEVELS; i++) {
-		double score = pick_score(c, v, i);
+	pick_levels(c, v, &plan);
+	first = score(c, &plan, v, 0);
+	for (uint32_t i = 1; i < LSM_LEVELS; i++) {
+		double s = score(c, &plan, v, i);
 
-		if (score > best) {
-			best = score;
+		if (s > best) {
+			best = s;
 			level = i;
 		}
 	}
-	if (best < 1.0)
-		return pick_rewrite(v);
-	return level == 0 ? pick_l0(c, v) : pick_level(c, v, (uint32_t) level);
+	if (first >= 1.0 && (best < PATIENCE || best < first))
+		return pick_l0(c, &plan, v);
+	return best >= 1.0 ? pick_level(c, &plan, v, level) : pick_rewrite(v);
 }
 
 Pick
-pick_all(const PickConfig *c, const Version *v)
+pick_all(const Version *v)
 {
-	Pick p = { .any = false, .out_level = 1 };
-	double bytes = 0;
+	Pick p = { .any = false, .out_level = LSM_LEVELS - 1 };
 
 	for (uint32_t level = 0; level < LSM_LEVELS; level++) {
 		p.n[level] = v->ntables[level];
-		if (p.n[level] == 0)
-			continue;
-		p.any = true;
-		bytes += (double) v->bytes[level];
-		if (level > p.out_level)
-			p.out_level = level;
+		p.any = p.any || p.n[level] > 0;
 	}
-	while (p.out_level < LSM_LEVELS - 1 && bytes > level_target(c, (int) p.out_level))
-		p.out_level++;
 	return p;
-}
-
-double
-lsm_pressure(const Version *v)
-{
-	PickConfig c = pick_config();
-	double most = 0;
-
-	for (int i = 0; i < LSM_LEVELS; i++) {
-		double score = pick_score(&c, v, i);
-
-		if (score > most)
-			most = score;
-	}
-	return most;
 }

@@ -287,6 +287,16 @@ test_versions_stay_together(void **state)
 }
 
 /* ---- a table written anew in its own level */
+static Pick
+in_place(uint32_t level, uint32_t i)
+{
+	Pick p = { .any = true, .out_level = level };
+
+	p.first[level] = i;
+	p.n[level] = 1;
+	return p;
+}
+
 static void
 rewrite(uint32_t level, uint32_t i, uint64_t oldest)
 {
@@ -323,12 +333,11 @@ test_rewrite_in_level0(void **state)
 	assert_string_equal(contents(), "0: b@30 0: a@20 0: -a@10 -c@11 d@13 f@14 0: a@1 b@2");
 	/* Deeper levels count, too. */
 	start();
-	config.l0_trigger = 10;
 	flush("a@1 c@1");
-	push_down(3);
+	push_down(6);
 	flush("-a@10 -d@11 e@12");
 	rewrite(0, 0, 1000);
-	assert_string_equal(contents(), "0: -a@10 e@12 3: a@1 c@1");
+	assert_string_equal(contents(), "0: -a@10 e@12 6: a@1 c@1");
 	lsm_stats(&s);
 	assert_int_equal(s.rewrites, 1);
 }
@@ -346,14 +355,44 @@ test_rewrite_in_a_level(void **state)
 	assert_string_equal(contents(), "0: b@20 e@20 1: -a@10 b@11 -e@12 f@14 f@13 3: a@1 c@1");
 	/* Level 0 has only newer versions; level 3 is hidden by a's tombstone. It is cut as any other output. */
 	config.table_size = 1;
-	rewrite(1, 0, 1000);
+	compact(in_place(1, 0), 1000, 0);
 	assert_string_equal(contents(), "0: b@20 e@20 1: -a@10 1: b@11 1: f@14 3: a@1 c@1");
 	/* Nothing is left of it. */
 	start();
 	flush("-a@1");
 	push_down(2);
-	rewrite(2, 0, 1000);
+	compact(in_place(2, 0), 1000, 0);
 	assert_string_equal(contents(), "");
+}
+
+/* An ascending load: four tables of level 0 become tables of the last level, and no entry is touched. */
+static void
+test_moved_together(void **state)
+{
+	LsmCompactOptions opt = { .oldest = 1000 };
+	uint64_t number;
+	LsmStats s;
+	Version *v;
+
+	(void) state;
+	start();
+	flush("a@1 b@2");
+	number = published->tables[0][0]->info.number;
+	flush("c@3 d@4");
+	flush("e@5 f@6");
+	flush("g@7 g@8 h@9");
+	ok(lsm_compact(&opt, &v));
+	publish(v);
+	ok(lsm_collect());
+	assert_string_equal(contents(), "6: a@1 b@2 6: c@3 d@4 6: e@5 f@6 6: g@8 g@7 h@9");
+	assert_int_equal(published->tables[6][0]->info.number, number);
+	lsm_stats(&s);
+	assert_int_equal(s.trivial_moves, 4);
+	assert_int_equal(s.compactions + s.files_deleted, 0);
+	ok(lsm_compact(&opt, &v));
+	assert_null(v);
+	reopen();
+	assert_string_equal(contents(), "6: a@1 b@2 6: c@3 d@4 6: e@5 f@6 6: g@8 g@7 h@9");
 }
 
 static void
@@ -374,7 +413,7 @@ test_all_into_one(void **state)
 	flush("d@30");
 	ok(lsm_compact_all(&opt, &v));
 	publish(v);
-	assert_string_equal(contents(), "2: b@11 c@20 d@30");
+	assert_string_equal(contents(), "6: b@11 c@20 d@30");
 	assert_int_equal(lsm_writer.current->number, published->number);
 	/* Everything dropped: no table is left. */
 	flush("-b@40 -c@41 -d@42");
@@ -606,7 +645,7 @@ test_nested_flush(void **state)
 		} else {
 			ok(st);
 			publish(v);
-			assert_string_equal(contents(), "0: -a@100 z@101 1: a@10 1: b@12 1: c@13");
+			assert_string_equal(contents(), "0: -a@100 z@101 6: a@10 6: b@12 6: c@13");
 		}
 		assert_int_equal(published->flushed, 102);
 		ok(lsm_collect());
@@ -617,7 +656,7 @@ test_nested_flush(void **state)
 		assert_int_equal(tables, give_up ? 3 : 4);
 		reopen();
 		assert_string_equal(contents(), give_up ? "0: -a@100 z@101 0: a@10 b@12 c@13 0: a@1 b@2 c@3"
-		                                        : "0: -a@100 z@101 1: a@10 1: b@12 1: c@13");
+		                                        : "0: -a@100 z@101 6: a@10 6: b@12 6: c@13");
 	}
 }
 
@@ -653,7 +692,7 @@ test_pinned_version_stays(void **state)
 	ok(lsm_collect());
 	assert_false(table_exists(number));
 	assert_true(shheap_used() < used);
-	assert_string_equal(contents(), "1: a@2");
+	assert_string_equal(contents(), "6: a@2");
 	/* A pin taken after the change does not hold the old Version back. */
 	flush("a@3");
 	epoch_pin(0);
@@ -840,6 +879,7 @@ main(void)
 		cmocka_unit_test(test_versions_stay_together),
 		cmocka_unit_test(test_rewrite_in_level0),
 		cmocka_unit_test(test_rewrite_in_a_level),
+		cmocka_unit_test(test_moved_together),
 		cmocka_unit_test(test_all_into_one),
 		cmocka_unit_test(test_compressed_below_level_0),
 		cmocka_unit_test(test_get_order),

@@ -527,7 +527,7 @@ test_failures(void **state)
 				assert_true(first);
 			}
 			ok(fs_list("tables", count_name, &files));
-			assert_int_equal(files, published->ntables[0] + published->ntables[1]);
+			assert_int_equal(files, published->ntables[0] + published->ntables[LSM_LEVELS - 1]);
 		}
 	}
 }
