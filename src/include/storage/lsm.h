@@ -105,6 +105,8 @@ typedef struct LsmCompactOptions {
 	bool (*between)(void *arg);
 	void *between_arg;
 } LsmCompactOptions;
+/* Would lsm_compact() do anything? Pure (lsm_pick.c). */
+bool lsm_due(const Version *v);
 /*
  * One compaction, of what is most urgent; of a table with `rewrite` set if nothing is. *out NULL: nothing to
  * do. Otherwise the new Version, to be published, the old one retired.

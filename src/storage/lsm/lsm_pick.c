@@ -317,3 +317,11 @@ pick_all(const Version *v)
 	}
 	return p;
 }
+
+bool
+lsm_due(const Version *v)
+{
+	PickConfig c = pick_config();
+
+	return pick_compaction(&c, v).any;
+}

@@ -210,7 +210,7 @@ settled(void)
 
 	epoch_enter();
 	sv = atomic_load(&kvs->current);
-	done = sv->nfrozen == 0 && lsm_pressure(sv->version) < 1.0;
+	done = sv->nfrozen == 0 && !lsm_due(sv->version);
 	epoch_leave();
 	return done;
 }
