@@ -14,7 +14,15 @@
 #include "common/limits.h"
 
 /* On disk and in the log: never renumber. */
-typedef enum EntryKind { ENTRY_PUT = 0, ENTRY_DELETE = 1 } EntryKind;
+typedef enum EntryKind {
+	ENTRY_PUT = 0,
+	ENTRY_DELETE = 1,
+	/*
+	 * A put whose value lies in a value file; the entry's value is a reference to it (storage/value_file.h). Not in the
+	 * log, not in memtables: iterators over tables give it, point reads and scans resolve it.
+	 */
+	ENTRY_VALUE_REF = 2
+} EntryKind;
 
 /*
  * First byte of an internal key. SYSTEM holds replicated state that users do not see (sessions, users, ...).

@@ -24,9 +24,9 @@ typedef struct TableInfo {
 	uint32_t index_height; /* levels of index blocks, >= 1 */
 	uint64_t filter_offset;/* first filter page; pages have one fixed size */
 	uint32_t filter_pages; /* 0: no filter */
-	uint32_t reserved;
+	uint32_t value_files;  /* value files that it refers to */
 	uint64_t entries, tombstones, expiring;
-	uint64_t key_bytes, value_bytes; /* user bytes */
+	uint64_t key_bytes, value_bytes; /* user bytes; of a value elsewhere its own */
 	uint64_t version_min, version_max;
 } TableInfo;
 
@@ -51,6 +51,8 @@ typedef struct TableBuildOptions {
 KV_CHECK Status table_builder_open(const TableBuildOptions *opt, TableBuilder **out);
 /* Entries in strict order, within the bounds of common/limits.h (asserted). The first failure sticks. */
 KV_CHECK Status table_builder_add(TableBuilder *b, const Entry *e);
+/* What it refers to so far, in the order of ids; valid until the next call. At most VALUE_SHARES_MAX (asserted). */
+const struct ValueShare *table_builder_shares(const TableBuilder *b, uint32_t *n);
 /* File bytes written and buffered so far. */
 uint64_t table_builder_bytes(const TableBuilder *b);
 uint64_t table_builder_entries(const TableBuilder *b);
@@ -125,6 +127,8 @@ KV_CHECK Status table_offset_of(const TableInfo *t, Slice key, uint64_t *offset)
  * NOT_FOUND: no such file. FOREIGN: a newer format. info->number is the number given.
  */
 KV_CHECK Status table_read_info(uint64_t number, TableInfo *info, Buf *smallest, Buf *largest);
+/* The value files that a file's properties name: ValueShare[], appended. As table_read_info(). */
+KV_CHECK Status table_read_shares(uint64_t number, Buf *out);
 /* Every checksum, order, filter membership, counts against properties. `progress` may be NULL. */
 KV_CHECK Status table_verify(const TableInfo *t, void (*progress)(void *arg, uint64_t bytes), void *arg);
 

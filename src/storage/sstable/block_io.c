@@ -59,9 +59,23 @@ block_open(const BlockFile *f, BlockHandle h, const uint8_t *raw, Buf *own, Slic
 }
 
 Status
-block_read(const BlockFile *f, BlockHandle h, Buf *own, Slice *out)
+block_take(const BlockFile *f, BlockHandle h, size_t at, Buf *own, Slice *out)
 {
 	static Buf unpacked; /* changes places with `own` when it is used, so that nothing is copied */
+
+	KV_TRY(block_open(f, h, own->data + at, &unpacked, out));
+	if (out->data == unpacked.data) {
+		Buf packed = *own;
+
+		*own = unpacked;
+		unpacked = packed;
+	}
+	return ST_OK;
+}
+
+Status
+block_read(const BlockFile *f, BlockHandle h, Buf *own, Slice *out)
+{
 	size_t got, want = (size_t) h.size + BLOCK_TRAILER;
 	int fd;
 
@@ -74,14 +88,7 @@ block_read(const BlockFile *f, BlockHandle h, Buf *own, Slice *out)
 	if (got != want)
 		return block_damaged(f, h.offset, "the file ends within it");
 	own->len = want;
-	KV_TRY(block_open(f, h, own->data, &unpacked, out));
-	if (out->data == unpacked.data) {
-		Buf packed = *own;
-
-		*own = unpacked;
-		unpacked = packed;
-	}
-	return ST_OK;
+	return block_take(f, h, 0, own, out);
 }
 
 Status

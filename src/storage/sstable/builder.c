@@ -26,6 +26,7 @@ struct TableBuilder {
 	uint32_t nlevels;
 	Buf hashes;                      /* uint64_t of each key, once */
 	Buf smallest, separator;
+	Buf shares;                      /* ValueShare[] */
 };
 
 /* ---- output */
@@ -137,11 +138,26 @@ count_entry(TableInfo *t, const Entry *e)
 	t->tombstones += e->kind == ENTRY_DELETE;
 	t->expiring += e->expire_ms != 0;
 	t->key_bytes += e->key.len;
-	t->value_bytes += e->value.len;
+	if (e->kind != ENTRY_VALUE_REF)
+		t->value_bytes += e->value.len;
 	if (e->version < t->version_min)
 		t->version_min = e->version;
 	if (e->version > t->version_max)
 		t->version_max = e->version;
+}
+
+static Status
+count_value(TableBuilder *b, Slice bytes)
+{
+	ValueRef ref;
+	bool good = value_ref_decode(bytes, &ref);
+
+	KV_ASSERT(good);
+	KV_TRY(value_shares_count(&b->shares, &ref));
+	b->info.value_files = (uint32_t) (b->shares.len / sizeof(ValueShare));
+	KV_ASSERT(b->info.value_files <= VALUE_SHARES_MAX);
+	b->info.value_bytes += ref.length;
+	return ST_OK;
 }
 
 static Status
@@ -160,7 +176,7 @@ add_entry(TableBuilder *b, const Entry *e)
 		KV_TRY(data_flush(b, e));
 	KV_TRY(data_builder_add(&b->data, e));
 	count_entry(&b->info, e);
-	return ST_OK;
+	return e->kind == ENTRY_VALUE_REF ? count_value(b, e->value) : ST_OK;
 }
 
 /* ---- the end of the file */
@@ -206,9 +222,10 @@ tail_write(TableBuilder *b, Slice largest)
 	Status st;
 
 	KV_TRY(index_finish(b));
-	b->info.bytes = block_out_length(&b->out) + PROPERTIES_FIXED + b->smallest.len + largest.len + BLOCK_TRAILER +
-		FOOTER_BYTES;
-	st = properties_encode(&b->info, slice_buf(&b->smallest), largest, &props);
+	b->info.bytes = block_out_length(&b->out) + PROPERTIES_FIXED + b->smallest.len + largest.len +
+		b->info.value_files * (uint64_t) VALUE_SHARE_BYTES + BLOCK_TRAILER + FOOTER_BYTES;
+	st = properties_encode(&(Properties){ .info = b->info, .smallest = slice_buf(&b->smallest), .largest = largest },
+	                       (const ValueShare *) (const void *) b->shares.data, &props);
 	if (st == ST_OK)
 		st = write_plain(b, slice_buf(&props), &h);
 	buf_free(&props);
@@ -246,6 +263,7 @@ builder_free(TableBuilder *b)
 	buf_free(&b->hashes);
 	buf_free(&b->smallest);
 	buf_free(&b->separator);
+	buf_free(&b->shares);
 	free(b);
 }
 
@@ -308,6 +326,13 @@ uint64_t
 table_builder_entries(const TableBuilder *b)
 {
 	return b->info.entries;
+}
+
+const ValueShare *
+table_builder_shares(const TableBuilder *b, uint32_t *n)
+{
+	*n = b->info.value_files;
+	return (const ValueShare *) (const void *) b->shares.data;
 }
 
 Status

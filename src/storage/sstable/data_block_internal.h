@@ -88,7 +88,8 @@ data_entry(const DataView *v, const uint8_t *p, EntryView *e)
 		return false;
 	e->flags = *p++;
 	e->version_at = p;
-	if ((e->flags & ~(ENTRY_KIND_MASK | ENTRY_FLAG_EXPIRE)) != 0 || (p = varint_skip(p, end)) == NULL)
+	if ((e->flags & ~(ENTRY_KIND_MASK | ENTRY_FLAG_EXPIRE)) != 0 || (e->flags & ENTRY_KIND_MASK) > ENTRY_KIND_MAX ||
+		(p = varint_skip(p, end)) == NULL)
 		return false;
 	if ((e->flags & ENTRY_FLAG_EXPIRE) != 0 && (p = varint_skip(p, end)) == NULL)
 		return false;

@@ -13,6 +13,7 @@
 #include "storage/cache.h"
 #include "storage/entry.h"
 #include "storage/sstable.h"
+#include "storage/value_file.h"
 
 /* ---- format */
 #define TABLE_MAGIC "KVDTABLE"
@@ -28,7 +29,8 @@
 #define DATA_HEADER 6              /* bytes of entries, number of restarts */
 #define ENTRY_BYTES_MIN 5          /* shared, unshared, value length, flags, version: one byte each */
 #define ENTRY_HEADER_MAX (3 * CODING_VARINT32_MAX + 1 + 2 * CODING_VARINT64_MAX)
-#define ENTRY_KIND_MASK 0x01
+#define ENTRY_KIND_MASK 0x03
+#define ENTRY_KIND_MAX ENTRY_VALUE_REF
 #define ENTRY_FLAG_EXPIRE 0x80
 #define INDEX_HEADER 8             /* count, prefix length */
 #define INDEX_ITEM 12              /* key head, offset of the item */
@@ -40,10 +42,10 @@
 #define FILTER_PROBES 6
 #define FILTER_STRIDE (FILTER_PAGE + BLOCK_TRAILER)
 #define FOOTER_BYTES 64
-#define PROPERTIES_FIXED 128       /* then the two keys */
+#define PROPERTIES_FIXED 128       /* then the two keys, and the shares */
 /* The largest block: one largest record. A larger size in an index is damage. */
 #define BLOCK_BYTES_MAX KV_RECORD_MAX
-#define PROPERTIES_MAX (PROPERTIES_FIXED + 2 * INTERNAL_KEY_MAX)
+#define PROPERTIES_MAX (PROPERTIES_FIXED + 2 * INTERNAL_KEY_MAX + VALUE_SHARES_MAX * VALUE_SHARE_BYTES)
 
 _Static_assert(BLOCK_TARGET <= CACHE_BLOCK_MAX, "ordinary blocks fit a cache frame");
 _Static_assert(FILTER_PAGE <= CACHE_BLOCK_MAX, "filter pages fit a cache frame");
@@ -54,10 +56,20 @@ _Static_assert(INDEX_HEADER + 2 * (INDEX_ITEM + INDEX_ITEM_HEADER_MAX + INTERNAL
                BLOCK_BYTES_MAX, "two largest separators fit");
 _Static_assert(sizeof(TableInfo) == 112, "no padding: compared as bytes by table_verify");
 _Static_assert(TABLE_CODEC_NONE == 0 && TABLE_CODEC_LZ4 == 1 && TABLE_CODEC_ZSTD == 2, "codecs are on disk");
-_Static_assert(ENTRY_PUT == 0 && ENTRY_DELETE == 1, "kinds are on disk");
+_Static_assert(ENTRY_PUT == 0 && ENTRY_DELETE == 1 && ENTRY_VALUE_REF == 2, "kinds are on disk");
+_Static_assert(PROPERTIES_MAX <= BLOCK_BYTES_MAX, "properties are a block");
 
 /* ---- checksums, footer, properties: format.c */
 uint32_t block_crc(uint64_t file_id, uint64_t offset, const uint8_t *content, size_t size, uint8_t codec);
+/* What footers of all kinds of files have in common: version, checksum and magic are their last 16 bytes. */
+typedef struct FooterKind {
+	const char *what;              /* for messages */
+	const char *magic;             /* 8 bytes */
+	uint32_t oldest, version;      /* still read, written */
+} FooterKind;
+void footer_seal(uint8_t out[FOOTER_BYTES], const FooterKind *k);
+/* CORRUPT or FOREIGN; `path` for the detail. */
+KV_CHECK Status footer_check(const uint8_t in[FOOTER_BYTES], const FooterKind *k, const char *path);
 typedef struct Footer {
 	uint64_t file_id, root_offset, props_offset;
 	uint32_t root_size, index_height, props_size;
@@ -65,9 +77,15 @@ typedef struct Footer {
 void footer_encode(const Footer *f, uint8_t out[FOOTER_BYTES]);
 /* CORRUPT or FOREIGN; `path` for the detail. */
 KV_CHECK Status footer_decode(const uint8_t in[FOOTER_BYTES], const char *path, Footer *f);
-KV_CHECK Status properties_encode(const TableInfo *info, Slice smallest, Slice largest, Buf *out);
-/* False: malformed. Keys are views into `in`. */
-bool properties_decode(Slice in, TableInfo *info, Slice *smallest, Slice *largest);
+typedef struct Properties {
+	TableInfo info;
+	Slice smallest, largest;
+	Slice shares;                  /* info.value_files of them, encoded */
+} Properties;
+/* Appended. `shares`: in memory. */
+KV_CHECK Status properties_encode(const Properties *p, const ValueShare *shares, Buf *out);
+/* False: malformed. Slices are views into `in`; the shares are as long as they should be, no more is known of them. */
+bool properties_decode(Slice in, Properties *out);
 
 /* ---- data blocks: data_block.c */
 typedef struct DataBuilder {
@@ -225,6 +243,8 @@ KV_CHECK Status block_read(const BlockFile *f, BlockHandle h, Buf *own, Slice *o
  * the block is compressed.
  */
 KV_CHECK Status block_open(const BlockFile *f, BlockHandle h, const uint8_t *raw, Buf *own, Slice *out);
+/* The same where `own` has those bytes from `at` on; *out is in it. */
+KV_CHECK Status block_take(const BlockFile *f, BlockHandle h, size_t at, Buf *own, Slice *out);
 /* ---- reading ahead of an iterator: window.c. Zero-initialise; free `bytes`. */
 #define WINDOW_MAX (256 * 1024)
 typedef struct ReadWindow {

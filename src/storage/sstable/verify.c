@@ -32,9 +32,11 @@ read_properties(int fd, const char *path, uint64_t size, const Footer *f, Buf *b
 	return ST_OK;
 }
 
+/* The properties of an open file, in buf. */
 static Status
-read_info(int fd, const char *path, TableInfo *t, Slice *smallest, Slice *largest, Buf *buf)
+read_info(int fd, const char *path, Properties *p, Buf *buf)
 {
+	const TableInfo *t = &p->info;
 	uint8_t raw[FOOTER_BYTES];
 	uint64_t size;
 	size_t got;
@@ -49,7 +51,7 @@ read_info(int fd, const char *path, TableInfo *t, Slice *smallest, Slice *larges
 		return status_fail(ST_CORRUPT, "%s is shorter than its size says", path);
 	KV_TRY(footer_decode(raw, path, &f));
 	KV_TRY(read_properties(fd, path, size, &f, buf));
-	if (!properties_decode(slice_buf(buf), t, smallest, largest) ||
+	if (!properties_decode(slice_buf(buf), p) ||
 		t->file_id != f.file_id || t->bytes != size ||
 		t->root_offset != f.root_offset || t->root_size != f.root_size || t->index_height != f.index_height ||
 		t->index_height == 0 || t->index_height > TABLE_HEIGHT_MAX || t->entries == 0)
@@ -57,26 +59,54 @@ read_info(int fd, const char *path, TableInfo *t, Slice *smallest, Slice *larges
 	return ST_OK;
 }
 
-Status
-table_read_info(uint64_t number, TableInfo *info, Buf *smallest, Buf *largest)
+/* The same of a file that is not open. */
+static Status
+read_properties_of(uint64_t number, Properties *p, Buf *buf)
 {
 	char path[FS_PATH_MAX];
-	Slice small, large;
-	Buf buf = { 0 };
 	Status st, closed;
 	int fd;
 
 	table_path(number, path, sizeof(path));
 	KV_TRY(fs_open(path, FS_READ, &fd));
-	st = read_info(fd, path, info, &small, &large, &buf);
-	info->number = number; /* a copy from another node has the number it got here */
-	if (st == ST_OK)
-		st = buf_append_slice(smallest, small);
-	if (st == ST_OK)
-		st = buf_append_slice(largest, large);
-	buf_free(&buf);
+	st = read_info(fd, path, p, buf);
+	p->info.number = number; /* a copy from another node has the number it got here */
 	closed = fs_close(fd);
 	return st != ST_OK ? st : closed;
+}
+
+Status
+table_read_info(uint64_t number, TableInfo *info, Buf *smallest, Buf *largest)
+{
+	Properties p = { 0 };
+	Buf buf = { 0 };
+	Status st = read_properties_of(number, &p, &buf);
+
+	if (st == ST_OK)
+		st = buf_append_slice(smallest, p.smallest);
+	if (st == ST_OK)
+		st = buf_append_slice(largest, p.largest);
+	*info = p.info;
+	buf_free(&buf);
+	return st;
+}
+
+Status
+table_read_shares(uint64_t number, Buf *out)
+{
+	char path[FS_PATH_MAX];
+	Properties p = { 0 };
+	Buf buf = { 0 };
+	Status st = read_properties_of(number, &p, &buf);
+
+	if (st == ST_OK) {
+		st = value_shares_decode(p.shares.data, p.info.value_files, out);
+		table_path(number, path, sizeof(path));
+		if (st == ST_CORRUPT)
+			st = status_fail(ST_CORRUPT, "%s: malformed list of value files", path);
+	}
+	buf_free(&buf);
+	return st;
 }
 
 /* ---- verify */
@@ -85,6 +115,7 @@ typedef struct Check {
 	const TableInfo *t;
 	BlockFile file;
 	TableInfo seen;           /* counted */
+	Buf shares;               /* ValueShare[], counted */
 	uint64_t bytes;           /* of all blocks seen */
 	uint64_t next_offset;     /* blocks of the tree may not overlap nor go back */
 	Buf filter;               /* all pages */
@@ -116,6 +147,20 @@ check_filter_load(Check *c)
 }
 
 static Status
+check_value(Check *c, const Entry *e, uint64_t offset)
+{
+	ValueRef ref;
+
+	c->seen.value_bytes += e->kind == ENTRY_VALUE_REF ? 0 : e->value.len;
+	if (e->kind != ENTRY_VALUE_REF)
+		return ST_OK;
+	if (!value_ref_decode(e->value, &ref))
+		return table_damaged(c->t, offset, "malformed reference to a value");
+	c->seen.value_bytes += ref.length;
+	return value_shares_count(&c->shares, &ref);
+}
+
+static Status
 check_entry(Check *c, const Entry *e, uint64_t offset)
 {
 	TableInfo *s = &c->seen;
@@ -143,8 +188,7 @@ check_entry(Check *c, const Entry *e, uint64_t offset)
 	s->tombstones += e->kind == ENTRY_DELETE;
 	s->expiring += e->expire_ms != 0;
 	s->key_bytes += e->key.len;
-	s->value_bytes += e->value.len;
-	return ST_OK;
+	return check_value(c, e, offset);
 }
 
 static Status
@@ -230,6 +274,19 @@ check_index(Check *c, BlockHandle h, uint32_t level)
 	return st;
 }
 
+/* The list of value files is what the references count. */
+static Status
+check_shares(const Check *c)
+{
+	Buf said = { 0 };
+	Status st = table_read_shares(c->t->number, &said);
+
+	if (st == ST_OK && !slice_eq(slice_buf(&said), slice_buf(&c->shares)))
+		st = table_damaged(c->t, c->t->root_offset, "its references are not those its properties count");
+	buf_free(&said);
+	return st;
+}
+
 static Status
 check_totals(const Check *c, const TableInfo *said, Slice smallest, Slice largest)
 {
@@ -243,7 +300,8 @@ check_totals(const Check *c, const TableInfo *said, Slice smallest, Slice larges
 		return status_fail(ST_CORRUPT, "%s: its entries are not those its properties count", path);
 	if (!slice_eq(slice_buf(&c->smallest), smallest) || !slice_eq(slice_buf(&c->last), largest))
 		return status_fail(ST_CORRUPT, "%s: its smallest or largest key is not what its properties say", path);
-	if (c->bytes + PROPERTIES_FIXED + smallest.len + largest.len + BLOCK_TRAILER + FOOTER_BYTES != said->bytes)
+	if (c->bytes + PROPERTIES_FIXED + smallest.len + largest.len + c->shares.len + BLOCK_TRAILER + FOOTER_BYTES !=
+		said->bytes)
 		return status_fail(ST_CORRUPT, "%s: its blocks do not add up to its size", path);
 	return ST_OK;
 }
@@ -266,6 +324,8 @@ check_all(Check *c)
 		st = check_index(c, root, c->t->index_height);
 	if (st == ST_OK)
 		st = check_totals(c, &said, slice_buf(&small), slice_buf(&large));
+	if (st == ST_OK)
+		st = check_shares(c);
 	buf_free(&small);
 	buf_free(&large);
 	return st;
@@ -281,5 +341,6 @@ table_verify(const TableInfo *t, void (*progress)(void *arg, uint64_t bytes), vo
 	buf_free(&c.last);
 	buf_free(&c.smallest);
 	buf_free(&c.sep);
+	buf_free(&c.shares);
 	return st;
 }

@@ -381,11 +381,11 @@ test_forged_decoding(void **state)
 	for (int round = 0; round < 60000; round++) {
 		size_t len = prng_below(&g, 120);
 		uint8_t *p = malloc(len + 1), *exact = malloc(len == 0 ? 1 : len);
-		Slice block = slice_of(exact, len), key = slice_of("\1\2\3", 3), small, large, suffix;
+		Slice block = slice_of(exact, len), key = slice_of("\1\2\3", 3), suffix;
 		DataCursor c = { 0 };
 		uint64_t version;
 		BlockHandle child;
-		TableInfo info;
+		Properties props;
 		IndexView v;
 		uint32_t i;
 		Entry out;
@@ -414,8 +414,8 @@ test_forged_decoding(void **state)
 		if (index_open(&v, block) && index_seek(&v, key, 5, &i) && i < v.n)
 			if (index_item(&v, i, &suffix, &version, &child))
 				assert_true(inside(suffix, block));
-		if (properties_decode(block, &info, &small, &large))
-			assert_true(inside(small, block) && inside(large, block));
+		if (properties_decode(block, &props))
+			assert_true(inside(props.smallest, block) && inside(props.largest, block) && inside(props.shares, block));
 		data_cursor_free(&c);
 		free(exact);
 		free(p);
