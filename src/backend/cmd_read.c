@@ -1,5 +1,5 @@
 /*
- * cmd_read.c - GET, MGET, SCAN, COUNT.
+ * cmd_read.c - GET, SCAN, COUNT.
  *
  * All run inside a read of the session (one snapshot for consecutive GETs; SCAN and COUNT may name an older one). Pages
  * are bounded in bytes, COUNT in keys, both in the work done (kvstore_scan_next()), so that no request keeps a pin for
@@ -10,8 +10,6 @@
 #include "session.h"
 
 #define GET_HEAD 16  /* version, ttl */
-#define MGET_HEAD 16 /* snapshot, count, zero */
-#define MGET_ITEM 24 /* found, zero, length, version, ttl */
 #define SCAN_HEAD 16 /* snapshot, count, more, zero */
 #define SCAN_ITEM 24 /* lengths, version, ttl */
 
@@ -116,93 +114,10 @@ cmd_get(Session *s, const Request *r)
 	return answer_value(s, r, &e);
 }
 
-/* Where the command's own part of an answer begins. */
-static uint8_t *
+uint8_t *
 answer_at(const Session *s, size_t at)
 {
 	return s->out.data + at + PROTO_HEADER_SIZE + (s->read_freshness == READ_LOCAL_TOLD ? FRESHNESS_HEAD : 0);
-}
-
-/* Append one key's part of an MGET answer. */
-static Status
-mget_one(Session *s, Slice key, size_t at, bool *full)
-{
-	uint8_t item[MGET_ITEM] = { 0 };
-	Entry e = { 0 };
-	Status st;
-
-	KV_TRY(internal_key(s, key, &key));
-	st = kvstore_get(&s->snapshot, key, &e);
-	if (st != ST_OK && st != ST_NOT_FOUND)
-		return st;
-	if (st == ST_OK) {
-		item[0] = 1;
-		put_u32(item + 4, (uint32_t) e.value.len);
-		put_u64(item + 8, e.version);
-		put_u64(item + 16, ttl_left(s, e.expire_ms));
-	} else {
-		e.value.len = 0;
-	}
-	*full = s->out.len - at - PROTO_HEADER_SIZE + MGET_ITEM + e.value.len > KV_FRAME_MAX;
-	if (*full)
-		return ST_OK;
-	KV_TRY(buf_append(&s->out, item, sizeof item));
-	return buf_append_slice(&s->out, e.value);
-}
-
-static Status
-mget_items(Session *s, Reader *reader, uint32_t count, size_t at, uint32_t *answered)
-{
-	bool full = false;
-
-	for (*answered = 0; *answered < count; (*answered)++) {
-		uint32_t n = read_u32(reader);
-		Slice key = read_bytes(reader, n);
-
-		if (!reader_ok(reader))
-			return status_fail(ST_BAD_REQUEST, "request ends inside a key");
-		KV_TRY(mget_one(s, key, at, &full));
-		if (full)
-			return ST_OK;
-	}
-	return reader_left(reader) == 0 ? ST_OK
-									: status_fail(ST_BAD_REQUEST, "bytes left over after the last key");
-}
-
-Status
-cmd_mget(Session *s, const Request *r)
-{
-	Reader reader = reader_of(r->payload, r->header.length);
-	uint8_t head[MGET_HEAD] = { 0 };
-	uint32_t count, answered = 0;
-	size_t at;
-	Status st = begin_read(s, r, 0);
-
-	if (st != ST_OK)
-		return answer_error(s, r, st, 0);
-	(void) reader_take(&reader, PROTO_READ_PREFIX);
-	count = read_u32(&reader);
-	if (read_u32(&reader) != 0 || !reader_ok(&reader) || count == 0) {
-		(void) status_fail(ST_BAD_REQUEST,
-						   "MGET begins with its count of keys, at least 1, and four zero bytes");
-		return answer_error(s, r, ST_BAD_REQUEST, 0);
-	}
-	if (count > KV_BATCH_OPS_MAX) {
-		(void) status_fail(ST_BATCH_TOO_LARGE, "MGET has at most %d keys, this one %u", KV_BATCH_OPS_MAX,
-						   count);
-		return answer_error(s, r, ST_BATCH_TOO_LARGE, 0);
-	}
-	KV_TRY(answer_begin_read(s, &at));
-	KV_TRY(buf_append(&s->out, head, sizeof head));
-	st = mget_items(s, &reader, count, at, &answered);
-	if (st != ST_OK) {
-		s->out.len = at;
-		return answer_error(s, r, st, 0);
-	}
-	put_u64(answer_at(s, at), s->snapshot.at);
-	put_u32(answer_at(s, at) + 8, answered);
-	answer_end(s, r, at);
-	return ST_OK;
 }
 
 /* ---- ranges --------------------------------------------------------------- */

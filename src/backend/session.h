@@ -93,6 +93,8 @@ void answer_end(Session *s, const Request *r, size_t at);
 KV_CHECK Status end_read(Session *s);
 /* As answer_begin(), of a read that is open: with what its freshness puts in front. */
 KV_CHECK Status answer_begin_read(Session *s, size_t *at);
+/* Where the command's own part of an answer that was begun so at `at` stands. */
+uint8_t *answer_at(const Session *s, size_t at);
 /* Start a read with freshness and at_least of the prefix at the start of the payload. */
 KV_CHECK Status begin_read(Session *s, const Request *r, Lsn at);
 typedef struct ReadPrefix ReadPrefix;

@@ -79,6 +79,21 @@ kvstore_begin_read_at(Snapshot *s, uint64_t now, Lsn at)
 	return ST_OK;
 }
 
+/* The pin of the version stays, so compaction goes on to keep what this position needs. */
+void
+kvstore_renew_read(Snapshot *s)
+{
+	bool behind = s->time_behind;
+
+	KV_ASSERT(reading != NULL);
+	reading = NULL;
+	lsm_batch_end();
+	epoch_leave();
+	epoch_enter();
+	enter_read(s, s->at, s->now);
+	s->time_behind = behind;
+}
+
 void
 kvstore_end_read(void)
 {

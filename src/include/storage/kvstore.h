@@ -137,6 +137,11 @@ void kvstore_begin_own_read(Snapshot *s);
  * pinned then.
  */
 KV_CHECK Status kvstore_begin_read_at(Snapshot *s, uint64_t now, Lsn at);
+/*
+ * Within a read: let go of the memtables, tables and files that it holds, and take those of now, at the same position,
+ * whose versions stay meanwhile. Slices and walks of before are gone; what has expired is judged anew.
+ */
+void kvstore_renew_read(Snapshot *s);
 void kvstore_end_read(void);
 /* Newest live version. NOT_FOUND also for tombstones and expired entries. Slices live until kvstore_end_read()
  * (or, for values over a cache block, the next kvstore_get()). */

@@ -1,8 +1,12 @@
 /*
- * test_scan.c - walks over much that is gone: each ends after a bounded piece of work, and goes on where it was.
+ * test_scan.c - walks over much that is gone: each ends after a bounded piece of work, and goes on where it was; a read
+ * that is renewed keeps its position and nothing else.
  *
  * The engine in a forked child. What is walked lies in the memtable or, after a flush, in a table; both directions.
  */
+#include <dirent.h>
+#include <limits.h>
+
 #include "engine_test.h"
 
 #define NARROW (SCAN_KEYS_SURE + 128) /* keys of one walk here: what is checked does not depend on how many there are */
@@ -206,6 +210,60 @@ versions_of_one_key(void)
 	}
 }
 
+/* Tables in the directory; *first: the smallest number of them. */
+static int
+tables_there(unsigned *first)
+{
+	DIR *d = opendir("tables");
+	int n = 0;
+
+	CHECK(d != NULL);
+	*first = UINT_MAX;
+	for (struct dirent *e; (e = readdir(d)) != NULL;) {
+		unsigned number;
+
+		if (sscanf(e->d_name, "%x.kvt", &number) != 1)
+			continue;
+		n++;
+		*first = number < *first ? number : *first;
+	}
+	closedir(d);
+	return n;
+}
+
+static void
+renewed_read(void)
+{
+	uint8_t key[5];
+	unsigned old, left;
+	uint64_t version;
+	Snapshot s;
+	Entry e;
+
+	start_engine();
+	version = write_keys(OP_PUT, 0, 10, false);
+	flush_all();
+	CHECK(tables_there(&old) == 1);
+	kvstore_begin_read(&s, 0);
+	(void) write_keys(OP_PUT, 0, 10, false);
+	ask_for_flush();
+	atomic_fetch_add(&kvs->compact_wanted, 1);
+	run_compactor();
+	(void) tables_there(&left);
+	CHECK(left == old); /* held */
+	kvstore_renew_read(&s);
+	run_compactor();
+	(void) tables_there(&left);
+	CHECK(left > old);
+	MUST(kvstore_get(&s, key_of(9, key), &e));
+	CHECK(e.version == version);
+	kvstore_end_read();
+	kvstore_begin_read(&s, 0);
+	MUST(kvstore_get(&s, key_of(9, key), &e));
+	CHECK(e.version > version);
+	kvstore_end_read();
+}
+
 static void
 each_walk_is_bounded_by_keys(void **state)
 {
@@ -233,6 +291,15 @@ many_versions_make_no_long_walk(void **state)
 	leave_dir();
 }
 
+static void
+a_renewed_read_lets_go_of_files(void **state)
+{
+	(void) state;
+	enter_new_dir();
+	run_child(renewed_read);
+	leave_dir();
+}
+
 int
 main(void)
 {
@@ -240,6 +307,7 @@ main(void)
 		cmocka_unit_test(each_walk_is_bounded_by_keys),
 		cmocka_unit_test(each_walk_is_bounded_by_time),
 		cmocka_unit_test(many_versions_make_no_long_walk),
+		cmocka_unit_test(a_renewed_read_lets_go_of_files),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
