@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "storage/entry.h"
+#include "storage/range.h"
 #include "storage/sstable.h"
 
 #define LSM_LEVELS 7
@@ -34,6 +35,8 @@ typedef struct Table {
 	bool rewrite;
 } Table;
 
+typedef struct RangeSet RangeSet;
+
 typedef struct Version {
 	uint64_t number;             /* 1, 2, ... */
 	uint64_t flushed;            /* log records below this LSN are in tables */
@@ -42,6 +45,7 @@ typedef struct Version {
 	uint32_t ntables[LSM_LEVELS];
 	Table **tables[LSM_LEVELS];  /* level 0: newest first (by version_max); others: by smallest, disjoint */
 	uint64_t bytes[LSM_LEVELS];
+	RangeSet *ranges;            /* all range deletions below `flushed` that still hide something; NULL: none */
 	uint64_t retire_epoch;       /* compaction worker: set when replaced */
 	struct Version *next_retired;
 } Version;
@@ -50,6 +54,9 @@ typedef struct LsmStats {
 	uint64_t flushes, flush_bytes;
 	uint64_t compactions, compact_bytes_in, compact_bytes_out, trivial_moves, rewrites;
 	uint64_t files_deleted;
+	uint64_t range_tables, range_bytes; /* dropped whole, without being read, and their bytes */
+	uint64_t range_entries;             /* dropped by flush and compaction */
+	uint64_t ranges_retired;            /* range deletions that hid nothing any more */
 } LsmStats;
 
 /* ---- start (replay process) */
@@ -62,8 +69,9 @@ KV_CHECK Status lsm_open(Version **out);
 
 /* ---- readers, under a pin */
 /*
- * Newest version < snapshot, tombstones included. NOT_FOUND (without a detail), OK or a failure. Slices stay
- * valid until the pin ends; a value that the cache did not take (see table_get()) until the next lsm_get().
+ * Newest version < snapshot, tombstones included; what is hidden by a range deletion is given as a tombstone
+ * of that one's version. NOT_FOUND (without a detail), OK or a failure. Slices stay valid until the pin ends; a value
+ * that the cache did not take (see table_get()) until the next lsm_get().
  */
 KV_CHECK Status lsm_get(const Version *v, Slice key, uint64_t snapshot, Entry *out);
 /*
@@ -76,8 +84,18 @@ KV_CHECK Status lsm_get(const Version *v, Slice key, uint64_t snapshot, Entry *o
 int lsm_get_many(const Version *v, const Slice *keys, int n, uint64_t snapshot, Entry *out, Status *st);
 /* Free what the last batch keeps outside the cache. */
 void lsm_batch_end(void);
-/* Merged over all tables, every version of every key. */
+/* Merged over all tables, every version of every key, also of those that a range deletion hides. */
 KV_CHECK Iter *lsm_iter(const Version *v, TableIterOptions opt);
+/*
+ * The same, but what `view` hides may be left out: it does not walk through tables, or parts of them, that are older
+ * than a range deletion. The caller still has to look at each entry. The view lives as long as the iterator.
+ */
+KV_CHECK Iter *lsm_iter_through(const Version *v, TableIterOptions opt, const RangeView *view);
+/* The entries of `it` (taken over, also on failure), all older than version `below`, without what `view` hides. */
+KV_CHECK Iter *iter_through(Iter *it, uint64_t below, const RangeView *view);
+/* How many range deletions are kept beside the tables, and what those below snapshot say of key. */
+uint32_t lsm_ranges(const Version *v);
+void lsm_cover(const Version *v, Slice key, uint64_t snapshot, Cover *narrow);
 /* Merge of n iterators (takes ownership of them, also on failure). Used for memtables over tables. */
 KV_CHECK Iter *iter_merge(Iter **sources, int n);
 bool lsm_version_has(const Version *v, uint64_t number);
@@ -95,6 +113,12 @@ typedef struct LsmState {    /* what the manifest remembers besides tables (rule
  * sync of the manifest (IO_ERROR) every later call fails, too: the node has to restart.
  */
 KV_CHECK Status lsm_flush(Iter *src, const LsmState *state, uint64_t oldest, Version **out);
+/*
+ * With the range deletions list[0..n), by version, that belong to src: they are kept beside the tables, from the same
+ * edit on. What they hide from every snapshot is left out of the table.
+ */
+KV_CHECK Status lsm_flush_ranges(Iter *src, const RangeDelete *list, uint32_t n, const LsmState *state,
+                                 uint64_t oldest, Version **out);
 typedef struct LsmCompactOptions {
 	uint64_t oldest;     /* smallest snapshot anyone may read: versions >= it and the newest below stay */
 	uint64_t now_ms;     /* applied log time: entries that expired by then count as tombstones */
@@ -112,6 +136,12 @@ bool lsm_due(const Version *v);
  * do. Otherwise the new Version, to be published, the old one retired.
  */
 KV_CHECK Status lsm_compact(const LsmCompactOptions *opt, Version **out);
+/*
+ * What range deletions older than `oldest` make superfluous: tables wholly hidden by them go, without being read; so
+ * do range deletions that hide nothing more, or nothing that another one does not. With `edges`, tables that keep one
+ * of the others from going are to be rewritten (Table.rewrite). *out NULL: nothing to do.
+ */
+KV_CHECK Status lsm_purge(uint64_t oldest, bool edges, Version **out);
 /* Everything into the lowest level needed. */
 KV_CHECK Status lsm_compact_all(const LsmCompactOptions *opt, Version **out);
 /*

@@ -18,7 +18,9 @@ typedef enum ManifestOp {
 	MANIFEST_ADD = 1,
 	MANIFEST_DELETE = 2,
 	MANIFEST_STATE = 3,
-	MANIFEST_NEXT = 4
+	MANIFEST_NEXT = 4,
+	MANIFEST_RANGE = 6,
+	MANIFEST_RANGE_DROP = 7
 } ManifestOp;
 
 typedef struct ManifestTable {
@@ -31,6 +33,8 @@ typedef struct ManifestImage {
 	LsmState state;
 	ManifestTable *tables;
 	size_t ntables;
+	RangeDelete *ranges;       /* by version; keys into `file` */
+	size_t nranges;
 	uint8_t *file;
 } ManifestImage;
 /* Number of the manifest that CURRENT names. */
@@ -51,6 +55,7 @@ typedef struct ManifestEdit {
 	uint32_t level;            /* ADD, DELETE */
 	uint64_t number;           /* ADD, DELETE: of the table; NEXT: the next table number */
 	const ManifestTable *table; /* ADD */
+	RangeDelete range;         /* RANGE; RANGE_DROP: its version */
 	LsmState state;            /* STATE */
 } ManifestEdit;
 /*

@@ -28,6 +28,8 @@ typedef struct TableInfo {
 	uint64_t entries, tombstones, expiring;
 	uint64_t key_bytes, value_bytes; /* user bytes; of a value elsewhere its own */
 	uint64_t version_min, version_max;
+	/* In the manifest only: range deletions below this version hide nothing in it any more. */
+	uint64_t ranges_applied;
 } TableInfo;
 
 /* ---- compression of data blocks. On disk, and the order of setting `compression`: never renumber. */

@@ -193,6 +193,8 @@ edit_inputs(Compaction *c)
 {
 	uint64_t entries = 0;
 
+	c->edit.oldest = c->opt->oldest;
+	c->edit.ranges_applied = ranges_applied_by(c->opt->oldest, c->base->flushed);
 	for (uint32_t level = 0; level < LSM_LEVELS; level++) {
 		for (uint32_t i = 0; i < c->pick->n[level]; i++) {
 			const TableInfo *t = &c->base->tables[level][c->pick->first[level] + i]->info;
@@ -235,6 +237,7 @@ compact_run(const Pick *p, const LsmCompactOptions *opt)
 		         .cut = output_cut(&sizes, lsm_writer.current, p->out_level) };
 	Status st;
 
+	c.rule.ranges = c.base->ranges;
 	KV_ASSERT(lsm_writer.held == NULL); /* between() flushes, it does not compact */
 	lsm_writer.held = c.base;
 	st = run(&c);
@@ -249,6 +252,7 @@ compact_run(const Pick *p, const LsmCompactOptions *opt)
 			lsm_count(&lsm_shared->rewrites, 1);
 		lsm_count(&lsm_shared->bytes_in, c.bytes_in);
 		lsm_count(&lsm_shared->bytes_out, c.bytes_out);
+		lsm_count(&lsm_shared->range_entries, c.rule.hidden);
 	}
 	edit_free(&c.edit);
 	buf_free(&c.rule.key);

@@ -21,7 +21,8 @@ struct LsmList {
 	LsmSum sum;
 	Table *tables; /* of img, in the order of `version` */
 	Table **slots;
-	Version version; /* only its list is used */
+	RangeSet ranges; /* only its list is used */
+	Version version; /* so here */
 };
 
 void
@@ -100,6 +101,10 @@ build_version(LsmList *l)
 		if (l->version.ntables[t->level]++ == 0)
 			l->version.tables[t->level] = &l->slots[i];
 		l->sum.table_bytes += t->info.bytes;
+	}
+	if (l->img.nranges > 0) {
+		l->ranges = (RangeSet){ .n = (uint32_t) l->img.nranges, .list = l->img.ranges };
+		l->version.ranges = &l->ranges;
 	}
 	KV_TRY(check_ids(l));
 	st = version_check(&l->version);

@@ -16,8 +16,23 @@ typedef struct LevelIter {
 	uint32_t n;
 	uint32_t open;      /* table of `table`; n: none */
 	TableIterOptions opt;
+	const RangeView *view; /* NULL: every entry is shown */
 	Iter *table;
 } LevelIter;
+
+bool
+table_hidden(const Table *t, const RangeView *view)
+{
+	Cover c = { .known = false };
+	Slice at = t->smallest;
+
+	while (range_view_at(view, at, &c) > t->info.version_max) {
+		if (c.to.len == 0 || slice_cmp(c.to, t->largest) > 0)
+			return true;
+		at = c.to;
+	}
+	return false;
+}
 
 static bool
 open_table(LevelIter *it, uint32_t i)
@@ -27,6 +42,8 @@ open_table(LevelIter *it, uint32_t i)
 	iter_close(it->table);
 	it->open = it->n;
 	it->table = table_iter(&it->tables[i]->info, it->opt);
+	if (it->table != NULL && it->view != NULL)
+		it->table = iter_through(it->table, it->tables[i]->info.version_max + 1, it->view);
 	if (it->table == NULL) {
 		it->base.valid = false;
 		it->base.status = ST_OUT_OF_MEMORY;
@@ -36,16 +53,29 @@ open_table(LevelIter *it, uint32_t i)
 	return true;
 }
 
+/* The next table of the direction that shows anything. */
+static bool
+next_table(const LevelIter *it, bool back, uint32_t *i)
+{
+	*i = it->open;
+	do {
+		if (back ? *i == 0 : *i + 1 == it->n)
+			return false;
+		*i = back ? *i - 1 : *i + 1;
+	} while (it->view != NULL && table_hidden(it->tables[*i], it->view));
+	return true;
+}
+
 /* Take over what the open table shows; at its end go on in the next one of the direction. */
 static void
 settle(LevelIter *it, bool back)
 {
+	uint32_t next;
+
 	while (!it->table->valid) {
 		it->base.valid = false;
 		it->base.status = it->table->status;
-		if (it->table->status != ST_OK || (back ? it->open == 0 : it->open + 1 == it->n))
-			return;
-		if (!open_table(it, back ? it->open - 1 : it->open + 1))
+		if (it->table->status != ST_OK || !next_table(it, back, &next) || !open_table(it, next))
 			return;
 		if (back)
 			iter_seek_last(it->table);
@@ -156,6 +186,12 @@ static const IterOps level_ops = {
 Iter *
 level_iter(Table *const *tables, uint32_t n, TableIterOptions opt)
 {
+	return level_iter_through(tables, n, opt, NULL);
+}
+
+Iter *
+level_iter_through(Table *const *tables, uint32_t n, TableIterOptions opt, const RangeView *view)
+{
 	LevelIter *it = calloc(1, sizeof *it);
 
 	if (it == NULL) {
@@ -167,5 +203,6 @@ level_iter(Table *const *tables, uint32_t n, TableIterOptions opt)
 	it->n = n;
 	it->open = n;
 	it->opt = opt;
+	it->view = view;
 	return &it->base;
 }

@@ -92,6 +92,8 @@ build(const ManifestImage *img, Version **out)
 				free_table(t);
 		}
 	}
+	if (st == ST_OK && img->nranges > 0)
+		st = buf_append(&e.range_adds, img->ranges, img->nranges * sizeof *img->ranges);
 	if (st == ST_OK)
 		st = version_make(NULL, &e, out);
 	if (st != ST_OK) {
@@ -124,8 +126,22 @@ lsm_open(Version **out)
 }
 
 /* ---- reading; point reads are in lsm_get.c */
+static Iter *
+table_iter_through(const Table *t, TableIterOptions opt, const RangeView *view)
+{
+	Iter *it = table_iter(&t->info, opt);
+
+	return it == NULL || view == NULL ? it : iter_through(it, t->info.version_max + 1, view);
+}
+
 Iter *
 lsm_iter(const Version *v, TableIterOptions opt)
+{
+	return lsm_iter_through(v, opt, NULL);
+}
+
+Iter *
+lsm_iter_through(const Version *v, TableIterOptions opt, const RangeView *view)
 {
 	Iter **sources = malloc((v->ntables[0] + LSM_LEVELS) * sizeof *sources);
 	Iter *merged = NULL;
@@ -137,14 +153,16 @@ lsm_iter(const Version *v, TableIterOptions opt)
 		return NULL;
 	}
 	for (uint32_t i = 0; i < v->ntables[0] && !failed; i++) {
-		sources[n] = table_iter(&v->tables[0][i]->info, opt);
+		if (view != NULL && table_hidden(v->tables[0][i], view))
+			continue;
+		sources[n] = table_iter_through(v->tables[0][i], opt, view);
 		failed = sources[n] == NULL;
 		n += !failed;
 	}
 	for (int level = 1; level < LSM_LEVELS && !failed; level++) {
 		if (v->ntables[level] == 0)
 			continue;
-		sources[n] = level_iter(v->tables[level], v->ntables[level], opt);
+		sources[n] = level_iter_through(v->tables[level], v->ntables[level], opt, view);
 		failed = sources[n] == NULL;
 		n += !failed;
 	}
@@ -171,5 +189,9 @@ lsm_stats(LsmStats *out)
 		.trivial_moves = atomic_load(&s->trivial_moves),
 		.rewrites = atomic_load(&s->rewrites),
 		.files_deleted = atomic_load(&s->files_deleted),
+		.range_tables = atomic_load(&s->range_tables),
+		.range_bytes = atomic_load(&s->range_bytes),
+		.range_entries = atomic_load(&s->range_entries),
+		.ranges_retired = atomic_load(&s->ranges_retired),
 	};
 }

@@ -93,9 +93,12 @@ lsm_get(const Version *v, Slice key, uint64_t snapshot, Entry *out)
 		table_lookup_end(&s->lookup);
 	for (more = search_begin(s, v, key, snapshot); more;)
 		more = search_step(s, v);
-	if (s->lookup.status == ST_OK)
-		*out = s->lookup.entry;
-	return s->lookup.status;
+	if (s->lookup.status != ST_OK)
+		return s->lookup.status;
+	*out = s->lookup.entry;
+	if (v->ranges != NULL)
+		lsm_hide(v, snapshot, out);
+	return ST_OK;
 }
 
 void
@@ -194,5 +197,8 @@ lsm_get_many(const Version *v, const Slice *keys, int n, uint64_t snapshot, Entr
 	}
 	for (int i = 0; i < IN_FLIGHT; i++)
 		table_lookup_end(&searches[i].lookup);
+	for (int i = 0; v->ranges != NULL && i < b.limit; i++)
+		if (st[i] == ST_OK)
+			lsm_hide(v, snapshot, &out[i]);
 	return b.limit;
 }

@@ -25,7 +25,7 @@
 typedef struct LsmShared {
 	/* Compaction worker writes, anyone reads: figures. */
 	_Atomic uint64_t flushes, flush_bytes, compactions, bytes_in, bytes_out, trivial_moves, files_deleted;
-	_Atomic uint64_t rewrites;
+	_Atomic uint64_t rewrites, range_tables, range_bytes, range_entries, ranges_retired;
 	/* lsm_open() writes, lsm_writer_open() reads; the processes follow each other. */
 	uint64_t next_number;      /* table files */
 	uint64_t manifest_number;
@@ -54,6 +54,10 @@ typedef struct Edit {
 	Buf deletes;               /* EditDelete[]; take effect before the adds */
 	bool has_state;
 	LsmState state;
+	Buf range_adds;            /* RangeDelete[], by version, all newer than those there; keys are the caller's */
+	Buf range_drops;           /* uint64_t[]: their versions */
+	uint64_t oldest;           /* smallest snapshot anyone may read; 0: not known */
+	uint64_t ranges_applied;   /* of the tables it adds */
 } Edit;
 
 KV_CHECK Status edit_add(Edit *e, uint32_t level, Table *t);
@@ -72,6 +76,29 @@ edit_deletes(const Edit *e, size_t *n)
 }
 void edit_free(Edit *e);
 
+/* ---- range deletions of a Version: range_set.c */
+struct RangeSet {
+	uint32_t n;
+	uint32_t refs;             /* Versions; who makes Versions */
+	const RangeDelete *list;   /* [n], by version */
+	/* Fragment i: keys in [bounds[i], bounds[i + 1]); its versions, newest first: from versions[first[i]] on. */
+	uint32_t nbounds;
+	const Slice *bounds;
+	const uint32_t *first;     /* [nbounds + 1] */
+	const uint64_t *versions;
+};
+/*
+ * Copies all it needs into the shared heap; one reference. n 0: *out is NULL. oldest: no snapshot below will ask.
+ * NO_SPACE, OUT_OF_MEMORY.
+ */
+KV_CHECK Status range_set_make(const RangeDelete *list, uint32_t n, uint64_t oldest, RangeSet **out);
+/* Give a reference back. NULL is allowed. */
+void range_set_drop(RangeSet *s);
+/* Newest version < snapshot over key, and how far around key that holds. */
+void range_set_cover(const RangeSet *s, Slice key, uint64_t snapshot, Cover *narrow);
+/* REQUIRES v->ranges. If e, found below snapshot, is hidden it becomes a tombstone. */
+void lsm_hide(const Version *v, uint64_t snapshot, Entry *e);
+
 /* ---- Versions: version.c. NO_SPACE: the shared heap is full. */
 /* A Table without references. */
 KV_CHECK Status version_table(const TableInfo *info, Slice smallest, Slice largest, Table **out);
@@ -81,6 +108,8 @@ KV_CHECK Status version_make(const Version *base, const Edit *e, Version **out);
 KV_CHECK Status version_check(const Version *v);
 /* Free it; `dead` is called for each table that nobody names any more, and frees it. */
 void version_drop(Version *v, void (*dead)(Table *t));
+/* The failure of an allocation in the shared heap. */
+KV_CHECK Status heap_full(void);
 /* First table of a sorted run whose largest key is >= key; n if none. */
 uint32_t version_find(Table *const *tables, uint32_t n, Slice key);
 static inline bool
@@ -91,7 +120,7 @@ table_covers(const Table *t, Slice key)
 
 /* ---- the manifest: manifest.c (writing); reading it is storage/manifest.h */
 #define MANIFEST_MAGIC "KVDMANIF"
-#define MANIFEST_FORMAT 1u
+#define MANIFEST_FORMAT 2u
 #define MANIFEST_HEADER 40
 #define MANIFEST_RECORD_HEADER 8
 /* A manifest is written anew when its edits outgrow this and the list of tables it began with. */
@@ -164,6 +193,10 @@ bool output_ends(OutputCut *o, Slice key, uint64_t bytes);
 
 /* ---- iterators over a sorted run of tables: level_iter.c */
 KV_CHECK Iter *level_iter(Table *const *tables, uint32_t n, TableIterOptions opt);
+/* The same for lsm_iter_through(). */
+KV_CHECK Iter *level_iter_through(Table *const *tables, uint32_t n, TableIterOptions opt, const RangeView *view);
+/* Is all of the table hidden by range deletions newer than anything in it? */
+bool table_hidden(const Table *t, const RangeView *view);
 
 /* ---- the writer: writer.c */
 typedef struct Writer {
@@ -181,6 +214,11 @@ KV_CHECK Status writer_install(const Edit *e);
 KV_CHECK Status writer_builder(uint32_t level, uint64_t expected_entries, TableBuilder **out);
 /* Finish it as a Table in the edit; without effect on files when it fails. */
 KV_CHECK Status writer_finish(TableBuilder *b, Edit *e, uint32_t level, uint64_t *bytes);
+/*
+ * Range deletions below this have been applied to what a flush or compaction writes: those that no snapshot tells apart
+ * and that are in the list of its Version. Newer ones may still be in memtables, although every snapshot sees them.
+ */
+uint64_t ranges_applied_by(uint64_t oldest, uint64_t flushed);
 /* An edit that is not installed: remove the files it would have added, and the tables. */
 void writer_abandon(Edit *e);
 /* Compaction of a pick (not trivial): compact.c. */
@@ -194,6 +232,10 @@ typedef struct KeepRule {
 	Buf key;                   /* of the entry before */
 	bool started;
 	bool covered;              /* a version < oldest of this key went by: older ones are invisible */
+	/* What a range deletion older than `oldest` hides is dropped. NULL: none. */
+	const RangeSet *ranges;
+	Cover cover;               /* around the key */
+	uint64_t hidden;           /* entries dropped for that */
 } KeepRule;
 typedef enum Keep { KEEP, KEEP_NEWEST_BELOW, DROP } Keep;
 /*

@@ -48,7 +48,7 @@ put_table(Buf *b, uint32_t level, const Table *t)
 	const TableInfo *i = &t->info;
 	const uint64_t u64[] = { i->number, i->file_id, i->bytes, i->root_offset, i->filter_offset, i->entries,
 		                 i->tombstones, i->expiring, i->key_bytes, i->value_bytes, i->version_min,
-		                 i->version_max };
+		                 i->version_max, i->ranges_applied };
 	uint8_t fixed[2 + sizeof u64 + 5 * 4];
 	uint8_t *p = fixed;
 
@@ -97,6 +97,43 @@ put_delete(Buf *b, const EditDelete *d)
 	p[1] = (uint8_t) d->level;
 	put_u64(p + 2, d->number);
 	return buf_append(b, p, sizeof p);
+}
+
+static Status
+put_range(Buf *b, const RangeDelete *r)
+{
+	uint8_t p[17];
+
+	p[0] = MANIFEST_RANGE;
+	put_u64(p + 1, r->version);
+	put_u32(p + 9, (uint32_t) r->start.len);
+	put_u32(p + 13, (uint32_t) r->end.len);
+	KV_TRY(buf_append(b, p, sizeof p));
+	KV_TRY(buf_append_slice(b, r->start));
+	return buf_append_slice(b, r->end);
+}
+
+static Status
+put_range_drop(Buf *b, uint64_t version)
+{
+	uint8_t p[9];
+
+	p[0] = MANIFEST_RANGE_DROP;
+	put_u64(p + 1, version);
+	return buf_append(b, p, sizeof p);
+}
+
+static Status
+put_range_changes(Buf *b, const Edit *e)
+{
+	const uint64_t *drops = (const uint64_t *) (const void *) e->range_drops.data;
+	const RangeDelete *adds = (const RangeDelete *) (const void *) e->range_adds.data;
+
+	for (size_t i = 0; i < e->range_drops.len / sizeof *drops; i++)
+		KV_TRY(put_range_drop(b, drops[i]));
+	for (size_t i = 0; i < e->range_adds.len / sizeof *adds; i++)
+		KV_TRY(put_range(b, &adds[i]));
+	return ST_OK;
 }
 
 /* ---- records: between begin and end the body is appended */
@@ -148,6 +185,13 @@ write_list(Manifest *m, Buf *b, const Version *v, uint64_t next_number)
 			if (b->len >= WRITE_BYTES)
 				KV_TRY(write_out(m, b));
 		}
+	}
+	for (uint32_t i = 0; i < lsm_ranges(v); i++) {
+		KV_TRY(record_begin(b, &at));
+		KV_TRY(put_range(b, &v->ranges->list[i]));
+		record_end(b, at, m->number, m->length + at);
+		if (b->len >= WRITE_BYTES)
+			KV_TRY(write_out(m, b));
 	}
 	return write_out(m, b);
 }
@@ -226,6 +270,7 @@ encode_edit(Buf *b, const Edit *e, uint64_t next_number)
 	adds = edit_adds(e, &n);
 	for (size_t i = 0; i < n; i++)
 		KV_TRY(put_table(b, adds[i].level, adds[i].table));
+	KV_TRY(put_range_changes(b, e));
 	if (e->has_state)
 		KV_TRY(put_state(b, &e->state));
 	return put_next(b, next_number);

@@ -29,7 +29,9 @@ typedef struct Loader {
 	ManifestImage *img;
 	char path[FS_PATH_MAX];
 	size_t length;
+	uint32_t format;
 	Buf ops;          /* TableOp[] */
+	Buf ranges;       /* RangeDelete[], by version */
 	bool has_state;
 	void (*see)(void *arg, const ManifestEdit *e); /* NULL: nobody looks */
 	void *arg;
@@ -92,7 +94,7 @@ read_whole(Loader *l)
 }
 
 static Status
-read_header(const Loader *l, uint64_t *base)
+read_header(Loader *l, uint64_t *base)
 {
 	const uint8_t *h = l->img->file;
 
@@ -103,9 +105,10 @@ read_header(const Loader *l, uint64_t *base)
 	/* The header's 40 bytes and their checksum are the same in every format. */
 	if (get_u32(h + MANIFEST_HEADER - 4) != manifest_header_crc(h))
 		return damaged(l, 0, "damaged header");
-	if (get_u32(h + 8) != MANIFEST_FORMAT)
-		return status_fail(ST_FOREIGN, "%s has format %u, this kvd reads %u: use the version that wrote it",
-		                   l->path, (unsigned) get_u32(h + 8), MANIFEST_FORMAT);
+	l->format = get_u32(h + 8);
+	if (l->format == 0 || l->format > MANIFEST_FORMAT)
+		return status_fail(ST_FOREIGN, "%s has format %u, this kvd reads 1 to %u: use the version that wrote it",
+		                   l->path, (unsigned) l->format, MANIFEST_FORMAT);
 	if (get_u64(h + 16) != l->img->number)
 		return damaged(l, 16, "it belongs to another manifest");
 	*base = get_u64(h + 24);
@@ -128,6 +131,7 @@ read_table(Loader *l, Reader *r, TableOp *op)
 	op->level = op->table.level = read_u8(r);
 	for (size_t n = 0; n < sizeof u64 / sizeof u64[0]; n++)
 		*u64[n] = read_u64(r);
+	i->ranges_applied = l->format >= 2 ? read_u64(r) : 0; /* format 1 has no range deletions */
 	i->root_size = read_u32(r);
 	i->index_height = read_u32(r);
 	i->filter_pages = read_u32(r);
@@ -180,6 +184,44 @@ read_next(Loader *l, Reader *r, uint64_t offset)
 	return ST_OK;
 }
 
+/* They come and go in the order of the log: a new one is newer than those there. */
+static Status
+read_range(Loader *l, Reader *r, uint64_t offset)
+{
+	ManifestEdit e = { .offset = offset, .op = MANIFEST_RANGE, .range.version = read_u64(r) };
+	const RangeDelete *list = (const RangeDelete *) (const void *) l->ranges.data;
+	size_t n = l->ranges.len / sizeof *list;
+	uint32_t start = read_u32(r), end = read_u32(r);
+
+	e.range.start = read_bytes(r, start);
+	e.range.end = read_bytes(r, end);
+	if (!reader_ok(r) || !range_is_sound(e.range.start, e.range.end))
+		return damaged(l, offset, "malformed range deletion");
+	if (e.range.version <= (n > 0 ? list[n - 1].version : 0))
+		return damaged(l, offset, "a range deletion out of order");
+	if (l->see != NULL)
+		l->see(l->arg, &e);
+	return buf_append(&l->ranges, &e.range, sizeof e.range);
+}
+
+static Status
+read_range_drop(Loader *l, Reader *r, uint64_t offset)
+{
+	ManifestEdit e = { .offset = offset, .op = MANIFEST_RANGE_DROP, .range.version = read_u64(r) };
+	RangeDelete *list = (RangeDelete *) (void *) l->ranges.data;
+	size_t n = l->ranges.len / sizeof *list, i = 0;
+
+	while (i < n && list[i].version != e.range.version)
+		i++;
+	if (i == n)
+		return damaged(l, offset, "an edit that does not fit those before it");
+	memmove(&list[i], &list[i + 1], (n - i - 1) * sizeof *list);
+	l->ranges.len -= sizeof *list;
+	if (l->see != NULL)
+		l->see(l->arg, &e);
+	return ST_OK;
+}
+
 static Status
 read_op(Loader *l, Reader *r, uint64_t offset)
 {
@@ -197,6 +239,10 @@ read_op(Loader *l, Reader *r, uint64_t offset)
 		return read_state(l, r, offset);
 	case MANIFEST_NEXT:
 		return read_next(l, r, offset);
+	case MANIFEST_RANGE:
+		return read_range(l, r, offset);
+	case MANIFEST_RANGE_DROP:
+		return read_range_drop(l, r, offset);
 	default:
 		return damaged(l, offset, "unknown operation");
 	}
@@ -294,6 +340,27 @@ fold(Loader *l)
 	return ST_OK;
 }
 
+/* What the tables hold is below `flushed`, and so is all that was deleted from them. */
+static Status
+take_ranges(Loader *l)
+{
+	ManifestImage *img = l->img;
+	size_t n = l->ranges.len / sizeof *img->ranges;
+
+	for (size_t i = 0; i < img->ntables; i++)
+		if (img->tables[i].info.ranges_applied > img->state.flushed)
+			return damaged(l, MANIFEST_HEADER, "a table with range deletions that are not in the list");
+	if (n == 0)
+		return ST_OK;
+	img->ranges = malloc(l->ranges.len);
+	if (img->ranges == NULL)
+		return status_fail(ST_OUT_OF_MEMORY, "no memory for the list of %zu range deletions", n);
+	memcpy(img->ranges, l->ranges.data, l->ranges.len);
+	img->nranges = n;
+	return img->ranges[n - 1].version < img->state.flushed
+			   ? ST_OK : damaged(l, MANIFEST_HEADER, "a range deletion newer than the list");
+}
+
 static Status
 load(Loader *l)
 {
@@ -304,7 +371,8 @@ load(Loader *l)
 	KV_TRY(read_records(l, base));
 	if (!l->has_state)
 		return damaged(l, MANIFEST_HEADER, "no list of tables");
-	return fold(l);
+	KV_TRY(fold(l));
+	return take_ranges(l);
 }
 
 static Status
@@ -316,6 +384,7 @@ read_file(const char *path, uint64_t number, Loader *l)
 	snprintf(l->path, sizeof l->path, "%s", path);
 	st = load(l);
 	buf_free(&l->ops);
+	buf_free(&l->ranges);
 	if (st != ST_OK)
 		manifest_image_free(l->img);
 	return st;
@@ -352,7 +421,9 @@ void
 manifest_image_free(ManifestImage *img)
 {
 	free(img->tables);
+	free(img->ranges);
 	free(img->file);
 	img->tables = NULL;
+	img->ranges = NULL;
 	img->file = NULL;
 }

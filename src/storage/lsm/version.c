@@ -38,9 +38,11 @@ edit_free(Edit *e)
 {
 	buf_free(&e->adds);
 	buf_free(&e->deletes);
+	buf_free(&e->range_adds);
+	buf_free(&e->range_drops);
 }
 
-static Status
+Status
 heap_full(void)
 {
 	return status_fail(ST_NO_SPACE, "the list of tables does not fit its shared memory (%zu of %zu bytes in "
@@ -127,19 +129,61 @@ fill_level(Version *v, const Version *base, const Edit *e, uint32_t level)
 	}
 }
 
+static bool
+is_dropped(const Edit *e, uint64_t version)
+{
+	const uint64_t *drops = (const uint64_t *) (const void *) e->range_drops.data;
+
+	for (size_t i = 0; i < e->range_drops.len / sizeof *drops; i++)
+		if (drops[i] == version)
+			return true;
+	return false;
+}
+
+/* The set of base, or another one when the edit changes it. */
+static Status
+make_ranges(const Version *base, const Edit *e, RangeSet **out)
+{
+	RangeSet *before = base != NULL ? base->ranges : NULL;
+	Buf list = { 0 };
+	Status st = ST_OK;
+
+	*out = before;
+	if (e->range_adds.len == 0 && e->range_drops.len == 0) {
+		if (before != NULL)
+			before->refs++;
+		return ST_OK;
+	}
+	for (uint32_t i = 0; before != NULL && i < before->n && st == ST_OK; i++)
+		if (!is_dropped(e, before->list[i].version))
+			st = buf_append(&list, &before->list[i], sizeof before->list[i]);
+	if (st == ST_OK)
+		st = buf_append_slice(&list, slice_buf(&e->range_adds));
+	if (st == ST_OK)
+		st = range_set_make((const RangeDelete *) (const void *) list.data,
+		                    (uint32_t) (list.len / sizeof(RangeDelete)), e->oldest, out);
+	buf_free(&list);
+	return st;
+}
+
 Status
 version_make(const Version *base, const Edit *e, Version **out)
 {
 	size_t room = e->adds.len / sizeof(EditAdd);
+	RangeSet *ranges;
 	Version *v;
 	Table **slots;
 
 	for (int level = 0; level < LSM_LEVELS && base != NULL; level++)
 		room += base->ntables[level];
+	KV_TRY(make_ranges(base, e, &ranges));
 	v = shheap_alloc(sizeof *v + room * sizeof(Table *));
-	if (v == NULL)
+	if (v == NULL) {
+		range_set_drop(ranges);
 		return heap_full();
+	}
 	memset(v, 0, sizeof *v);
+	v->ranges = ranges;
 	slots = (Table **) (v + 1);
 	v->number = base != NULL ? base->number + 1 : 1;
 	if (base != NULL) {
@@ -194,6 +238,7 @@ version_drop(Version *v, void (*dead)(Table *t))
 				dead(t);
 		}
 	}
+	range_set_drop(v->ranges);
 	shheap_free(v);
 }
 

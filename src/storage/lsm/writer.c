@@ -208,6 +208,7 @@ writer_finish(TableBuilder *b, Edit *e, uint32_t level, uint64_t *bytes)
 	char path[FS_PATH_MAX];
 	Status st = table_builder_finish(b, &info, &smallest, &largest);
 
+	info.ranges_applied = e->ranges_applied;
 	if (st == ST_OK) {
 		st = version_table(&info, slice_buf(&smallest), slice_buf(&largest), &t);
 		if (st == ST_OK)
@@ -243,6 +244,16 @@ writer_abandon(Edit *e)
 }
 
 /* ---- flush */
+static bool
+hidden_from_all(KeepRule *r, const Entry *e)
+{
+	if (!cover_holds(&r->cover, e->key)) {
+		r->cover = COVER_ALL;
+		range_set_cover(r->ranges, e->key, r->oldest, &r->cover);
+	}
+	return e->version < r->cover.version;
+}
+
 Status
 keep_rule(KeepRule *r, const Entry *e, Keep *out, bool *new_key)
 {
@@ -255,6 +266,10 @@ keep_rule(KeepRule *r, const Entry *e, Keep *out, bool *new_key)
 	*out = e->version >= r->oldest ? KEEP : r->covered ? DROP : KEEP_NEWEST_BELOW;
 	if (*out == KEEP_NEWEST_BELOW)
 		r->covered = true;
+	if (r->ranges != NULL && *out != DROP && hidden_from_all(r, e)) {
+		r->hidden++;
+		*out = DROP;
+	}
 	return ST_OK;
 }
 
@@ -277,13 +292,14 @@ flush_entries(Iter *src, KeepRule *rule, TableBuilder **b)
 
 /* One table, however large the memtable: level 0 then has one table for each range of versions. */
 static Status
-flush_table(Iter *src, uint64_t oldest, Edit *e, uint64_t *bytes)
+flush_table(Iter *src, const RangeSet *ranges, Edit *e, uint64_t *bytes)
 {
-	KeepRule rule = { .oldest = oldest };
+	KeepRule rule = { .oldest = e->oldest, .ranges = ranges };
 	TableBuilder *b = NULL;
 	Status st = flush_entries(src, &rule, &b);
 
 	buf_free(&rule.key);
+	lsm_count(&lsm_shared->range_entries, rule.hidden);
 	if (st != ST_OK) {
 		if (b != NULL)
 			table_builder_abandon(b);
@@ -295,15 +311,35 @@ flush_table(Iter *src, uint64_t oldest, Edit *e, uint64_t *bytes)
 	return fs_sync_dir(LSM_TABLES_DIR);
 }
 
+uint64_t
+ranges_applied_by(uint64_t oldest, uint64_t flushed)
+{
+	return oldest < flushed ? oldest : flushed;
+}
+
 Status
 lsm_flush(Iter *src, const LsmState *state, uint64_t oldest, Version **out)
 {
-	Edit e = { .has_state = true, .state = *state };
+	return lsm_flush_ranges(src, NULL, 0, state, oldest, out);
+}
+
+Status
+lsm_flush_ranges(Iter *src, const RangeDelete *list, uint32_t n, const LsmState *state, uint64_t oldest, Version **out)
+{
+	Edit e = { .has_state = true, .state = *state, .oldest = oldest,
+		       .ranges_applied = ranges_applied_by(oldest, state->flushed) };
+	RangeSet *own = NULL;
 	uint64_t bytes = 0;
 	Status st;
 
 	KV_ASSERT(lsm_writer.current != NULL && state->flushed >= lsm_writer.current->flushed);
-	st = flush_table(src, oldest, &e, &bytes);
+	/* Older range deletions hide nothing in src. */
+	st = range_set_make(list, n, oldest, &own);
+	if (st == ST_OK && n > 0)
+		st = buf_append(&e.range_adds, list, n * sizeof *list);
+	if (st == ST_OK)
+		st = flush_table(src, own, &e, &bytes);
+	range_set_drop(own);
 	if (st == ST_OK)
 		st = writer_install(&e);
 	if (st != ST_OK)

@@ -54,7 +54,7 @@ _Static_assert(DATA_HEADER + RESTART_BYTES + ENTRY_HEADER_MAX + INTERNAL_KEY_MAX
                BLOCK_BYTES_MAX, "a largest entry fits");
 _Static_assert(INDEX_HEADER + 2 * (INDEX_ITEM + INDEX_ITEM_HEADER_MAX + INTERNAL_KEY_MAX) + 4 <=
                BLOCK_BYTES_MAX, "two largest separators fit");
-_Static_assert(sizeof(TableInfo) == 112, "no padding: compared as bytes by table_verify");
+_Static_assert(sizeof(TableInfo) == 120, "no padding: compared as bytes by table_verify");
 _Static_assert(TABLE_CODEC_NONE == 0 && TABLE_CODEC_LZ4 == 1 && TABLE_CODEC_ZSTD == 2, "codecs are on disk");
 _Static_assert(ENTRY_PUT == 0 && ENTRY_DELETE == 1 && ENTRY_VALUE_REF == 2, "kinds are on disk");
 _Static_assert(PROPERTIES_MAX <= BLOCK_BYTES_MAX, "properties are a block");

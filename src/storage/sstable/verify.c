@@ -316,6 +316,7 @@ check_all(Check *c)
 
 	if (st == ST_NOT_FOUND)
 		st = status_fail(ST_CORRUPT, "table %016llx: its file is missing", (unsigned long long) c->t->number);
+	said.ranges_applied = c->t->ranges_applied; /* the file does not know it */
 	if (st == ST_OK && memcmp(&said, c->t, sizeof(said)) != 0)
 		st = table_damaged(c->t, c->t->root_offset, "the manifest and the file's properties differ");
 	if (st == ST_OK)

@@ -212,7 +212,7 @@ test_other_format(void **state)
 	write_file(path, content, len);
 	fresh_memory(TEST_HEAP);
 	assert_int_equal(lsm_open(&published), ST_FOREIGN);
-	assert_non_null(strstr(status_detail(), "format 2"));
+	assert_non_null(strstr(status_detail(), "format 3"));
 	free(content);
 }
 
