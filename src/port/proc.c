@@ -183,6 +183,12 @@ proc_memory_bytes(void)
 	return pages > 0 && page > 0 ? (uint64_t) pages * (uint64_t) page : 0;
 }
 
+bool
+proc_is_terminal(int fd)
+{
+	return isatty(fd) == 1;
+}
+
 int
 proc_cpus(void)
 {

@@ -2,7 +2,7 @@
  * main.c - kvd: arguments, the data directory, then postmaster_run() or one of the offline modes.
  *
  * Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage, 3 stopped because
- * durability is in doubt.
+ * durability is in doubt; --check has its own (check_dir.c).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,6 @@
 
 #include "common/config.h"
 #include "common/elog.h"
-#include "ipc/procslot.h"
 #include "port/child.h"
 #include "port/config_files.h"
 #include "port/fs.h"
@@ -39,7 +38,8 @@ static const char help_text[] =
 	"  --cluster-init  first start of the first node of a cluster: chooses peer_port, says how to add others\n"
 	"  --join          first start of another node: waits until kvctl cluster add makes it a member\n"
 	"  --init-only     make the data directory and end\n"
-	"  --check         check log and tables of a stopped server, change nothing that matters, and end\n"
+	"  --check         read every file of a stopped server, say what is damaged. Exit code 0 nothing,\n"
+	"                  1 something cannot be read, 3 damage, 4 a server runs there\n"
 	"  --config        print all settings: name, value, unit, source, default, help\n"
 	"  --recover-alone of a stopped node whose cluster lost its majority for good: make it a cluster of one. Tells\n"
 	"                  what may be lost, and does it with --yes\n"
@@ -210,30 +210,6 @@ warn_addresses(void)
 	             config.peer_advertise_address);
 }
 
-static void
-report_line(void *arg, const char *line)
-{
-	(void) arg;
-	puts(line);
-}
-
-static int
-check_directory(const Control *control, const char *dir)
-{
-	Status st;
-
-	must(shmem_create(control));
-	procslot_attach(PROC_REPLAY, PROC_REPLAY);
-	must(kvstore_open());
-	st = kvstore_check(report_line, NULL);
-	if (st != ST_OK) {
-		printf("%s: %s: %s\n", dir, status_name(st), status_detail());
-		return EXIT_FATAL;
-	}
-	printf("%s: no damage found\n", dir);
-	return 0;
-}
-
 /* Logging of the server goes to a file if one is set; what comes before this line went to standard error. */
 static void
 open_log(void)
@@ -283,9 +259,9 @@ check_arguments(const Arguments *a, const Control *control)
 	if (a->join && !blank)
 		must(status_fail(ST_USAGE, "this node belongs to a cluster already: start it without --join. To give its place "
 		                 "to a new one: an empty directory, --join, then kvctl cluster replace"));
-	if (blank && (a->check || a->recover_alone))
+	if (blank && a->recover_alone)
 		must(status_fail(ST_USAGE, "this node belongs to no cluster yet: there is nothing in it"));
-	if (!blank && !a->check && !a->recover_alone)
+	if (!blank && !a->recover_alone)
 		must(recover_alone_pending());
 }
 
@@ -326,7 +302,7 @@ prepare(const Arguments *a, const char *dir)
 	bool empty;
 
 	must(initdir_look(dir, &empty));
-	if (empty && (a->check || a->recover_alone)) {
+	if (empty && a->recover_alone) {
 		fprintf(stderr, "kvd: \"%s\" is not a data directory\n", dir);
 		exit(EXIT_FATAL);
 	}
@@ -368,6 +344,8 @@ main(int argc, char **argv)
 		print_config();
 		return 0;
 	}
+	if (a.check)
+		return check_directory(dir);
 	made = prepare(&a, dir);
 	must(control_read(&control));
 	if (!made)
@@ -376,8 +354,6 @@ main(int argc, char **argv)
 		printf(made ? "made data directory %s\n" : "%s is a data directory already\n", dir);
 		return 0;
 	}
-	if (a.check)
-		return check_directory(&control, dir);
 	if (a.recover_alone)
 		return recover(&control, a.yes);
 	if (a.cluster_init)

@@ -27,6 +27,15 @@ KV_CHECK Status initdir_form(const Bootstrap *b);
 /* In a complete directory: the mark of an unfinished one must not stay. REQUIRES the lock. */
 KV_CHECK Status initdir_tidy(void);
 
+/*
+ * ---- check_dir.c: kvd --check, of the directory this process is in; shown as `dir`. Findings and a summary on
+ * standard output, progress on standard error. Gives the exit code: 0 no damage.
+ */
+#define EXIT_CHECK_UNREADABLE 1 /* something could not be read, or it is no data directory; no damage found beside it */
+#define EXIT_CHECK_DAMAGE 3
+#define EXIT_CHECK_IN_USE 4     /* a server runs on it */
+int check_directory(const char *dir);
+
 /* ---- lock.c */
 /* Interlock of rule P3; keeps it until the process ends. BUSY: another server, or a child of one, is alive. */
 KV_CHECK Status lock_take(const char *shown);

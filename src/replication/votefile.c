@@ -140,6 +140,19 @@ votefile_read(uint64_t incarnation, Vote *out)
 }
 
 Status
+votefile_check(int copy, uint64_t incarnation)
+{
+	Vote v;
+	uint64_t seq;
+	Status st = read_copy(copy, incarnation, &v, &seq);
+
+	if (st == ST_CORRUPT)
+		return status_fail(st, "%s is %s: a node goes on with the other copy, if that is whole, and writes this one "
+		                   "anew with its next vote", file_name[copy], status_detail());
+	return st == ST_OK ? st : status_prefix(st, "%s", file_name[copy]);
+}
+
+Status
 votefile_write(const Vote *v)
 {
 	KV_ASSERT(newest >= 0);

@@ -1,47 +1,164 @@
 /*
- * check.c - `kvd --check`: is everything that the manifest and the log name whole? Reads only.
+ * check.c - `kvd --check`: is everything that the manifest and the log name there, and whole? Reads only.
  *
- * Run by one process on a directory that no server uses, after kvstore_open().
+ * One process on a directory that no server uses, without shared memory. What a start would refuse is found here, and
+ * what it would not look at: blocks of tables, log that tables hold already.
  */
-#include <stdio.h>
-
-#include "ipc/epoch.h"
 #include "kvstore_internal.h"
+#include "storage/manifest.h"
+#include "storage/op.h"
 
-static Status
-check_log(Lsn from, uint64_t *records)
+#define TELL_BYTES 1048576 /* of log, between two calls of progress() */
+
+static void
+advance(KvCheck *c, uint64_t bytes)
 {
-	WalReader *r;
-	WalRecord rec;
+	c->bytes += bytes;
+	if (c->bytes > c->of)
+		c->of = c->bytes; /* the log's end is only known when it is met */
+	c->progress(c->arg, c->bytes, c->of);
+}
+
+/* False: there was one. */
+static bool
+passed(KvCheck *c, Status st)
+{
+	if (st != ST_OK)
+		c->finding(c->arg, st);
+	return st == ST_OK;
+}
+
+/* ---- tables */
+
+typedef struct TableProgress {
+	KvCheck *check;
+	uint64_t before;
+} TableProgress;
+
+static void
+table_progress(void *arg, uint64_t bytes)
+{
+	TableProgress *p = arg;
+
+	advance(p->check, bytes - p->before);
+	p->before = bytes;
+}
+
+static void
+check_tables(KvCheck *c, ManifestImage *img)
+{
+	manifest_sort(img);
+	for (size_t i = 0; i < img->ntables; i++)
+		c->of += img->tables[i].info.bytes;
+	for (size_t i = 0; i < img->ntables; i++) {
+		const ManifestTable *t = &img->tables[i];
+		TableProgress p = { .check = c };
+
+		if (i > 0)
+			(void) passed(c, manifest_check_order(&img->tables[i - 1], t));
+		(void) passed(c, manifest_check_table(t, table_progress, &p));
+		table_files_close_all();
+		c->tables++;
+		c->entries += t->info.entries;
+		if (p.before < t->info.bytes)
+			table_progress(&p, t->info.bytes);
+	}
+}
+
+/* ---- the log */
+
+/* What replay would make of it. */
+static Status
+check_record(const WalRecord *r, Lsn durable)
+{
+	Reader in = reader_of(r->body.data, r->body.len);
+
+	if (r->header.lsn < durable && r->end > durable)
+		return status_fail(ST_CORRUPT, "\"wal/mark\" says that the log is synced up to %llu, inside the record at "
+						   "%llu: it belongs to another log, restore both", (unsigned long long) durable,
+						   (unsigned long long) r->header.lsn);
+	for (uint32_t i = 0; r->header.kind == WAL_WRITE && i < r->header.count; i++) {
+		Op op;
+		Status st = op_decode(&in, &op);
+
+		if (st != ST_OK)
+			return status_prefix(st, "log record at position %llu", (unsigned long long) r->header.lsn);
+	}
+	return ST_OK;
+}
+
+/* Records of [from, to); the log may end, but not below `certain`. */
+static Status
+check_records(KvCheck *c, Lsn from, Lsn to, Lsn certain, Lsn durable)
+{
+	WalReader *reader;
+	WalRecord r = { .end = from };
+	Lsn told = from;
 	Status st;
 
-	KV_TRY(wal_reader_open(from, UINT64_MAX, &r));
-	*records = 0;
-	while ((st = wal_reader_next(r, &rec)) == ST_OK)
-		(*records)++;
-	wal_reader_close(r);
+	KV_TRY(wal_offline_reader(from, certain, &reader));
+	do {
+		st = r.end < to ? wal_reader_next(reader, &r) : ST_NOT_FOUND;
+		if (st == ST_OK) {
+			c->records++;
+			st = check_record(&r, durable);
+		}
+		if (st != ST_OK || r.end - told >= TELL_BYTES) {
+			advance(c, r.end - told);
+			told = r.end;
+		}
+	} while (st == ST_OK);
+	wal_reader_close(reader);
 	return st == ST_NOT_FOUND ? ST_OK : st;
 }
 
-Status
-kvstore_check(void (*report)(void *arg, const char *line), void *arg)
+/* Log below `flushed` is there for followers only; its first file may begin within a record. */
+static Status
+check_kept(KvCheck *c, Lsn start, Lsn flushed, Lsn durable)
 {
-	const Version *v = atomic_load(&kvs->current)->version;
-	char line[160];
-	uint64_t tables = 0, records;
-	Status st;
+	Lsn low, high, from = start;
+	Status st = wal_offline_extent(&low, &high);
 
-	for (int i = 0; i < LSM_LEVELS; i++)
-		tables += v->ntables[i];
-	epoch_enter();
-	st = lsm_verify(v, report, arg);
-	epoch_leave();
-	KV_TRY(st);
-	snprintf(line, sizeof line, "tables: %llu checked, all whole", (unsigned long long) tables);
-	report(arg, line);
-	KV_TRY(check_log(v->flushed, &records));
-	snprintf(line, sizeof line, "log: %llu records from %llu on, all whole", (unsigned long long) records,
-			 (unsigned long long) v->flushed);
-	report(arg, line);
-	return ST_OK;
+	if (st == ST_NOT_FOUND || (st == ST_OK && low >= flushed))
+		return ST_OK;
+	if (st == ST_OK && low > start)
+		st = wal_offline_find(low, flushed, &from);
+	if (st == ST_NOT_FOUND)
+		return ST_OK;
+	if (st == ST_OK && from < flushed) {
+		c->of += flushed - from;
+		st = check_records(c, from, flushed, flushed, durable);
+	}
+	return st == ST_OK ? ST_OK : status_prefix(st, "log that tables hold already, kept for other nodes");
+}
+
+/* flushed: all below is in tables; 0: nobody knows. */
+static void
+check_log(KvCheck *c, Lsn flushed)
+{
+	WalMarkInfo mark;
+
+	if (!passed(c, wal_offline_mark(&mark)))
+		return; /* nothing can be said about an end */
+	if (flushed == 0)
+		flushed = mark.start;
+	if (mark.durable > flushed)
+		c->of += mark.durable - flushed;
+	(void) passed(c, check_kept(c, mark.start, flushed, mark.durable));
+	(void) passed(c, check_records(c, flushed, UINT64_MAX, mark.durable, mark.durable));
+}
+
+void
+kvstore_check(const Control *control, KvCheck *c)
+{
+	ManifestImage img;
+	Lsn flushed = 0;
+
+	if (passed(c, manifest_read(&img))) {
+		check_tables(c, &img);
+		flushed = img.state.flushed;
+		manifest_image_free(&img);
+	}
+	if (passed(c, wal_offline(control)))
+		check_log(c, flushed);
 }

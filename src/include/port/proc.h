@@ -29,6 +29,8 @@ KV_CHECK Status proc_random(void *out, size_t len);
 /* Physical memory in bytes; 0 when unknown. CPUs online, at least 1. */
 uint64_t proc_memory_bytes(void);
 int proc_cpus(void);
+/* Is somebody looking at what is written to this descriptor? */
+bool proc_is_terminal(int fd);
 
 typedef void (*ProcSigHandler)(int signo);
 /* sigaction without SA_RESTART; SIG_IGN and SIG_DFL allowed. */

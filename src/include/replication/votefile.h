@@ -29,6 +29,8 @@ KV_CHECK Status votefile_create(uint64_t incarnation);
  * FOREIGN: they belong to another data directory or a newer kvd.
  */
 KV_CHECK Status votefile_read(uint64_t incarnation, Vote *out);
+/* Is copy 0 or 1 whole, and this node's? The failure names it. A node starts with one bad copy, not with two. */
+KV_CHECK Status votefile_check(int copy, uint64_t incarnation);
 /*
  * Both copies written and synced, one after the other, the good one last. REQUIRES votefile_read() or
  * votefile_create() before. After a failure the vote is in doubt: stop.

@@ -223,7 +223,18 @@ KV_CHECK Status kvstore_checkpoint(int timeout_ms);
 KV_CHECK Status kvstore_compact(int timeout_ms);
 /* name, value pairs for STATS; calls back once a line. */
 KV_CHECK Status kvstore_stats(Status (*emit)(void *arg, const char *name, uint64_t value), void *arg);
-/* kvd --check: log, manifest, tables; read only. */
-KV_CHECK Status kvstore_check(void (*report)(void *arg, const char *line), void *arg);
+
+/* ---- kvd --check: manifest, tables, log. Reads only; needs no shared memory. No server may run on the directory. */
+typedef struct KvCheck {
+	/* What is wrong, with status_detail(): CORRUPT is damage, anything else could not be read. */
+	void (*finding)(void *arg, Status st);
+	/* So far, and in all by what is known now. */
+	void (*progress)(void *arg, uint64_t bytes, uint64_t of);
+	void *arg;
+	/* what was looked at */
+	uint64_t tables, entries, records, bytes, of;
+} KvCheck;
+/* Goes on after a finding, so that one run tells all. */
+void kvstore_check(const Control *control, KvCheck *c);
 
 #endif

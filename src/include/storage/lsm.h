@@ -193,10 +193,4 @@ KV_CHECK Status lsm_installed(const LsmPlan *plan, bool *done);
 /* What the manifest in effect says, without opening anything. */
 KV_CHECK Status lsm_state_now(LsmState *out);
 
-/* ---- offline */
-/*
- * kvd --check: every table reachable from the manifest, level order, checksums. Prints findings via `report`.
- */
-KV_CHECK Status lsm_verify(const Version *v, void (*report)(void *arg, const char *line), void *arg);
-
 #endif

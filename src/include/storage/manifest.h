@@ -48,6 +48,17 @@ KV_CHECK Status manifest_read(ManifestImage *out);
 KV_CHECK Status manifest_read_file(const char *path, uint64_t number, ManifestImage *out);
 void manifest_image_free(ManifestImage *img);
 
+/* ---- checks, for kvd --check and tools */
+/* Order the tables by level; within it as a Version has them (level 0: newest first). */
+void manifest_sort(ManifestImage *img);
+/* Two tables that follow each other, sorted: may they in their level? CORRUPT. */
+KV_CHECK Status manifest_check_order(const ManifestTable *a, const ManifestTable *b);
+/*
+ * Is the table's file there, the one that is meant, and whole (table_verify())? CORRUPT names file and offset.
+ * `progress` may be NULL.
+ */
+KV_CHECK Status manifest_check_table(const ManifestTable *t, void (*progress)(void *arg, uint64_t bytes), void *arg);
+
 /* One operation of an edit, as it stands in the file. */
 typedef struct ManifestEdit {
 	uint64_t offset;           /* of its record: operations of one record take effect together */

@@ -133,6 +133,9 @@ KV_CHECK Status table_read_info(uint64_t number, TableInfo *info, Buf *smallest,
 KV_CHECK Status table_read_shares(uint64_t number, Buf *out);
 /* Every checksum, order, filter membership, counts against properties. `progress` may be NULL. */
 KV_CHECK Status table_verify(const TableInfo *t, void (*progress)(void *arg, uint64_t bytes), void *arg);
+/* Data blocks by codec, [TABLE_CODEC_NONE] those that are as they were. For tools: reads the whole index. */
+#define TABLE_CODECS 3
+KV_CHECK Status table_count_codecs(const TableInfo *t, uint64_t blocks[TABLE_CODECS]);
 
 /* ---- this process's open files */
 /* Close descriptors of tables for which alive() is false; call when the list of tables has changed. */

@@ -245,6 +245,38 @@ KV_CHECK Status wal_reader_next(WalReader *r, WalRecord *out);
 KV_CHECK Status wal_reader_next_raw(WalReader *r, WalRecord *out, Slice *raw);
 void wal_reader_close(WalReader *r);
 
+/* ---- reading the files without a server: tools, kvd --check. Nothing is changed; a server may be running. */
+/* Once a process, instead of wal_shmem_init(): how this log's bytes are judged. Only what follows works then. */
+KV_CHECK Status wal_offline(const Control *control);
+/* The durable mark. CORRUPT: neither of its two copies is whole. */
+typedef struct WalMarkInfo {
+	uint64_t epoch;
+	Lsn durable, commit;
+	Lsn start; /* the log begins here; below it nothing ever was, or is to be read */
+} WalMarkInfo;
+KV_CHECK Status wal_offline_mark(WalMarkInfo *out);
+/* The bytes there are files for: those of the lowest number up to the first that is missing. NOT_FOUND: no files. */
+KV_CHECK Status wal_offline_extent(Lsn *from, Lsn *to);
+/*
+ * The first sound record at or above `from`, by content: for a log whose lower files were let go, so that the lowest
+ * one left begins within a record. The checksum is seeded by the cluster's random key, so no value can pass for a
+ * record. NOT_FOUND: none before `until`.
+ */
+KV_CHECK Status wal_offline_find(Lsn from, Lsn until, Lsn *at);
+/* As wal_reader_open(), to the log's end; without a sound record below `certain` is CORRUPT. */
+KV_CHECK Status wal_offline_reader(Lsn from, Lsn certain, WalReader **out);
+/* Why there is no record behind the last one read; after NOT_FOUND or CORRUPT of wal_reader_next(). */
+typedef struct WalEnd {
+	Lsn at;          /* where the next record would stand */
+	Lsn bad;         /* what is wrong stands here: `at`, or where the bytes end */
+	const char *why;
+	uint64_t begun;  /* size of the record that was begun at `at`; 0: none was */
+} WalEnd;
+void wal_reader_end(const WalReader *r, WalEnd *out);
+/* Name of the file that holds this position, and the position's offset in it. out: WAL_PATH_SIZE bytes. */
+#define WAL_PATH_SIZE 32
+uint64_t wal_offline_place(Lsn lsn, char *out);
+
 /* ---- house-keeping (WAL writer) */
 /*
  * Keep `spare` zero-filled or recycled segments ready beyond the one being written. *did: one was made. No

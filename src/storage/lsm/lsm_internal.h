@@ -106,6 +106,8 @@ KV_CHECK Status version_table(const TableInfo *info, Slice smallest, Slice large
 KV_CHECK Status version_make(const Version *base, const Edit *e, Version **out);
 /* Level order, version order in level 0. Status CORRUPT names what is wrong. */
 KV_CHECK Status version_check(const Version *v);
+/* The same of two tables that follow each other in a level. */
+KV_CHECK Status version_check_order(uint32_t level, const Table *a, const Table *b);
 /* Free it; `dead` is called for each table that nobody names any more, and frees it. */
 void version_drop(Version *v, void (*dead)(Table *t));
 /* The failure of an allocation in the shared heap. */

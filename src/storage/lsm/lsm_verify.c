@@ -1,83 +1,59 @@
 /*
- * lsm_verify.c - kvd --check: every table the manifest names, and the order of the levels.
+ * lsm_verify.c - is what the manifest names there, whole, and in order? For kvd --check and tools.
  *
- * A tool without other processes; it goes on after a finding so that one run tells all.
+ * Works on what manifest_read() gave, without shared memory. Reads only, past all caches: what counts is the disk.
  */
-#include <stdio.h>
+#include <stdlib.h>
 
-#include "common/bytes.h"
 #include "lsm_internal.h"
+#include "port/fs.h"
 
-typedef struct Check {
-	void (*report)(void *arg, const char *line);
-	void *arg;
-	Status first;        /* first failure */
-	uint64_t tables, entries, bytes;
-} Check;
-
-static void
-finding(Check *c, Status st, const char *what)
+/* As in a Version: level 0 newest first, deeper levels by key. */
+static int
+by_place(const void *a, const void *b)
 {
-	char line[STATUS_DETAIL_MAX + 64];
+	const ManifestTable *x = a, *y = b;
 
-	if (st == ST_OK)
-		return;
-	if (c->first == ST_OK)
-		c->first = st;
-	snprintf(line, sizeof line, "%s: %s", what, status_detail());
-	c->report(c->arg, line);
+	if (x->level != y->level)
+		return x->level < y->level ? -1 : 1;
+	if (x->level == 0)
+		return (x->info.version_max < y->info.version_max) - (x->info.version_max > y->info.version_max);
+	return slice_cmp(x->smallest, y->smallest);
 }
 
-static Status
-compare(const Table *t, const TableInfo *info, const Buf *smallest, const Buf *largest)
+void
+manifest_sort(ManifestImage *img)
 {
-	const TableInfo *a = &t->info;
-
-	if (a->file_id != info->file_id || a->bytes != info->bytes || a->entries != info->entries ||
-	    a->tombstones != info->tombstones || a->version_min != info->version_min ||
-	    a->version_max != info->version_max || a->root_offset != info->root_offset ||
-	    a->filter_offset != info->filter_offset || a->filter_pages != info->filter_pages)
-		return status_fail(ST_CORRUPT, "table %llx: the manifest and the file disagree",
-		                   (unsigned long long) a->number);
-	if (!slice_eq(t->smallest, slice_buf(smallest)) || !slice_eq(t->largest, slice_buf(largest)))
-		return status_fail(ST_CORRUPT, "table %llx: the manifest and the file have different key ranges",
-		                   (unsigned long long) a->number);
-	return ST_OK;
-}
-
-static void
-check_table(Check *c, uint32_t level, const Table *t)
-{
-	Buf smallest = { 0 }, largest = { 0 };
-	TableInfo info;
-	char what[64];
-	Status st = table_read_info(t->info.number, &info, &smallest, &largest);
-
-	snprintf(what, sizeof what, "level %u, table %016llx", level, (unsigned long long) t->info.number);
-	if (st == ST_OK)
-		st = compare(t, &info, &smallest, &largest);
-	if (st == ST_OK)
-		st = table_verify(&t->info, NULL, NULL);
-	finding(c, st, what);
-	c->tables++;
-	c->entries += t->info.entries;
-	c->bytes += t->info.bytes;
-	buf_free(&smallest);
-	buf_free(&largest);
+	if (img->ntables > 0)
+		qsort(img->tables, img->ntables, sizeof *img->tables, by_place);
 }
 
 Status
-lsm_verify(const Version *v, void (*report)(void *arg, const char *line), void *arg)
+manifest_check_order(const ManifestTable *a, const ManifestTable *b)
 {
-	Check c = { .report = report, .arg = arg, .first = ST_OK };
-	char line[128];
+	Table x = { .info = a->info, .smallest = a->smallest, .largest = a->largest };
+	Table y = { .info = b->info, .smallest = b->smallest, .largest = b->largest };
 
-	finding(&c, version_check(v), "manifest");
-	for (uint32_t level = 0; level < LSM_LEVELS; level++)
-		for (uint32_t i = 0; i < v->ntables[level]; i++)
-			check_table(&c, level, v->tables[level][i]);
-	snprintf(line, sizeof line, "tables: %llu with %llu entries, %llu bytes", (unsigned long long) c.tables,
-	         (unsigned long long) c.entries, (unsigned long long) c.bytes);
-	report(arg, line);
-	return c.first;
+	return a->level == b->level ? version_check_order(a->level, &x, &y) : ST_OK;
+}
+
+Status
+manifest_check_table(const ManifestTable *t, void (*progress)(void *arg, uint64_t bytes), void *arg)
+{
+	Buf smallest = { 0 }, largest = { 0 };
+	char path[FS_PATH_MAX];
+	TableInfo info;
+	Status st = table_read_info(t->info.number, &info, &smallest, &largest);
+
+	table_path(t->info.number, path, sizeof path);
+	if (st == ST_NOT_FOUND)
+		st = status_fail(ST_CORRUPT, "%s is in the manifest but missing: restore it or this node's data", path);
+	if (st == ST_OK && (!slice_eq(t->smallest, slice_buf(&smallest)) || !slice_eq(t->largest, slice_buf(&largest))))
+		st = status_fail(ST_CORRUPT, "%s: the manifest and the file have different key ranges: restore the file or "
+		                 "this node's data", path);
+	if (st == ST_OK)
+		st = table_verify(&t->info, progress, arg);
+	buf_free(&smallest);
+	buf_free(&largest);
+	return st;
 }

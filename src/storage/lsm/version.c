@@ -206,24 +206,23 @@ version_make(const Version *base, const Edit *e, Version **out)
 }
 
 Status
+version_check_order(uint32_t level, const Table *a, const Table *b)
+{
+	bool good = level == 0 ? b->info.version_max < a->info.version_min : slice_cmp(a->largest, b->smallest) < 0;
+
+	if (good)
+		return ST_OK;
+	return status_fail(ST_CORRUPT, "level %u: tables %llx and %llx overlap in %s", (unsigned) level,
+	                   (unsigned long long) a->info.number, (unsigned long long) b->info.number,
+	                   level == 0 ? "versions" : "keys");
+}
+
+Status
 version_check(const Version *v)
 {
-	for (uint32_t i = 1; i < v->ntables[0]; i++) {
-		const TableInfo *newer = &v->tables[0][i - 1]->info, *older = &v->tables[0][i]->info;
-
-		if (older->version_max >= newer->version_min)
-			return status_fail(ST_CORRUPT, "level 0: tables %llx and %llx overlap in versions",
-			                   (unsigned long long) newer->number, (unsigned long long) older->number);
-	}
-	for (int level = 1; level < LSM_LEVELS; level++) {
-		for (uint32_t i = 1; i < v->ntables[level]; i++) {
-			const Table *a = v->tables[level][i - 1], *b = v->tables[level][i];
-
-			if (slice_cmp(a->largest, b->smallest) >= 0)
-				return status_fail(ST_CORRUPT, "level %d: tables %llx and %llx overlap in keys", level,
-				                   (unsigned long long) a->info.number, (unsigned long long) b->info.number);
-		}
-	}
+	for (uint32_t level = 0; level < LSM_LEVELS; level++)
+		for (uint32_t i = 1; i < v->ntables[level]; i++)
+			KV_TRY(version_check_order(level, v->tables[level][i - 1], v->tables[level][i]));
 	return ST_OK;
 }
 

@@ -2,7 +2,7 @@
  * wal_internal.h - what the files of storage/wal share: the shared memory, and the doors between them.
  *
  * Reading order: wal_format.c, wal_ring.c, wal_gate.c, wal_append.c, wal_segment.c, wal_flush.c, wal_mark.c,
- * wal_terms.c, wal_scan.c, wal_recover.c, wal_restart.c. The rules are in README.md beside this file.
+ * wal_terms.c, wal_scan.c, wal_recover.c, wal_restart.c, wal_offline.c. The rules are in README.md beside this file.
  */
 #ifndef STORAGE_WAL_INTERNAL_H
 #define STORAGE_WAL_INTERNAL_H
@@ -148,6 +148,13 @@ wal_segment_of(Lsn lsn)
 }
 
 /* ---- wal_format.c */
+/* What the CRCs of this cluster's records start with. */
+static inline uint32_t
+wal_crc_seed(const Control *control)
+{
+	return (uint32_t) (control->crc_seed ^ control->crc_seed >> 32);
+}
+
 void wal_header_encode(const WalHeader *h, uint8_t out[WAL_HEADER_SIZE]);
 void wal_header_decode(const uint8_t in[WAL_HEADER_SIZE], WalHeader *h);
 /*
@@ -234,6 +241,8 @@ KV_CHECK Status wal_scan_open(WalScan *s, Lsn from, Lsn until, uint64_t term);
 /* Next record and its raw bytes (valid until the next call). NOT_FOUND: no sound record at pos. */
 KV_CHECK Status wal_scan_next(WalScan *s, WalRecord *out, Slice *raw);
 void wal_scan_close(WalScan *s);
+/* Go on to the first sound record at or above pos, by content. NOT_FOUND: none begins before `limit`. */
+KV_CHECK Status wal_scan_find(WalScan *s, Lsn limit);
 /* CORRUPT that names file and offset of pos. */
 KV_CHECK Status wal_scan_corrupt(const WalScan *s, const char *advice);
 

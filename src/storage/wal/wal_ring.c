@@ -91,7 +91,7 @@ wal_ring_init(void *mem, uint64_t ring_bytes, int slots, const Control *control,
 	s->record_max = record_max;
 	s->slots = slots;
 	s->segment_size = control->wal_segment_size;
-	s->crc_seed = (uint32_t) (control->crc_seed ^ control->crc_seed >> 32);
+	s->crc_seed = wal_crc_seed(control);
 	s->first_lsn = wal_first_lsn(control);
 	for (int i = 0; i < slots; i++) {
 		atomic_init(&s->insert_from[i], 0);

@@ -14,6 +14,7 @@
  */
 #include <stdlib.h>
 
+#include "common/coding.h"
 #include "common/kv_assert.h"
 #include "port/fs.h"
 #include "wal_internal.h"
@@ -176,12 +177,64 @@ wal_scan_next(WalScan *s, WalRecord *out, Slice *raw)
 	return ST_OK;
 }
 
+Status
+wal_scan_find(WalScan *s, Lsn limit)
+{
+	for (; s->pos < limit; s->pos += 8) {
+		Lsn at = s->pos;
+		WalRecord r;
+		Slice raw;
+		Status st;
+
+		KV_TRY(fill(s, WAL_HEADER_SIZE));
+		if (have(s) < WAL_HEADER_SIZE)
+			break;
+		/* A header carries its position: nearly everything else is told by these eight bytes. */
+		if (get_u64(s->buf + (at - s->at) + 8) != at)
+			continue;
+		s->term = UINT64_MAX;
+		st = wal_scan_next(s, &r, &raw);
+		if (st == ST_OK) { /* its bytes are still in the buffer */
+			s->pos = at;
+			s->term = UINT64_MAX;
+			return ST_OK;
+		}
+		if (st != ST_NOT_FOUND)
+			return st;
+	}
+	return cut_short(s);
+}
+
 /* ---- WalReader */
 
 struct WalReader {
 	WalScan scan;
 	Lsn certain; /* no sound record below this: damage; at or above: the end */
 };
+
+Status
+wal_offline_reader(Lsn from, Lsn certain, WalReader **out)
+{
+	WalReader *r = malloc(sizeof *r);
+	Status s;
+
+	if (r == NULL)
+		return status_fail(ST_OUT_OF_MEMORY, "out of memory for reading the log");
+	r->certain = certain;
+	s = wal_scan_open(&r->scan, from, UINT64_MAX, from == wal_sh->first_lsn ? 0 : UINT64_MAX);
+	if (s != ST_OK) {
+		free(r);
+		return s;
+	}
+	*out = r;
+	return ST_OK;
+}
+
+void
+wal_reader_end(const WalReader *r, WalEnd *out)
+{
+	*out = (WalEnd){ r->scan.pos, r->scan.bad, r->scan.why, r->scan.torn };
+}
 
 Status
 wal_reader_open(Lsn from, Lsn until, WalReader **out)

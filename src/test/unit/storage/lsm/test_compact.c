@@ -812,40 +812,6 @@ test_orphans(void **state)
 	assert_string_equal(contents(), "0: b@2 0: a@1");
 }
 
-/* ---- offline check */
-static void
-count_line(void *arg, const char *line)
-{
-	(void) line;
-	++*(int *) arg;
-}
-
-static void
-test_verify(void **state)
-{
-	char path[FS_PATH_MAX];
-	int lines = 0;
-	FILE *f;
-
-	(void) state;
-	start();
-	flush("a@1 b@2");
-	push_down(1);
-	flush("a@10 b@20");
-	epoch_pin(0);
-	ok(lsm_verify(published, count_line, &lines));
-	assert_int_equal(lines, 1);
-	table_path(published->tables[1][0]->info.number, path, sizeof path);
-	f = fopen(path, "r+");
-	assert_non_null(f);
-	fputc('X', f);
-	fclose(f);
-	lines = 0;
-	assert_int_equal(lsm_verify(published, count_line, &lines), ST_CORRUPT);
-	assert_int_equal(lines, 2);
-	epoch_unpin();
-}
-
 /* An empty source only moves the state, and that survives. */
 static void
 test_empty_flush(void **state)
@@ -892,7 +858,6 @@ main(void)
 		cmocka_unit_test(test_shared_tables),
 		cmocka_unit_test(test_heap_full),
 		cmocka_unit_test(test_orphans),
-		cmocka_unit_test(test_verify),
 		cmocka_unit_test(test_empty_flush),
 	};
 

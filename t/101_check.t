@@ -1,0 +1,113 @@
+#!/usr/bin/perl
+#
+# 101_check.t - kvd --check: one flipped byte in each kind of file is found, named, and told by the exit code.
+#
+# Why so: a check that calls a damaged directory whole is worse than none, and scripts go by the exit code. So each
+# kind of file is flipped, cut and removed in turn, alone and several at once, on a directory that has all of them.
+#
+use strict;
+use warnings;
+use Test::More;
+use FindBin;
+use lib $FindBin::Bin;
+use Kvd::Test;
+
+my $kvd = kvd_bin('kvd');
+my $node = Kvd::Test->new('main')->init(peer_port => 0)->start;
+my $c = $node->client;
+for my $table (1 .. 3) {
+	$c->put("k$table.$_", 'x' x 500) for 1 .. 100;
+	is($c->checkpoint->{code}, 0, "table $table");
+}
+$c->put("tail$_", 'y' x 100) for 1 .. 20;
+
+sub check { return run_command({ timeout => 60 }, $kvd, '-D', $node->dir, '--check') }
+
+my $r = check();
+is($r->{code}, 4, 'a running server: in use');
+like($r->{err}, qr/process @{[$node->pid]}\b/, '... by that process');
+is($node->stop, 0, 'stop');
+
+my %before = map { $_ => slurp($_) } grep { -f } glob($node->dir . '/*'), glob($node->dir . '/*/*');
+$r = check();
+is($r->{code}, 0, 'a sound directory') or diag $r->{out} . $r->{err};
+like($r->{out}, qr/: 3 tables with \d+ entries, \d+ log records, .*: no damage found$/, '... and what was looked at');
+for (sort keys %before) {
+	next if /kvd\.(?:lock|alive)\z/;
+	fail("$_ was changed") if slurp($_) ne $before{$_};
+}
+
+# --- one at a time ----------------------------------------------------------------------------------
+
+my ($manifest) = glob $node->dir . '/MANIFEST-*';
+my ($log) = glob $node->dir . '/wal/*.kvw';
+my @tables = sort glob $node->dir . '/tables/*.kvt';
+my $log_used = length($before{$log} =~ s/\0+\z//r);
+
+sub spoiled
+{
+	my ($file, $new) = @_;
+	defined $new ? spew($file, $new) : unlink $file;
+	my $found = check();
+	spew($file, $before{$file});
+	return $found;
+}
+
+sub flipped
+{
+	my ($file, $at) = @_;
+	substr(my $bytes = $before{$file}, $at, 1) ^= "\x04";
+	return $bytes;
+}
+my $dir = $node->dir;
+for my $case (
+	[ 'a table, first block', $tables[0], 10 ], [ 'a table, filter', $tables[1], length($before{ $tables[1] }) - 2000 ],
+	[ 'a table, footer', $tables[2], -1 ], [ 'the manifest, header', $manifest, 20 ],
+	[ 'the manifest, list of tables', $manifest, 50 ], [ 'CURRENT', "$dir/CURRENT", 3 ],
+	[ 'the log, last record', $log, $log_used - 20 ], [ 'kvd.control', "$dir/kvd.control", 30 ],
+	[ 'a vote file', "$dir/vote.0", 30 ], [ 'the other vote file', "$dir/vote.1", 60 ],
+	[ 'kvd.members', "$dir/kvd.members", 40 ])
+{
+	my ($what, $file, $at) = @$case;
+	next if !exists $before{$file}; # a node alone has no members yet
+	$r = spoiled($file, flipped($file, $at));
+	my $name = $file =~ s{.*/}{}r;
+	is($r->{code}, 3, "$what: one bit") or diag $r->{out} . $r->{err};
+	like($r->{out} . $r->{err}, qr/\Q$name\E/, '... the file is named');
+	next if $file =~ /kvd\.members|kvd\.control|CURRENT/;
+	$r = spoiled($file, undef);
+	is($r->{code}, 3, "$what: gone");
+	like($r->{out} . $r->{err}, qr/\Q$name\E/, '... named');
+}
+like(spoiled($tables[0], flipped($tables[0], 10))->{out}, qr/^damage: tables.* at byte \d+ .*restore/m,
+	'a finding says where and what to do');
+is(spoiled("$dir/wal/mark", "\0" x 8192)->{code}, 3, 'no durable mark');
+is(spoiled($log, substr($before{$log}, 0, $log_used - 40))->{code}, 3, 'a log that is too short');
+
+# --- several ----------------------------------------------------------------------------------------
+
+spew($tables[0], flipped($tables[0], 10));
+spew($log, flipped($log, $log_used - 20));
+unlink $tables[2];
+$r = check();
+is($r->{code}, 3, 'three damages');
+my @findings = $r->{out} =~ /^damage: (.*)/mg;
+is(scalar @findings, 3, '... in one run') or diag $r->{out};
+like($r->{out}, qr/: 3 damages, 0 not to be read$/, '... and counted');
+spew($_, $before{$_}) for $tables[0], $tables[2], $log;
+
+SKIP: {
+	skip 'root may read everything', 2 if $> == 0;
+	chmod 0, $tables[1];
+	$r = check();
+	is($r->{code}, 1, 'a table that may not be read is not called damaged');
+	like($r->{out}, qr/^cannot be read: .*Permission denied/m, '... but why');
+	chmod 0600, $tables[1];
+}
+
+is(check()->{code}, 0, 'as it was');
+is(run_command($kvd, '-D', test_dir(), '--check')->{code}, 1, 'no data directory');
+$node->start;
+is($node->client->count->{count}, 320, 'the server has it all');
+is($node->stop, 0, 'stop');
+done_testing;
