@@ -122,19 +122,16 @@ superversion_freeze(void)
 	return ST_OK;
 }
 
-/* REQUIRES SUPERVERSION. */
+/* REQUIRES SUPERVERSION. The order of freezing tells: two may end at the same position, if nothing came in between. */
 static MemSlot *
 oldest_frozen(void)
 {
-	MemSlot *oldest = NULL;
+	const Superversion *sv = atomic_load_explicit(&kvs->current, memory_order_relaxed);
 
-	for (int i = 0; i < kvs->nmem; i++) {
-		MemSlot *m = &kvs->mem[i];
-
-		if (m->state == MEM_FROZEN && (oldest == NULL || m->end < oldest->end))
-			oldest = m;
-	}
-	return oldest;
+	for (int i = 0; i < kvs->nmem && sv->nfrozen > 0; i++)
+		if (kvs->mem[i].state == MEM_FROZEN && kvs->mem[i].table == sv->frozen[sv->nfrozen - 1])
+			return &kvs->mem[i];
+	return NULL;
 }
 
 bool

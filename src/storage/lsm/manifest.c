@@ -246,7 +246,9 @@ manifest_create(Manifest *m, uint64_t number, const Version *v, uint64_t next_nu
 	st = manifest_write(m, path, number, v, next_number);
 	if (st == ST_OK)
 		st = fs_sync(m->fd);
-	/* CURRENT and the manifest are in one directory, which this syncs. */
+	/* The manifest's name first: the two names need not reach the disk in their order. */
+	if (st == ST_OK)
+		st = fs_sync_dir(".");
 	if (st == ST_OK)
 		st = name_current(number);
 	if (st != ST_OK && m->fd >= 0) {

@@ -57,6 +57,8 @@ manifest_current(uint64_t *number)
 	if (st == ST_NOT_FOUND)
 		return status_fail(ST_CORRUPT, "%s is missing: this is no data directory, or it is damaged",
 		                   LSM_CURRENT);
+	if (st == ST_OUT_OF_RANGE)
+		return status_fail(ST_CORRUPT, "%s is too long to name a manifest: restore it", LSM_CURRENT);
 	KV_TRY(st);
 	good = sscanf(text, "MANIFEST-%16llx", &n) == 1;
 	manifest_path(n, path, sizeof path);
