@@ -462,35 +462,50 @@ apply_below_ring(void)
 	return atomic_load_explicit(&kvs->applied, memory_order_relaxed) < wal_ring_floor();
 }
 
-/* REQUIRES APPLY. From the ring, up to commit. What lies below the ring is the replay process's, from the files. */
-static void
-apply_from_ring(void)
+/* REQUIRES APPLY. Take in what is committed in the ring below `until`. False: no memtable is free. */
+static bool
+take_from_ring(Lsn until)
 {
 	static Buf scratch; /* grows to the largest record that wrapped around the ring */
 	WalRecord rec;
-	bool below = apply_below_ring();
 
-	batch_begin();
-	if (below && batch.at < wal_commit() && my_slot_no != PROC_REPLAY)
-		procslot_wake(PROC_REPLAY);
-	while (!below && batch.at < wal_commit()) {
+	while (batch.at < until) {
 		Status st = wal_ring_read(batch.at, &scratch, &rec);
 
 		if (st != ST_OK)
 			elog_panic("cannot read committed log record at %llu: %s", (unsigned long long) batch.at,
 					   status_detail());
-		if (take_record(&rec) == ST_BUSY) {
-			atomic_store(&kvs->stalled, 1);
-			atomic_fetch_add_explicit(&kvs->stalls, 1, memory_order_relaxed);
-			procslot_wake(PROC_COMPACTOR);
-			break;
-		}
+		if (take_record(&rec) == ST_BUSY)
+			return false;
 		if (scratch.len > 0 && rec.body.data >= scratch.data && rec.body.data < scratch.data + scratch.len)
 			batch_flush(); /* the next record that wraps overwrites this one */
 	}
-	apply_publish();
-	if (batch.at >= wal_commit() && atomic_load_explicit(&kvs->stalled, memory_order_relaxed))
+	return true;
+}
+
+/*
+ * REQUIRES APPLY. From the ring, up to commit, but no more than a piece. What lies below the ring is the replay
+ * process's, from the files.
+ */
+static void
+apply_from_ring(void)
+{
+	Lsn commit = wal_commit(), until;
+	bool below = apply_below_ring();
+
+	batch_begin();
+	until = commit - batch.at > APPLY_PIECE ? batch.at + APPLY_PIECE : commit;
+	if (below && batch.at < commit) {
+		if (my_slot_no != PROC_REPLAY)
+			procslot_wake(PROC_REPLAY);
+	} else if (!take_from_ring(until)) {
+		atomic_store(&kvs->stalled, 1);
+		atomic_fetch_add_explicit(&kvs->stalls, 1, memory_order_relaxed);
+		procslot_wake(PROC_COMPACTOR);
+	} else if (atomic_load_explicit(&kvs->stalled, memory_order_relaxed)) {
 		atomic_store(&kvs->stalled, 0);
+	}
+	apply_publish();
 	wal_release_ring(batch.at);
 	freeze_if_wanted();
 }

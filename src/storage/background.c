@@ -331,11 +331,18 @@ serve_truncate(void)
 	return ST_OK;
 }
 
-/* What nobody waits for; on a follower all that it was sent, which its acknowledgement waits for. */
+/*
+ * What nobody waits for; on a follower all that it was sent, which its acknowledgement waits for. While much of it
+ * comes in, the replay process applies it, so that this one can go on writing and syncing.
+ */
 static bool
 flush_unwaited(void)
 {
-	return wal_alone() ? commit_work(wal_inserted()) : commit_flush(wal_inserted());
+	if (!wal_alone())
+		return commit_flush(wal_inserted());
+	if (wal_commit() - kvstore_applied() >= APPLY_PIECE)
+		procslot_wake(PROC_REPLAY);
+	return commit_work(wal_inserted());
 }
 
 /* On a follower nobody else flushes: what came while we were busy can't wait for the end of a nap. */
@@ -346,16 +353,23 @@ append_unflushed(void)
 		   (wal_durable() < wal_inserted() || wal_truncate_pending());
 }
 
+/* Both do a piece at a time: is there more? */
+static bool
+backlog(void)
+{
+	return wal_inserted() - (wal_alone() ? kvstore_applied() : wal_durable()) >= APPLY_PIECE;
+}
+
 Status
 kvstore_walwriter_step(uint32_t *sleep_ms)
 {
 	uint64_t now_ms = clock_mono_ns() / 1000000;
 	static Lsn durable_before;
-	bool prepared, marked, slow, worked;
+	bool prepared, marked, slow, flushed, worked;
 
 	atomic_store(&kvs->walwriter_idle, 0);
 	KV_TRY(serve_truncate());
-	worked = flush_unwaited();
+	worked = flushed = flush_unwaited();
 	procslot_reap(kvstore_slot_cleared);
 	delegate_collect();
 	worked |= commit_serve_delegated();
@@ -369,7 +383,7 @@ kvstore_walwriter_step(uint32_t *sleep_ms)
 	/* While others commit, a nap is enough: being woken by each of them would cost them a system call. */
 	worked |= durable_before != wal_durable();
 	durable_before = wal_durable();
-	if (delegate_oldest(&slow) != 0 || append_unflushed()) {
+	if (delegate_oldest(&slow) != 0 || append_unflushed() || (flushed && backlog())) {
 		*sleep_ms = 0;
 	} else if (!worked && !prepared && !marked && !slow && !wal_out_of_space()) {
 		atomic_store(&kvs->walwriter_idle, 1);

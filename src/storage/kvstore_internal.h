@@ -24,6 +24,12 @@
 /* The log may be this many memtables ahead of the tables before a memtable is flushed that is not full. */
 #define LOG_AHEAD_MEMTABLES 4
 
+/*
+ * Log applied in one go (and to the end of a record): some milliseconds. A backend that only wants room in the ring
+ * does so much for others and goes on; those whose records are in are answered before the rest is.
+ */
+#define APPLY_PIECE (1024 * 1024)
+
 typedef enum MemState { MEM_FREE, MEM_ACTIVE, MEM_FROZEN, MEM_RETIRED } MemState;
 
 /* Changed under SUPERVERSION. */
@@ -123,9 +129,9 @@ bool superversion_reclaim(void);
 /* REQUIRES APPLY, record at `applied`. BUSY: no free memtable. Panics when the engine cannot apply. */
 KV_CHECK Status apply_record(const WalRecord *r);
 /*
- * Apply what is committed if nobody else does. True if it got the lock: then the caller has to call
+ * Apply a piece of what is committed if nobody else does. True if it got the lock: then the caller has to call
  * commit_wake(), for those who went to sleep because the lock was held. *moved: something was applied (no
- * memtable may have been free).
+ * memtable may have been free); there may be more.
  */
 bool apply_committed(bool *moved);
 /* Does what comes next lie below the log's ring? Then only the replay process applies, from the files. */
@@ -172,7 +178,10 @@ bool read_entry_live(Snapshot *s, const Entry *e);
 void scan_bound(Scan *sc, uint32_t keys, uint32_t ms);
 
 /* ---- commit.c */
-/* Flush up to `end` and apply as far as possible without waiting, wake who waits for it. False: nothing moved on. */
+/*
+ * If `end` is not durable flush a piece, apply a piece, without waiting, and wake who waited for that. False: nothing
+ * moved on.
+ */
 bool commit_work(Lsn end);
 /* The same without applying: in a cluster the WAL writer leaves that to the replay process. */
 bool commit_flush(Lsn end);

@@ -213,9 +213,15 @@ Lsn wal_files_floor(void);
 
 /* ---- flushing */
 /*
- * Try to become the flush owner; then write and sync everything inserted, publish written and durable (and
- * commit when alone), give ownership back. False: somebody else owns it (sleep until woken) or nothing to
- * do. Panics on I/O errors. After true the caller re-checks inserted (A2) and wakes those who wait.
+ * Most bytes of one flush, if its first record is not larger. Syncing more at once is hardly faster, and meanwhile
+ * nobody could apply any of it, nor get room in the ring; who waits for a small record behind a bulk load waits that
+ * long.
+ */
+#define WAL_FLUSH_PIECE (4 * 1024 * 1024)
+/*
+ * Try to become the flush owner; then write and sync everything inserted, of a backlog a piece, publish written and
+ * durable (and commit when alone), give ownership back. False: somebody else owns it (sleep until woken) or nothing
+ * to do. Panics on I/O errors. After true the caller re-checks inserted (A2) and wakes those who wait.
  */
 bool wal_flush(void);
 

@@ -47,19 +47,26 @@ flush_target(Lsn written)
 	return target;
 }
 
+/* End of the record at `at`, which is complete in the ring. */
+static Lsn
+record_end(Lsn at)
+{
+	uint8_t raw[WAL_HEADER_SIZE];
+	WalHeader h;
+
+	wal_ring_copy_out(at, raw, sizeof raw);
+	wal_header_decode(raw, &h);
+	KV_ASSERT(h.lsn == at);
+	return at + wal_record_size(h.length - WAL_HEADER_SIZE);
+}
+
 /* Last record boundary in [from, to] that is at most `limit`; records there are complete in the ring. */
 static Lsn
 boundary_below(Lsn from, Lsn to, Lsn limit)
 {
 	while (from < to) {
-		uint8_t raw[WAL_HEADER_SIZE];
-		WalHeader h;
-		Lsn end;
+		Lsn end = record_end(from);
 
-		wal_ring_copy_out(from, raw, sizeof raw);
-		wal_header_decode(raw, &h);
-		KV_ASSERT(h.lsn == from);
-		end = from + wal_record_size(h.length - WAL_HEADER_SIZE);
 		if (end > limit)
 			break;
 		from = end;
@@ -129,11 +136,23 @@ commit_alone(void)
 	wal_raise_commit(durable < limit ? durable : limit); /* limit 0 raises nothing */
 }
 
+/* Of a long backlog the first piece (wal.h). */
+static Lsn
+flush_piece(Lsn from, Lsn to)
+{
+	Lsn end;
+
+	if (to - from <= WAL_FLUSH_PIECE)
+		return to;
+	end = boundary_below(from, to, from + WAL_FLUSH_PIECE);
+	return end > from ? end : record_end(from);
+}
+
 /* REQUIRES WAL_FLUSH. False: nothing was written. */
 static bool
 flush_locked(void)
 {
-	Lsn from = wal_durable(), to = flush_target(from), at = from, part = from;
+	Lsn from = wal_durable(), to = flush_piece(from, flush_target(from)), at = from, part = from;
 	uint64_t began;
 
 	KV_ASSERT(wal_written() == from);
