@@ -57,6 +57,7 @@ collect_deletes(Scan *sc, const Step *step, Buf *ops, uint32_t *count, Buf *answ
 	Entry e;
 	Status st;
 
+	kvstore_scan_keys_only(sc);
 	for (*count = 0; (st = kvstore_scan_next(sc, &e)) == ST_OK;) {
 		Op op = { .kind = OP_DELETE, .key = e.key };
 

@@ -228,6 +228,8 @@ scan_page(Session *s, const Range *g, Scan *sc, uint32_t *count, uint8_t *more)
 	if (page > PROTO_PAGE_MAX)
 		page = PROTO_PAGE_MAX;
 	*more = 0;
+	if (keys_only)
+		kvstore_scan_keys_only(sc);
 	for (*count = 0; (st = kvstore_scan_next(sc, &e)) == ST_OK; (*count)++) {
 		size_t size = SCAN_ITEM + e.key.len + (keys_only ? 0 : e.value.len);
 
@@ -285,6 +287,7 @@ count_keys(Session *s, Scan *sc, uint32_t limit, uint64_t *count, bool *more)
 	Status st;
 
 	*more = false;
+	kvstore_scan_keys_only(sc);
 	for (*count = 0; (st = kvstore_scan_next(sc, &e)) == ST_OK; (*count)++) {
 		*more = *count >= limit;
 		if (*more)

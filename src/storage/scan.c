@@ -25,9 +25,10 @@ struct Scan {
 	Snapshot *snapshot;
 	Iter *it;
 	Buf start, end;
-	bool unbounded, reverse, positioned;
+	bool unbounded, reverse, positioned, keys_only, fill_cache;
 	/* forward: key whose further versions are to be skipped; reverse: the entry being answered */
 	Buf key, value;
+	ValueReader large;      /* the value of the entry being answered, if it lies in a value file */
 	uint32_t keys, look_at; /* keys looked at; from how many on spent() looks closer */
 	uint32_t keys_max;
 	uint64_t until_ns;
@@ -70,6 +71,7 @@ kvstore_scan_open(Snapshot *s, Slice start, Slice end, bool unbounded, bool reve
 	sc->snapshot = s;
 	sc->unbounded = unbounded;
 	sc->reverse = reverse;
+	sc->fill_cache = fill_cache;
 	scan_bound(sc, SCAN_KEYS_MAX, SCAN_MS_MAX);
 	st = buf_append_slice(&sc->start, start);
 	if (st == ST_OK)
@@ -92,7 +94,14 @@ kvstore_scan_close(Scan *sc)
 	buf_free(&sc->end);
 	buf_free(&sc->key);
 	buf_free(&sc->value);
+	buf_free(&sc->large.own);
 	free(sc);
+}
+
+void
+kvstore_scan_keys_only(Scan *sc)
+{
+	sc->keys_only = true;
 }
 
 void
@@ -238,7 +247,14 @@ next_reverse(Scan *sc, Entry *out)
 Status
 kvstore_scan_next(Scan *sc, Entry *out)
 {
-	return sc->reverse ? next_reverse(sc, out) : next_forward(sc, out);
+	KV_TRY(sc->reverse ? next_reverse(sc, out) : next_forward(sc, out));
+	if (out->kind != ENTRY_VALUE_REF)
+		return ST_OK;
+	out->kind = ENTRY_PUT;
+	if (!sc->keys_only)
+		return value_read(&sc->large, out->value, (TableIterOptions){ .fill_cache = sc->fill_cache }, &out->value);
+	out->value = slice_of(NULL, 0);
+	return ST_OK;
 }
 
 Slice

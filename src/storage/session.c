@@ -87,6 +87,7 @@ session_count(Snapshot *s, uint64_t *out)
 	Status st;
 
 	KV_TRY(kvstore_scan_open(s, session_key(0, first), session_key(UINT64_MAX, last), false, false, true, &sc));
+	kvstore_scan_keys_only(sc);
 	for (*out = 0; *out < SESSION_COUNT_MAX && (st = kvstore_scan_next(sc, &e)) == ST_OK; ++*out)
 		;
 	kvstore_scan_close(sc);

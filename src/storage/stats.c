@@ -58,6 +58,21 @@ emit_tables(const Out *o)
 }
 
 static Status
+emit_values(const Out *o)
+{
+	LsmValueStats v;
+	LsmStats l;
+
+	lsm_stats(&l);
+	lsm_value_stats(read_superversion()->version, &v);
+	EMIT(o, "values.bytes", v.bytes);
+	EMIT(o, "values.files", v.files);
+	EMIT(o, "values.live_bytes", v.live_bytes);
+	EMIT(o, "values.relocated_bytes", l.relocated_bytes);
+	return ST_OK;
+}
+
+static Status
 emit_log(const Out *o)
 {
 	WalStats w;
@@ -127,6 +142,8 @@ kvstore_stats(Status (*emit)(void *arg, const char *name, uint64_t value), void 
 	st = emit_cache(&o);
 	if (st == ST_OK)
 		st = emit_tables(&o);
+	if (st == ST_OK)
+		st = emit_values(&o);
 	if (st == ST_OK)
 		st = emit_log(&o);
 	if (st == ST_OK)

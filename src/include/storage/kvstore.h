@@ -201,6 +201,8 @@ KV_CHECK Status kvstore_scan_next(Scan *sc, Entry *out);
 /* The last key looked at (empty: none yet): it and all before it, in the walk's direction, are done with. */
 Slice kvstore_scan_last(const Scan *sc);
 void kvstore_scan_close(Scan *sc);
+/* Before the first kvstore_scan_next(): nobody looks at values, so those that would cost a read are left empty. */
+void kvstore_scan_keys_only(Scan *sc);
 
 /* ---- background: each returns *did = false when there is nothing to do now */
 /* Compaction worker: open the manifest for writing (after kvstore_open() in the replay process). */

@@ -15,6 +15,7 @@
 #include "storage/entry.h"
 #include "storage/range.h"
 #include "storage/sstable.h"
+#include "storage/value_file.h"
 
 #define LSM_LEVELS 7
 #define LSM_BATCH_MAX 64     /* keys of one lsm_get_many(): their values are kept together */
@@ -27,6 +28,7 @@
 typedef struct Table {
 	TableInfo info;
 	Slice smallest, largest;     /* internal keys, inclusive; in the shared heap */
+	const ValueShare *values;    /* [info.value_files] by file id: what it refers to; in the shared heap */
 	_Atomic uint32_t refs;       /* Versions that name it; compaction worker only */
 	/*
 	 * It holds something to purge that no compaction would come by: rewritten in place, alone, when nothing else is
@@ -36,6 +38,16 @@ typedef struct Table {
 } Table;
 
 typedef struct RangeSet RangeSet;
+/* A value file; in the shared heap. */
+typedef struct ValueFile {
+	ValueFileInfo info;
+	_Atomic uint32_t refs;       /* Versions that name it; compaction worker only */
+} ValueFile;
+/* What a Version's tables refer to in one. The rest of it is dead. */
+typedef struct LiveValues {
+	ValueFile *file;
+	uint64_t values, bytes;      /* not 0 */
+} LiveValues;
 
 typedef struct Version {
 	uint64_t number;             /* 1, 2, ... */
@@ -44,8 +56,10 @@ typedef struct Version {
 	uint64_t flushed_time;       /* log time reached at `flushed` */
 	uint32_t ntables[LSM_LEVELS];
 	Table **tables[LSM_LEVELS];  /* level 0: newest first (by version_max); others: by smallest, disjoint */
-	uint64_t bytes[LSM_LEVELS];
 	RangeSet *ranges;            /* all range deletions below `flushed` that still hide something; NULL: none */
+	uint64_t bytes[LSM_LEVELS];  /* of the tables, without the values that they refer to */
+	uint32_t nvalues;
+	LiveValues *values;          /* by file id */
 	uint64_t retire_epoch;       /* compaction worker: set when replaced */
 	struct Version *next_retired;
 } Version;
@@ -57,7 +71,13 @@ typedef struct LsmStats {
 	uint64_t range_tables, range_bytes; /* dropped whole, without being read, and their bytes */
 	uint64_t range_entries;             /* dropped by flush and compaction */
 	uint64_t ranges_retired;            /* range deletions that hid nothing any more */
+	uint64_t relocated_bytes;    /* of values that were copied out of value files */
 } LsmStats;
+/* Value files of a Version. */
+typedef struct LsmValueStats {
+	uint64_t files, bytes;       /* of the files */
+	uint64_t live_bytes;         /* of values that tables refer to */
+} LsmValueStats;
 
 /* ---- start (replay process) */
 /* Make the empty manifest of a new data directory (and directory "tables"). Synced. */
@@ -84,7 +104,10 @@ KV_CHECK Status lsm_get(const Version *v, Slice key, uint64_t snapshot, Entry *o
 int lsm_get_many(const Version *v, const Slice *keys, int n, uint64_t snapshot, Entry *out, Status *st);
 /* Free what the last batch keeps outside the cache. */
 void lsm_batch_end(void);
-/* Merged over all tables, every version of every key, also of those that a range deletion hides. */
+/*
+ * Merged over all tables, every version of every key, also of those that a range deletion hides. Values elsewhere are
+ * references: value_read() them.
+ */
 KV_CHECK Iter *lsm_iter(const Version *v, TableIterOptions opt);
 /*
  * The same, but what `view` hides may be left out: it does not walk through tables, or parts of them, that are older
@@ -98,6 +121,7 @@ uint32_t lsm_ranges(const Version *v);
 void lsm_cover(const Version *v, Slice key, uint64_t snapshot, Cover *narrow);
 /* Merge of n iterators (takes ownership of them, also on failure). Used for memtables over tables. */
 KV_CHECK Iter *iter_merge(Iter **sources, int n);
+/* A table, or a value file, by its id. */
 bool lsm_version_has(const Version *v, uint64_t number);
 
 /* ---- the writer (compaction worker only): keeps the newest Version itself */
@@ -152,6 +176,7 @@ void lsm_retire(Version *v);
 /* Free what is safe by now; deletes files. */
 KV_CHECK Status lsm_collect(void);
 void lsm_stats(LsmStats *out);
+void lsm_value_stats(const Version *v, LsmValueStats *out);
 
 /* ---- tables that go to another node, or have come from one (rule C5) */
 typedef struct LsmSum {

@@ -19,6 +19,7 @@ typedef enum ManifestOp {
 	MANIFEST_DELETE = 2,
 	MANIFEST_STATE = 3,
 	MANIFEST_NEXT = 4,
+	MANIFEST_VALUES = 5,
 	MANIFEST_RANGE = 6,
 	MANIFEST_RANGE_DROP = 7
 } ManifestOp;
@@ -27,6 +28,7 @@ typedef struct ManifestTable {
 	uint32_t level;
 	TableInfo info;
 	Slice smallest, largest;   /* into ManifestImage.file */
+	const uint8_t *shares;     /* info.value_files of them, encoded and sound; into file, too */
 } ManifestTable;
 typedef struct ManifestImage {
 	uint64_t number, next_number;
@@ -35,6 +37,8 @@ typedef struct ManifestImage {
 	size_t ntables;
 	RangeDelete *ranges;       /* by version; keys into `file` */
 	size_t nranges;
+	ValueFileInfo *values;     /* those that a table refers to, by file id */
+	size_t nvalues;
 	uint8_t *file;
 } ManifestImage;
 /* Number of the manifest that CURRENT names. */
@@ -67,6 +71,7 @@ typedef struct ManifestEdit {
 	uint64_t number;           /* ADD, DELETE: of the table; NEXT: the next table number */
 	const ManifestTable *table; /* ADD */
 	RangeDelete range;         /* RANGE; RANGE_DROP: its version */
+	const ValueFileInfo *values; /* VALUES */
 	LsmState state;            /* STATE */
 } ManifestEdit;
 /*

@@ -11,7 +11,8 @@
  *      inputs may hold an older version of the key: no older table of level 0, no table of the levels from
  *      the shallowest input level down. Otherwise an expired entry becomes a tombstone (its value is dead
  *      weight).
- *   3. Versions of one key go into one output table; all that comes out into level 0 goes into one, which
+ *   3. Values in value files stay where they are, but for those of value_gc.c.
+ *   4. Versions of one key go into one output table; all that comes out into level 0 goes into one, which
  *      has the place of its only input there.
  */
 #include <stdlib.h>
@@ -34,6 +35,7 @@ typedef struct Compaction {
 	Edit edit;
 	TableBuilder *builder;
 	OutputCut cut;
+	ValueGc values;
 	uint64_t expected;        /* entries of an output, a guess */
 	uint64_t merged;          /* bytes since the last call of between */
 	uint32_t tables_in;
@@ -76,7 +78,7 @@ static Status
 judge(Compaction *c, Entry *e, bool *keep, bool *new_key)
 {
 	Keep k;
-	bool expired = e->kind == ENTRY_PUT && e->expire_ms != 0 && e->expire_ms <= c->opt->now_ms;
+	bool expired = e->kind != ENTRY_DELETE && e->expire_ms != 0 && e->expire_ms <= c->opt->now_ms;
 
 	KV_TRY(keep_rule(&c->rule, e, &k, new_key));
 	*keep = k != DROP;
@@ -118,15 +120,19 @@ static Status
 take(Compaction *c, Entry *e)
 {
 	bool keep, new_key;
+	uint64_t relocated;
 
 	KV_TRY(judge(c, e, &keep, &new_key));
-	/* Rule 3: also when the first versions of the key are dropped, this is where it begins. */
+	/* Rule 4: also when the first versions of the key are dropped, this is where it begins. */
 	if (new_key && full(c, e->key))
 		KV_TRY(finish_output(c));
 	if (!keep)
 		return ST_OK;
 	if (c->builder == NULL)
 		KV_TRY(writer_builder(c->pick->out_level, c->expected, &c->builder));
+	relocated = c->values.relocated;
+	KV_TRY(value_gc_entry(&c->values, c->builder, e));
+	c->merged += c->values.relocated - relocated;
 	return table_builder_add(c->builder, e);
 }
 
@@ -152,6 +158,7 @@ merge(Compaction *c, Iter *it)
 		KV_TRY(pause_for_others(c, &it->entry));
 	}
 	KV_TRY(it->status);
+	KV_TRY(value_gc_finish(&c->values));
 	return c->builder != NULL ? finish_output(c) : ST_OK;
 }
 
@@ -218,6 +225,7 @@ run(Compaction *c)
 	Status st;
 
 	KV_TRY(edit_inputs(c));
+	KV_TRY(value_gc_begin(&c->values, c->base, &c->edit));
 	it = open_inputs(c);
 	if (it == NULL)
 		return status_prefix(ST_OUT_OF_MEMORY, "compaction");
@@ -245,15 +253,18 @@ compact_run(const Pick *p, const LsmCompactOptions *opt)
 	if (st != ST_OK) {
 		if (c.builder != NULL)
 			table_builder_abandon(c.builder);
+		value_writer_abandon(&c.values.out);
 		writer_abandon(&c.edit);
 	} else {
 		lsm_count(&lsm_shared->compactions, 1);
 		if (p->n[p->out_level] == 1 && c.tables_in == 1)
 			lsm_count(&lsm_shared->rewrites, 1);
-		lsm_count(&lsm_shared->bytes_in, c.bytes_in);
-		lsm_count(&lsm_shared->bytes_out, c.bytes_out);
+		lsm_count(&lsm_shared->bytes_in, c.bytes_in + c.values.relocated);
+		lsm_count(&lsm_shared->bytes_out, c.bytes_out + c.values.out.bytes);
+		lsm_count(&lsm_shared->relocated_bytes, c.values.relocated);
 		lsm_count(&lsm_shared->range_entries, c.rule.hidden);
 	}
+	value_gc_free(&c.values);
 	edit_free(&c.edit);
 	buf_free(&c.rule.key);
 	return st;

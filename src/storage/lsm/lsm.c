@@ -33,20 +33,19 @@ lsm_create(uint64_t first_lsn)
 	Manifest m;
 
 	KV_TRY(fs_mkdir(LSM_TABLES_DIR));
+	KV_TRY(fs_mkdir(VALUE_DIR));
 	KV_TRY(manifest_create(&m, 1, &empty, 1));
 	return manifest_close(&m);
 }
 
 /* A missing file would show as missing keys: refuse now, not at the first read of it. */
 static Status
-check_file(const TableInfo *t)
+check_file(const char *path, uint64_t want)
 {
-	char path[FS_PATH_MAX];
 	uint64_t bytes;
 	int fd;
 	Status st;
 
-	table_path(t->number, path, sizeof path);
 	st = fs_open(path, FS_READ, &fd);
 	if (st == ST_NOT_FOUND)
 		return status_fail(ST_CORRUPT, "%s is in the manifest but missing: restore it or this node's data",
@@ -58,9 +57,9 @@ check_file(const TableInfo *t)
 		return st;
 	}
 	KV_TRY(fs_close(fd));
-	if (bytes != t->bytes)
+	if (bytes != want)
 		return status_fail(ST_CORRUPT, "%s has %llu bytes, not %llu as in the manifest: restore it",
-		                   path, (unsigned long long) bytes, (unsigned long long) t->bytes);
+		                   path, (unsigned long long) bytes, (unsigned long long) want);
 	return ST_OK;
 }
 
@@ -70,41 +69,85 @@ free_table(Table *t)
 	shheap_free(t);
 }
 
-/* Tables and Version of an image; on failure nothing stays in the heap. */
+static void
+free_value_file(ValueFile *f)
+{
+	shheap_free(f);
+}
+
+static Status
+build_table(const ManifestTable *mt, Edit *e)
+{
+	char path[FS_PATH_MAX];
+	Buf shares = { 0 };
+	Table *t;
+	Status st;
+
+	table_path(mt->info.number, path, sizeof path);
+	KV_TRY(check_file(path, mt->info.bytes));
+	st = value_shares_decode(mt->shares, mt->info.value_files, &shares);
+	if (st == ST_OK)
+		st = version_table(&mt->info, mt->smallest, mt->largest, (const ValueShare *) (const void *) shares.data, &t);
+	buf_free(&shares);
+	KV_TRY(st);
+	st = edit_add(e, mt->level, t);
+	if (st != ST_OK)
+		free_table(t);
+	return st;
+}
+
+static Status
+build_value_file(const ValueFileInfo *info, Edit *e)
+{
+	char path[FS_PATH_MAX];
+	ValueFile *f;
+	Status st;
+
+	value_path(info->file_id, path, sizeof path);
+	KV_TRY(check_file(path, info->bytes));
+	KV_TRY(version_value_file(info, &f));
+	st = edit_add_values(e, f);
+	if (st != ST_OK)
+		free_value_file(f);
+	return st;
+}
+
+static void
+free_edit_files(const Edit *e)
+{
+	size_t n;
+	const EditAdd *adds = edit_adds(e, &n);
+	ValueFile *const *values;
+
+	for (size_t i = 0; i < n; i++)
+		free_table(adds[i].table);
+	values = edit_values(e, &n);
+	for (size_t i = 0; i < n; i++)
+		free_value_file(values[i]);
+}
+
+/* Tables, value files and Version of an image; on failure nothing stays in the heap. */
 static Status
 build(const ManifestImage *img, Version **out)
 {
 	Edit e = { .has_state = true, .state = img->state };
-	const EditAdd *adds;
-	size_t n;
 	Status st = ST_OK;
 
-	for (size_t i = 0; i < img->ntables && st == ST_OK; i++) {
-		const ManifestTable *mt = &img->tables[i];
-		Table *t;
-
-		st = check_file(&mt->info);
-		if (st == ST_OK)
-			st = version_table(&mt->info, mt->smallest, mt->largest, &t);
-		if (st == ST_OK) {
-			st = edit_add(&e, mt->level, t);
-			if (st != ST_OK)
-				free_table(t);
-		}
-	}
 	if (st == ST_OK && img->nranges > 0)
 		st = buf_append(&e.range_adds, img->ranges, img->nranges * sizeof *img->ranges);
+	for (size_t i = 0; i < img->nvalues && st == ST_OK; i++)
+		st = build_value_file(&img->values[i], &e);
+	for (size_t i = 0; i < img->ntables && st == ST_OK; i++)
+		st = build_table(&img->tables[i], &e);
 	if (st == ST_OK)
 		st = version_make(NULL, &e, out);
 	if (st != ST_OK) {
-		adds = edit_adds(&e, &n);
-		for (size_t i = 0; i < n; i++)
-			free_table(adds[i].table);
+		free_edit_files(&e);
 	} else {
 		st = version_check(*out);
 		if (st != ST_OK) {
 			st = status_prefix(st, "manifest");
-			version_drop(*out, free_table);
+			version_drop(*out, free_table, free_value_file);
 		}
 	}
 	edit_free(&e);
@@ -193,5 +236,6 @@ lsm_stats(LsmStats *out)
 		.range_bytes = atomic_load(&s->range_bytes),
 		.range_entries = atomic_load(&s->range_entries),
 		.ranges_retired = atomic_load(&s->ranges_retired),
+		.relocated_bytes = atomic_load(&s->relocated_bytes),
 	};
 }

@@ -16,6 +16,8 @@
 
 typedef struct Search {
 	TableLookup lookup;
+	ValueLookup value;  /* once the table has given a reference */
+	bool resolving;
 	uint32_t next0;     /* next table of level 0 to ask */
 	int level;          /* next deeper level to ask */
 	int key;            /* place in the batch */
@@ -70,7 +72,35 @@ search_begin(Search *s, const Version *v, Slice key, uint64_t snapshot)
 {
 	s->next0 = 0;
 	s->level = 1;
+	s->resolving = false;
 	return ask_next(s, v, key, table_key_hash(key), snapshot);
+}
+
+/* The newest version there is. Its value may have to be fetched from a value file. */
+static bool
+found(Search *s, const Version *v)
+{
+	TableLookup *l = &s->lookup;
+
+	if (v->ranges != NULL)
+		lsm_hide(v, l->version + 1, &l->entry);
+	s->resolving = l->entry.kind == ENTRY_VALUE_REF;
+	if (s->resolving)
+		value_lookup_begin(&s->value, l->entry.value);
+	return s->resolving;
+}
+
+static bool
+resolve_step(Search *s)
+{
+	TableLookup *l = &s->lookup;
+
+	if (value_lookup_step(&s->value))
+		return true;
+	l->status = s->value.status;
+	l->entry.kind = ENTRY_PUT;
+	l->entry.value = s->value.value;
+	return false;
 }
 
 static bool
@@ -78,8 +108,12 @@ search_step(Search *s, const Version *v)
 {
 	TableLookup *l = &s->lookup;
 
+	if (s->resolving)
+		return resolve_step(s);
 	if (table_lookup_step(l))
 		return true;
+	if (l->status == ST_OK)
+		return found(s, v);
 	return l->status == ST_NOT_FOUND && ask_next(s, v, l->key, l->hash, l->version + 1);
 }
 
@@ -91,13 +125,13 @@ lsm_get(const Version *v, Slice key, uint64_t snapshot, Entry *out)
 
 	if (s->lookup.own.cap > 2 * CACHE_BLOCK_MAX) /* held a larger block */
 		table_lookup_end(&s->lookup);
+	if (s->value.own.cap > 2 * CACHE_BLOCK_MAX)
+		value_lookup_end(&s->value);
 	for (more = search_begin(s, v, key, snapshot); more;)
 		more = search_step(s, v);
 	if (s->lookup.status != ST_OK)
 		return s->lookup.status;
 	*out = s->lookup.entry;
-	if (v->ranges != NULL)
-		lsm_hide(v, snapshot, out);
 	return ST_OK;
 }
 
@@ -118,10 +152,12 @@ search_result(Search *s, Entry *out, Status *st)
 	if (l->status != ST_OK)
 		return;
 	out[s->key] = l->entry;
-	if (l->in_own) { /* must outlive the next search in this place */
-		kept[nkept++] = l->own;
-		kept_bytes += l->own.cap;
-		l->own = (Buf){ 0 };
+	if (s->resolving ? s->value.in_own : l->in_own) { /* must outlive the next search in this place */
+		Buf *own = s->resolving ? &s->value.own : &l->own;
+
+		kept[nkept++] = *own;
+		kept_bytes += own->cap;
+		*own = (Buf){ 0 };
 	}
 }
 
@@ -129,7 +165,9 @@ search_result(Search *s, Entry *out, Status *st)
 static bool
 affordable(const Search *s)
 {
-	return s->lookup.past == 0 || s->key == 0 || kept_bytes + s->lookup.past <= LSM_BATCH_BYTES;
+	uint32_t past = s->resolving ? s->value.past : s->lookup.past;
+
+	return past == 0 || s->key == 0 || kept_bytes + past <= LSM_BATCH_BYTES;
 }
 
 typedef struct Batch {
@@ -195,10 +233,9 @@ lsm_get_many(const Version *v, const Slice *keys, int n, uint64_t snapshot, Entr
 			}
 		}
 	}
-	for (int i = 0; i < IN_FLIGHT; i++)
+	for (int i = 0; i < IN_FLIGHT; i++) {
 		table_lookup_end(&searches[i].lookup);
-	for (int i = 0; v->ranges != NULL && i < b.limit; i++)
-		if (st[i] == ST_OK)
-			lsm_hide(v, snapshot, &out[i]);
+		value_lookup_end(&searches[i].value);
+	}
 	return b.limit;
 }

@@ -25,7 +25,7 @@
 typedef struct LsmShared {
 	/* Compaction worker writes, anyone reads: figures. */
 	_Atomic uint64_t flushes, flush_bytes, compactions, bytes_in, bytes_out, trivial_moves, files_deleted;
-	_Atomic uint64_t rewrites, range_tables, range_bytes, range_entries, ranges_retired;
+	_Atomic uint64_t rewrites, range_tables, range_bytes, range_entries, ranges_retired, relocated_bytes;
 	/* lsm_open() writes, lsm_writer_open() reads; the processes follow each other. */
 	uint64_t next_number;      /* table files */
 	uint64_t manifest_number;
@@ -52,6 +52,7 @@ typedef struct EditDelete {
 typedef struct Edit {
 	Buf adds;                  /* EditAdd[] */
 	Buf deletes;               /* EditDelete[]; take effect before the adds */
+	Buf values;                /* ValueFile *[]: new ones, each referred to by a table that it adds */
 	bool has_state;
 	LsmState state;
 	Buf range_adds;            /* RangeDelete[], by version, all newer than those there; keys are the caller's */
@@ -73,6 +74,13 @@ edit_deletes(const Edit *e, size_t *n)
 {
 	*n = e->deletes.len / sizeof(EditDelete);
 	return (const EditDelete *) (const void *) e->deletes.data;
+}
+KV_CHECK Status edit_add_values(Edit *e, ValueFile *f);
+static inline ValueFile *const *
+edit_values(const Edit *e, size_t *n)
+{
+	*n = e->values.len / sizeof(ValueFile *);
+	return (ValueFile *const *) (const void *) e->values.data;
 }
 void edit_free(Edit *e);
 
@@ -100,18 +108,21 @@ void range_set_cover(const RangeSet *s, Slice key, uint64_t snapshot, Cover *nar
 void lsm_hide(const Version *v, uint64_t snapshot, Entry *e);
 
 /* ---- Versions: version.c. NO_SPACE: the shared heap is full. */
-/* A Table without references. */
-KV_CHECK Status version_table(const TableInfo *info, Slice smallest, Slice largest, Table **out);
+/* A Table without references. shares: info->value_files of them. */
+KV_CHECK Status version_table(const TableInfo *info, Slice smallest, Slice largest, const ValueShare *shares,
+                              Table **out);
+/* A ValueFile without references. */
+KV_CHECK Status version_value_file(const ValueFileInfo *info, ValueFile **out);
 /* base (NULL: empty) with the edit, holding a reference on each of its tables. */
 KV_CHECK Status version_make(const Version *base, const Edit *e, Version **out);
 /* Level order, version order in level 0. Status CORRUPT names what is wrong. */
 KV_CHECK Status version_check(const Version *v);
 /* The same of two tables that follow each other in a level. */
 KV_CHECK Status version_check_order(uint32_t level, const Table *a, const Table *b);
-/* Free it; `dead` is called for each table that nobody names any more, and frees it. */
-void version_drop(Version *v, void (*dead)(Table *t));
 /* The failure of an allocation in the shared heap. */
 KV_CHECK Status heap_full(void);
+/* Free it; each table and value file that nobody names any more is given to the one who frees it. */
+void version_drop(Version *v, void (*dead)(Table *t), void (*dead_values)(ValueFile *f));
 /* First table of a sorted run whose largest key is >= key; n if none. */
 uint32_t version_find(Table *const *tables, uint32_t n, Slice key);
 static inline bool
@@ -119,6 +130,57 @@ table_covers(const Table *t, Slice key)
 {
 	return slice_cmp(t->smallest, key) <= 0 && slice_cmp(key, t->largest) <= 0;
 }
+
+/* ---- the values of a Version: version_values.c */
+/* Most entries that the list may have. */
+size_t version_values_room(const Version *base, const Edit *e);
+/* Make the list in `room`, and hold a reference on each file in it. v's tables are there. */
+void version_values_fill(Version *v, const Version *base, const Edit *e, LiveValues *room);
+/* NULL: it refers to nothing in this file. */
+const LiveValues *version_values_find(const Version *v, uint64_t file_id);
+/*
+ * So little of it is live that it is worth copying: less than half. Compactions copy values out of such files, and
+ * tables get `rewrite` when what that would let go is worth their size.
+ */
+static inline bool
+values_are_few(const LiveValues *l)
+{
+	return l->bytes < l->file->info.value_bytes - l->bytes;
+}
+
+/* ---- writing value files, for flush and compaction: value_writer.c. Zero-initialise, set `edit`. */
+typedef struct ValueWriter {
+	Edit *edit;                /* gets the files */
+	ValueBuilder *builder;     /* NULL: none */
+	uint64_t bytes;            /* of files that are finished */
+	uint8_t ref[VALUE_REF_MAX];
+} ValueWriter;
+/* Put e's value into a value file: *e becomes a reference, which lies in w until the next call. */
+KV_CHECK Status value_writer_put(ValueWriter *w, Entry *e);
+/* All files are finished, in the edit, and directory VALUE_DIR is synced. */
+KV_CHECK Status value_writer_finish(ValueWriter *w);
+/* Remove the file that is not finished; the others are the edit's. */
+void value_writer_abandon(ValueWriter *w);
+
+/* ---- values in a compaction: value_gc.c. Zero-initialise. */
+typedef struct ValueGc {
+	Buf victims;               /* uint64_t[]: file ids in order; values are copied out of them */
+	ValueReader reader;
+	ValueWriter out;
+	uint64_t relocated;        /* bytes */
+} ValueGc;
+KV_CHECK Status value_gc_begin(ValueGc *g, const Version *base, Edit *edit);
+/* An entry that goes into table b: copy its value if it lies in a victim, or b refers to too many files. */
+KV_CHECK Status value_gc_entry(ValueGc *g, const TableBuilder *b, Entry *e);
+KV_CHECK Status value_gc_finish(ValueGc *g);
+/* After a failure value_writer_abandon(&g->out) first. */
+void value_gc_free(ValueGc *g);
+/*
+ * A table in the making refers to at most so many files from which nothing is copied; the room up to VALUE_SHARES_MAX
+ * is for the files that this compaction writes, 64 GiB of values. Tests make it smaller.
+ */
+#define VALUE_SHARES_OWN 1024
+extern uint32_t value_gc_shares_max;
 
 /* ---- the manifest: manifest.c (writing); reading it is storage/manifest.h */
 #define MANIFEST_MAGIC "KVDMANIF"
@@ -150,6 +212,11 @@ KV_CHECK Status manifest_create(Manifest *m, uint64_t number, const Version *v, 
 /* Append an edit, synced. After a failed sync every later call fails. */
 KV_CHECK Status manifest_append(Manifest *m, const Edit *e, uint64_t next_number);
 KV_CHECK Status manifest_close(Manifest *m);
+/*
+ * Of those listed (ValueFileInfo[]) the image gets those that its tables refer to. CORRUPT, without a detail: a
+ * malformed share, a file that is not listed or is listed twice, more referred to than is in it.
+ */
+KV_CHECK Status manifest_values_settle(ManifestImage *img, const Buf *listed);
 
 /* ---- picking: lsm_pick.c, pure */
 typedef struct Pick {
@@ -221,6 +288,8 @@ KV_CHECK Status writer_finish(TableBuilder *b, Edit *e, uint32_t level, uint64_t
  * and that are in the list of its Version. Newer ones may still be in memtables, although every snapshot sees them.
  */
 uint64_t ranges_applied_by(uint64_t oldest, uint64_t flushed);
+/* A failure is only logged: the next start removes what nothing names. */
+void writer_remove_file(const char *path);
 /* An edit that is not installed: remove the files it would have added, and the tables. */
 void writer_abandon(Edit *e);
 /* Compaction of a pick (not trivial): compact.c. */

@@ -49,7 +49,7 @@ put_table(Buf *b, uint32_t level, const Table *t)
 	const uint64_t u64[] = { i->number, i->file_id, i->bytes, i->root_offset, i->filter_offset, i->entries,
 		                 i->tombstones, i->expiring, i->key_bytes, i->value_bytes, i->version_min,
 		                 i->version_max, i->ranges_applied };
-	uint8_t fixed[2 + sizeof u64 + 5 * 4];
+	uint8_t fixed[2 + sizeof u64 + 6 * 4];
 	uint8_t *p = fixed;
 
 	*p++ = MANIFEST_ADD;
@@ -61,9 +61,30 @@ put_table(Buf *b, uint32_t level, const Table *t)
 	put_u32(p + 8, i->filter_pages);
 	put_u32(p + 12, (uint32_t) t->smallest.len);
 	put_u32(p + 16, (uint32_t) t->largest.len);
+	put_u32(p + 20, i->value_files);
 	KV_TRY(buf_append(b, fixed, sizeof fixed));
 	KV_TRY(buf_append_slice(b, t->smallest));
-	return buf_append_slice(b, t->largest);
+	KV_TRY(buf_append_slice(b, t->largest));
+	for (uint32_t n = 0; n < i->value_files; n++) {
+		uint8_t share[VALUE_SHARE_BYTES];
+
+		value_share_encode(&t->values[n], share);
+		KV_TRY(buf_append(b, share, sizeof share));
+	}
+	return ST_OK;
+}
+
+static Status
+put_values(Buf *b, const ValueFileInfo *f)
+{
+	uint8_t p[33];
+
+	p[0] = MANIFEST_VALUES;
+	put_u64(p + 1, f->file_id);
+	put_u64(p + 9, f->bytes);
+	put_u64(p + 17, f->values);
+	put_u64(p + 25, f->value_bytes);
+	return buf_append(b, p, sizeof p);
 }
 
 static Status
@@ -166,7 +187,7 @@ write_out(Manifest *m, Buf *b)
 	return ST_OK;
 }
 
-/* One record a table: memory stays small however long the list is. */
+/* One record a file: memory stays small however long the list is. */
 static Status
 write_list(Manifest *m, Buf *b, const Version *v, uint64_t next_number)
 {
@@ -177,6 +198,13 @@ write_list(Manifest *m, Buf *b, const Version *v, uint64_t next_number)
 	KV_TRY(put_state(b, &state));
 	KV_TRY(put_next(b, next_number));
 	record_end(b, at, m->number, m->length + at);
+	for (uint32_t i = 0; i < v->nvalues; i++) {
+		KV_TRY(record_begin(b, &at));
+		KV_TRY(put_values(b, &v->values[i].file->info));
+		record_end(b, at, m->number, m->length + at);
+		if (b->len >= WRITE_BYTES)
+			KV_TRY(write_out(m, b));
+	}
 	for (uint32_t level = 0; level < LSM_LEVELS; level++) {
 		for (uint32_t i = 0; i < v->ntables[level]; i++) {
 			KV_TRY(record_begin(b, &at));
@@ -266,9 +294,13 @@ encode_edit(Buf *b, const Edit *e, uint64_t next_number)
 	size_t n;
 	const EditDelete *deletes = edit_deletes(e, &n);
 	const EditAdd *adds;
+	ValueFile *const *values;
 
 	for (size_t i = 0; i < n; i++)
 		KV_TRY(put_delete(b, &deletes[i]));
+	values = edit_values(e, &n);
+	for (size_t i = 0; i < n; i++)
+		KV_TRY(put_values(b, &values[i]->info));
 	adds = edit_adds(e, &n);
 	for (size_t i = 0; i < n; i++)
 		KV_TRY(put_table(b, adds[i].level, adds[i].table));

@@ -32,6 +32,7 @@ typedef struct Loader {
 	uint32_t format;
 	Buf ops;          /* TableOp[] */
 	Buf ranges;       /* RangeDelete[], by version */
+	Buf values;       /* ValueFileInfo[] */
 	bool has_state;
 	void (*see)(void *arg, const ManifestEdit *e); /* NULL: nobody looks */
 	void *arg;
@@ -128,6 +129,7 @@ read_table(Loader *l, Reader *r, TableOp *op)
 		            &i->tombstones, &i->expiring, &i->key_bytes, &i->value_bytes, &i->version_min,
 		            &i->version_max };
 	uint32_t smallest, largest;
+	size_t shares;
 
 	memset(i, 0, sizeof *i);
 	op->level = op->table.level = read_u8(r);
@@ -139,8 +141,11 @@ read_table(Loader *l, Reader *r, TableOp *op)
 	i->filter_pages = read_u32(r);
 	smallest = read_u32(r);
 	largest = read_u32(r);
+	i->value_files = l->format >= 2 ? read_u32(r) : 0;
+	shares = i->value_files <= VALUE_SHARES_MAX ? (size_t) i->value_files * VALUE_SHARE_BYTES : SIZE_MAX;
 	op->table.smallest = read_bytes(r, smallest);
 	op->table.largest = read_bytes(r, largest);
+	op->table.shares = read_bytes(r, shares).data;
 	op->number = i->number;
 	op->add = true;
 	if (!reader_ok(r) || op->level >= LSM_LEVELS || smallest == 0 || largest == 0 ||
@@ -225,6 +230,23 @@ read_range_drop(Loader *l, Reader *r, uint64_t offset)
 }
 
 static Status
+read_values(Loader *l, Reader *r, uint64_t offset)
+{
+	ValueFileInfo f;
+	ManifestEdit e = { .offset = offset, .op = MANIFEST_VALUES, .values = &f };
+
+	f.file_id = read_u64(r);
+	f.bytes = read_u64(r);
+	f.values = read_u64(r);
+	f.value_bytes = read_u64(r);
+	if (!reader_ok(r) || (f.file_id & VALUE_ID_BIT) == 0)
+		return damaged(l, offset, "malformed value file");
+	if (l->see != NULL)
+		l->see(l->arg, &e);
+	return buf_append(&l->values, &f, sizeof f);
+}
+
+static Status
 read_op(Loader *l, Reader *r, uint64_t offset)
 {
 	TableOp op = { .offset = offset, .place = l->ops.len / sizeof op };
@@ -245,6 +267,8 @@ read_op(Loader *l, Reader *r, uint64_t offset)
 		return read_range(l, r, offset);
 	case MANIFEST_RANGE_DROP:
 		return read_range_drop(l, r, offset);
+	case MANIFEST_VALUES:
+		return read_values(l, r, offset);
 	default:
 		return damaged(l, offset, "unknown operation");
 	}
@@ -367,6 +391,7 @@ static Status
 load(Loader *l)
 {
 	uint64_t base = 0;
+	Status st;
 
 	KV_TRY(read_whole(l));
 	KV_TRY(read_header(l, &base));
@@ -374,7 +399,9 @@ load(Loader *l)
 	if (!l->has_state)
 		return damaged(l, MANIFEST_HEADER, "no list of tables");
 	KV_TRY(fold(l));
-	return take_ranges(l);
+	KV_TRY(take_ranges(l));
+	st = manifest_values_settle(l->img, &l->values);
+	return st == ST_CORRUPT ? damaged(l, MANIFEST_HEADER, "tables refer to values that are not in the list") : st;
 }
 
 static Status
@@ -387,6 +414,7 @@ read_file(const char *path, uint64_t number, Loader *l)
 	st = load(l);
 	buf_free(&l->ops);
 	buf_free(&l->ranges);
+	buf_free(&l->values);
 	if (st != ST_OK)
 		manifest_image_free(l->img);
 	return st;
@@ -424,8 +452,10 @@ manifest_image_free(ManifestImage *img)
 {
 	free(img->tables);
 	free(img->ranges);
+	free(img->values);
 	free(img->file);
 	img->tables = NULL;
 	img->ranges = NULL;
+	img->values = NULL;
 	img->file = NULL;
 }

@@ -33,9 +33,16 @@ edit_delete(Edit *e, uint32_t level, uint64_t number)
 	return buf_append(&e->deletes, &d, sizeof d);
 }
 
+Status
+edit_add_values(Edit *e, ValueFile *f)
+{
+	return buf_append(&e->values, &f, sizeof f);
+}
+
 void
 edit_free(Edit *e)
 {
+	buf_free(&e->values);
 	buf_free(&e->adds);
 	buf_free(&e->deletes);
 	buf_free(&e->range_adds);
@@ -50,14 +57,18 @@ heap_full(void)
 }
 
 Status
-version_table(const TableInfo *info, Slice smallest, Slice largest, Table **out)
+version_table(const TableInfo *info, Slice smallest, Slice largest, const ValueShare *shares, Table **out)
 {
-	Table *t = shheap_alloc(sizeof *t + smallest.len + largest.len);
+	size_t list = info->value_files * sizeof *shares;
+	Table *t = shheap_alloc(sizeof *t + list + smallest.len + largest.len);
 	uint8_t *keys;
 
 	if (t == NULL)
 		return heap_full();
-	keys = (uint8_t *) (t + 1);
+	if (list > 0)
+		memcpy(t + 1, shares, list);
+	t->values = (const ValueShare *) (t + 1);
+	keys = (uint8_t *) (t + 1) + list;
 	memcpy(keys, smallest.data, smallest.len);
 	memcpy(keys + smallest.len, largest.data, largest.len);
 	t->info = *info;
@@ -66,6 +77,19 @@ version_table(const TableInfo *info, Slice smallest, Slice largest, Table **out)
 	atomic_init(&t->refs, 0);
 	t->rewrite = false;
 	*out = t;
+	return ST_OK;
+}
+
+Status
+version_value_file(const ValueFileInfo *info, ValueFile **out)
+{
+	ValueFile *f = shheap_alloc(sizeof *f);
+
+	if (f == NULL)
+		return heap_full();
+	f->info = *info;
+	atomic_init(&f->refs, 0);
+	*out = f;
 	return ST_OK;
 }
 
@@ -177,7 +201,7 @@ version_make(const Version *base, const Edit *e, Version **out)
 	for (int level = 0; level < LSM_LEVELS && base != NULL; level++)
 		room += base->ntables[level];
 	KV_TRY(make_ranges(base, e, &ranges));
-	v = shheap_alloc(sizeof *v + room * sizeof(Table *));
+	v = shheap_alloc(sizeof *v + room * sizeof(Table *) + version_values_room(base, e) * sizeof(LiveValues));
 	if (v == NULL) {
 		range_set_drop(ranges);
 		return heap_full();
@@ -201,6 +225,7 @@ version_make(const Version *base, const Edit *e, Version **out)
 		fill_level(v, base, e, level);
 		slots += v->ntables[level];
 	}
+	version_values_fill(v, base, e, (LiveValues *) (void *) slots);
 	*out = v;
 	return ST_OK;
 }
@@ -227,7 +252,7 @@ version_check(const Version *v)
 }
 
 void
-version_drop(Version *v, void (*dead)(Table *t))
+version_drop(Version *v, void (*dead)(Table *t), void (*dead_values)(ValueFile *f))
 {
 	for (int level = 0; level < LSM_LEVELS; level++) {
 		for (uint32_t i = 0; i < v->ntables[level]; i++) {
@@ -238,6 +263,12 @@ version_drop(Version *v, void (*dead)(Table *t))
 		}
 	}
 	range_set_drop(v->ranges);
+	for (uint32_t i = 0; i < v->nvalues; i++) {
+		ValueFile *f = v->values[i].file;
+
+		if (atomic_fetch_sub_explicit(&f->refs, 1, memory_order_relaxed) == 1)
+			dead_values(f);
+	}
 	shheap_free(v);
 }
 
@@ -260,6 +291,8 @@ version_find(Table *const *tables, uint32_t n, Slice key)
 bool
 lsm_version_has(const Version *v, uint64_t number)
 {
+	if ((number & VALUE_ID_BIT) != 0)
+		return version_values_find(v, number) != NULL;
 	for (int level = 0; level < LSM_LEVELS; level++)
 		for (uint32_t i = 0; i < v->ntables[level]; i++)
 			if (v->tables[level][i]->info.number == number)

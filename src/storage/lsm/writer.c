@@ -28,8 +28,8 @@
 Writer lsm_writer = { .manifest = { .fd = -1 } };
 
 /* ---- files that go */
-static void
-remove_file(const char *path)
+void
+writer_remove_file(const char *path)
 {
 	Status st = fs_unlink(path);
 
@@ -44,13 +44,25 @@ remove_table(Table *t)
 	char path[FS_PATH_MAX];
 
 	table_path(t->info.number, path, sizeof path);
-	remove_file(path);
+	writer_remove_file(path);
 	lsm_count(&lsm_shared->files_deleted, 1);
 	shheap_free(t);
 }
 
+static void
+remove_values(ValueFile *f)
+{
+	char path[FS_PATH_MAX];
+
+	value_path(f->info.file_id, path, sizeof path);
+	writer_remove_file(path);
+	lsm_count(&lsm_shared->files_deleted, 1);
+	shheap_free(f);
+}
+
 typedef struct Orphans {
 	const Version *v;      /* NULL: manifests */
+	bool values;           /* value files, else tables */
 	Buf names;             /* NUL-terminated, one after another */
 	uint64_t keep;         /* manifest number */
 	uint64_t highest;      /* table number seen */
@@ -69,13 +81,14 @@ note_orphan(void *arg, const char *name)
 			return ST_OK;
 		manifest_path(n, ours, sizeof ours);
 	} else {
-		if (sscanf(name, "%16llx%15s", &n, tail) != 2)
-			return ST_OK;
-		if (strcmp(tail, ".kvt") != 0 && strcmp(tail, ".kvt.tmp") != 0)
+		const char *kind = o->values ? ".kvv" : ".kvt";
+
+		if (sscanf(name, "%16llx%15s", &n, tail) != 2 || strncmp(tail, kind, 4) != 0 ||
+			(tail[4] != '\0' && strcmp(tail + 4, ".tmp") != 0))
 			return ST_OK;
 		if (n > o->highest)
 			o->highest = n;
-		if (strcmp(tail, ".kvt") == 0 && lsm_version_has(o->v, n))
+		if (tail[4] == '\0' && lsm_version_has(o->v, n))
 			return ST_OK;
 		snprintf(ours, sizeof ours, "%016llx%s", n, tail);
 	}
@@ -97,7 +110,7 @@ remove_orphans(const char *dir, const char *prefix, Orphans *o)
 
 		snprintf(path, sizeof path, "%s%s", prefix, name);
 		elog(LOG_LEVEL_INFO, "removing %s, which nothing names", path);
-		remove_file(path);
+		writer_remove_file(path);
 		at += strlen(name) + 1;
 	}
 	buf_free(&o->names);
@@ -109,11 +122,14 @@ lsm_writer_open(Version *v)
 {
 	Writer *w = &lsm_writer;
 	Orphans tables = { .v = v }, manifests = { .keep = lsm_shared->manifest_number };
+	Orphans values = { .v = v, .values = true };
 	Orphans old = { .keep = lsm_shared->manifest_number + 1 };
 
 	KV_TRY(manifest_close(&w->manifest));
 	*w = (Writer){ .manifest = { .fd = -1 } };
+	KV_TRY(fs_mkdir(VALUE_DIR)); /* of a directory of an earlier version */
 	KV_TRY(remove_orphans(LSM_TABLES_DIR, LSM_TABLES_DIR "/", &tables));
+	KV_TRY(remove_orphans(VALUE_DIR, VALUE_DIR "/", &values));
 	KV_TRY(remove_orphans(".", "", &manifests));
 	w->next_number = lsm_shared->next_number > tables.highest ? lsm_shared->next_number : tables.highest + 1;
 	KV_TRY(manifest_create(&w->manifest, lsm_shared->manifest_number + 1, v, w->next_number));
@@ -142,7 +158,7 @@ rotate(void)
 		w->manifest.broken = true; /* which of the two is in effect is in doubt */
 		return st;
 	}
-	remove_file(path);
+	writer_remove_file(path);
 	return ST_OK;
 }
 
@@ -157,11 +173,17 @@ make_durable(const Edit *e)
 	return manifest_append(&w->manifest, e, w->next_number);
 }
 
-/* A Version that did not come about: tables that only it names go on belonging to the edit. */
+/* A Version that did not come about: what only it names goes on belonging to the edit. */
 static void
 keep_table(Table *t)
 {
 	(void) t;
+}
+
+static void
+keep_values(ValueFile *f)
+{
+	(void) f;
 }
 
 Status
@@ -179,7 +201,7 @@ writer_install(const Edit *e)
 	}
 	st = make_durable(e);
 	if (st != ST_OK) {
-		version_drop(v, keep_table);
+		version_drop(v, keep_table, keep_values);
 		return st;
 	}
 	w->current = v;
@@ -199,29 +221,46 @@ writer_builder(uint32_t level, uint64_t expected_entries, TableBuilder **out)
 	return table_builder_open(&o, out);
 }
 
+/* They go with the builder. */
+static Status
+copy_shares(const TableBuilder *b, Buf *out)
+{
+	uint32_t n;
+	const ValueShare *shares = table_builder_shares(b, &n);
+
+	return n > 0 ? buf_append(out, shares, n * sizeof *shares) : ST_OK;
+}
+
 Status
 writer_finish(TableBuilder *b, Edit *e, uint32_t level, uint64_t *bytes)
 {
 	TableInfo info;
-	Buf smallest = { 0 }, largest = { 0 };
+	Buf smallest = { 0 }, largest = { 0 }, shares = { 0 };
 	Table *t = NULL;
 	char path[FS_PATH_MAX];
-	Status st = table_builder_finish(b, &info, &smallest, &largest);
+	Status st = copy_shares(b, &shares);
+
+	if (st == ST_OK)
+		st = table_builder_finish(b, &info, &smallest, &largest);
+	else
+		table_builder_abandon(b);
 
 	info.ranges_applied = e->ranges_applied;
 	if (st == ST_OK) {
-		st = version_table(&info, slice_buf(&smallest), slice_buf(&largest), &t);
+		st = version_table(&info, slice_buf(&smallest), slice_buf(&largest),
+		                   (const ValueShare *) (const void *) shares.data, &t);
 		if (st == ST_OK)
 			st = edit_add(e, level, t);
 		if (st != ST_OK) {
 			shheap_free(t);
 			table_path(info.number, path, sizeof path);
-			remove_file(path);
+			writer_remove_file(path);
 		} else
 			*bytes = info.bytes;
 	}
 	buf_free(&smallest);
 	buf_free(&largest);
+	buf_free(&shares);
 	return st;
 }
 
@@ -230,6 +269,7 @@ writer_abandon(Edit *e)
 {
 	size_t n;
 	const EditAdd *adds = edit_adds(e, &n);
+	ValueFile *const *values;
 
 	/*
 	 * When the manifest is in doubt the edit may be in effect after a restart: then its files must stay.
@@ -240,6 +280,13 @@ writer_abandon(Edit *e)
 			shheap_free(adds[i].table);
 		else
 			remove_table(adds[i].table);
+	}
+	values = edit_values(e, &n);
+	for (size_t i = 0; i < n; i++) {
+		if (lsm_writer.manifest.broken)
+			shheap_free(values[i]);
+		else
+			remove_values(values[i]);
 	}
 }
 
@@ -273,21 +320,31 @@ keep_rule(KeepRule *r, const Entry *e, Keep *out, bool *new_key)
 	return ST_OK;
 }
 
+static bool
+belongs_apart(const Entry *e)
+{
+	return config.blob_threshold > 0 && e->kind == ENTRY_PUT && e->value.len >= (uint64_t) config.blob_threshold;
+}
+
 static Status
-flush_entries(Iter *src, KeepRule *rule, TableBuilder **b)
+flush_entries(Iter *src, KeepRule *rule, TableBuilder **b, ValueWriter *values)
 {
 	for (iter_seek_first(src); src->valid; iter_next(src)) {
+		Entry e = src->entry;
 		Keep keep;
 		bool new_key;
 
-		KV_TRY(keep_rule(rule, &src->entry, &keep, &new_key));
+		KV_TRY(keep_rule(rule, &e, &keep, &new_key));
 		if (keep == DROP)
 			continue;
 		if (*b == NULL)
 			KV_TRY(writer_builder(0, 0, b));
-		KV_TRY(table_builder_add(*b, &src->entry));
+		if (belongs_apart(&e))
+			KV_TRY(value_writer_put(values, &e));
+		KV_TRY(table_builder_add(*b, &e));
 	}
-	return src->status;
+	KV_TRY(src->status);
+	return value_writer_finish(values);
 }
 
 /* One table, however large the memtable: level 0 then has one table for each range of versions. */
@@ -295,12 +352,14 @@ static Status
 flush_table(Iter *src, const RangeSet *ranges, Edit *e, uint64_t *bytes)
 {
 	KeepRule rule = { .oldest = e->oldest, .ranges = ranges };
+	ValueWriter values = { .edit = e };
 	TableBuilder *b = NULL;
-	Status st = flush_entries(src, &rule, &b);
+	Status st = flush_entries(src, &rule, &b, &values);
 
 	buf_free(&rule.key);
 	lsm_count(&lsm_shared->range_entries, rule.hidden);
 	if (st != ST_OK) {
+		value_writer_abandon(&values);
 		if (b != NULL)
 			table_builder_abandon(b);
 		return st;
@@ -308,6 +367,7 @@ flush_table(Iter *src, const RangeSet *ranges, Edit *e, uint64_t *bytes)
 	if (b == NULL)
 		return ST_OK;
 	KV_TRY(writer_finish(b, e, 0, bytes));
+	*bytes += values.bytes;
 	return fs_sync_dir(LSM_TABLES_DIR);
 }
 
@@ -386,7 +446,7 @@ lsm_collect(void)
 			continue;
 		}
 		*p = v->next_retired;
-		version_drop(v, remove_table);
+		version_drop(v, remove_table, remove_values);
 	}
 	if (deleted != atomic_load(&lsm_shared->files_deleted))
 		table_files_sweep(is_current, NULL);

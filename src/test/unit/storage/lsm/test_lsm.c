@@ -6,6 +6,7 @@
 
 #define KEYS 40
 #define HISTORY 4000
+#define VALUE_ROOM 4400
 
 typedef struct Put {
 	int key;
@@ -25,6 +26,7 @@ static Version *published;
 static Prng rng;
 static uint64_t last_seed;
 static int betweens, nested;
+static uint64_t relocated, apart; /* bytes that compactions copied; references that were met */
 
 static Slice
 key_of(int k, uint8_t *buf)
@@ -39,6 +41,8 @@ value_of(const Put *p, uint8_t *buf)
 {
 	size_t len = p->deleted ? 0 : (size_t) (p->version * 7 % 90);
 
+	if (len > 85) /* more than a block that is shared */
+		len = VALUE_ROOM - len;
 	memset(buf, (int) (p->version & 0xff), len);
 	return slice_of(buf, len);
 }
@@ -57,18 +61,24 @@ model_get(int k, uint64_t snapshot, int upto)
 static bool
 visible(const Entry *e)
 {
-	return e->kind == ENTRY_PUT && (e->expire_ms == 0 || e->expire_ms > mo->now);
+	return e->kind != ENTRY_DELETE && (e->expire_ms == 0 || e->expire_ms > mo->now);
 }
 
 static void
 expect_put(const Entry *e, const Put *p)
 {
-	uint8_t kb[32], vb[128];
+	static ValueReader reader;
+	uint8_t kb[32], vb[VALUE_ROOM];
+	Slice value = e->value;
 
+	if (e->kind == ENTRY_VALUE_REF) { /* from an iterator */
+		ok(value_read(&reader, e->value, (TableIterOptions){ .fill_cache = apart++ % 2 }, &value));
+		reader.offset = 0; /* the file may go before the next one is asked for */
+	}
 	assert_true(slice_eq(e->key, key_of(p->key, kb)));
 	assert_int_equal(e->version, p->version);
 	assert_int_equal(e->expire_ms, p->expire);
-	assert_true(slice_eq(e->value, value_of(p, vb)));
+	assert_true(slice_eq(value, value_of(p, vb)));
 }
 
 static void
@@ -81,6 +91,7 @@ check_get(const Version *v, int k, uint64_t snapshot)
 
 	if (st != ST_NOT_FOUND)
 		ok(st);
+	assert_true(st != ST_OK || e.kind != ENTRY_VALUE_REF);
 	assert_int_equal(st == ST_OK && visible(&e), want != NULL);
 	if (want != NULL)
 		expect_put(&e, want);
@@ -139,9 +150,38 @@ some_snapshot(void)
 	return mo->oldest + prng_below(&rng, mo->next_version + 2 - mo->oldest);
 }
 
+/* What a Version says of its value files is what its tables add up to. */
+static void
+check_values(const Version *v)
+{
+	uint64_t values = 0, bytes = 0, listed = 0, in_files = 0;
+
+	for (int level = 0; level < LSM_LEVELS; level++)
+		for (uint32_t i = 0; i < v->ntables[level]; i++)
+			for (uint32_t s = 0; s < v->tables[level][i]->info.value_files; s++) {
+				const ValueShare *share = &v->tables[level][i]->values[s];
+
+				assert_true(lsm_version_has(v, share->file_id));
+				values += share->values;
+				bytes += share->bytes;
+			}
+	for (uint32_t i = 0; i < v->nvalues; i++) {
+		const LiveValues *l = &v->values[i];
+
+		assert_true(l->values > 0 && l->values <= l->file->info.values && l->bytes <= l->file->info.value_bytes);
+		listed += l->values;
+		in_files += l->bytes;
+		if (prng_below(&rng, 50) == 0)
+			ok(value_file_verify(&l->file->info, NULL, NULL));
+	}
+	assert_int_equal(values, listed);
+	assert_int_equal(bytes, in_files);
+}
+
 static void
 check_all(const Version *v)
 {
+	check_values(v);
 	epoch_pin(0);
 	for (int i = 0; i < 12; i++)
 		check_get(v, (int) prng_below(&rng, KEYS), some_snapshot());
@@ -188,7 +228,7 @@ write_some(int n)
 static void
 flush(void)
 {
-	static uint8_t kb[HISTORY][32], vb[HISTORY][128];
+	static uint8_t kb[HISTORY][32], vb[HISTORY][VALUE_ROOM];
 	Entry *e = calloc((size_t) (mo->n - mo->flushed) + 1, sizeof *e);
 	uint64_t end = mo->n == 0 ? 1 : mo->put[mo->n - 1].version + 1;
 	LsmState state = { end, end / 100, end / 10 };
@@ -231,7 +271,7 @@ copy_file(void *arg, const char *name)
 	size_t len;
 	int fd;
 
-	if (strcmp(name, "tables") == 0)
+	if (strcmp(name, "tables") == 0 || strcmp(name, VALUE_DIR) == 0)
 		return ST_OK;
 	snprintf(from, sizeof from, "%s%s", c->from, name);
 	snprintf(to, sizeof to, "%s%s", c->to, name);
@@ -246,18 +286,22 @@ copy_file(void *arg, const char *name)
 static void
 copy_directory(int i)
 {
-	char dir[32], top[40], tables[48];
+	char dir[32], top[40], tables[48], values[48];
 	Copy c = { "", top };
 
 	snprintf(dir, sizeof dir, "../copy%d", i);
 	snprintf(top, sizeof top, "%s/", dir);
 	snprintf(tables, sizeof tables, "%s/tables/", dir);
+	snprintf(values, sizeof values, "%s/" VALUE_DIR "/", dir);
 	remove_tree(dir);
 	ok(fs_mkdir(dir));
 	ok(fs_mkdir(tables));
+	ok(fs_mkdir(values));
 	ok(fs_list(".", copy_file, &c));
 	c = (Copy){ "tables/", tables };
 	ok(fs_list("tables", copy_file, &c));
+	c = (Copy){ VALUE_DIR "/", values };
+	ok(fs_list(VALUE_DIR, copy_file, &c));
 }
 
 static bool
@@ -298,7 +342,7 @@ compact(bool all, Between *b)
 		publish(v);
 }
 
-/* Every file in "tables" is named by the newest Version: nothing is left behind. */
+/* Every file in "tables" and "values" is named by the newest Version: nothing is left behind. */
 static Status
 count_name(void *arg, const char *name)
 {
@@ -310,13 +354,15 @@ count_name(void *arg, const char *name)
 static void
 check_no_leaks(void)
 {
-	int files = 0, tables = 0;
+	int files = 0, tables = 0, values = 0;
 
 	ok(lsm_collect());
 	for (int l = 0; l < LSM_LEVELS; l++)
 		tables += (int) published->ntables[l];
 	ok(fs_list("tables", count_name, &files));
 	assert_int_equal(files, tables);
+	ok(fs_list(VALUE_DIR, count_name, &values));
+	assert_int_equal(values, published->nvalues);
 }
 
 static void
@@ -346,7 +392,9 @@ one_seed(uint64_t seed, bool crash)
 	prng_seed(&rng, seed);
 	*mo = (Model){ .next_version = 1, .oldest = 1, .now = 1000 };
 	config.table_size = 500 + (int64_t) prng_below(&rng, 4000);
-	config.memtable_size = 1000;
+	config.memtable_size = seed % 2 ? 1000 : 100000; /* files of values are small below a 64th of it */
+	config.blob_threshold = seed % 5 == 0 ? 0 : 1 + (int64_t) prng_below(&rng, 80);
+	value_gc_shares_max = seed % 7 == 0 ? 2 : VALUE_SHARES_MAX;
 	config.l0_trigger = 2 + (int64_t) prng_below(&rng, 3);
 	config.level_ratio = 2 + (int64_t) prng_below(&rng, 3);
 	config.compression = (int64_t) (seed % 3);
@@ -361,6 +409,8 @@ one_seed(uint64_t seed, bool crash)
 
 		write_some((int) prng_below(&rng, 60));
 		mo->now += prng_below(&rng, 30);
+		if (prng_below(&rng, 10) == 0)
+			config.blob_threshold = (int64_t) prng_below(&rng, 100);
 		if (prng_below(&rng, 3) == 0)
 			mo->oldest += prng_below(&rng, mo->next_version - mo->oldest + 1);
 		switch (prng_below(&rng, 8)) {
@@ -391,6 +441,7 @@ one_seed(uint64_t seed, bool crash)
 	}
 	check_all(published);
 	check_no_leaks();
+	relocated += atomic_load(&lsm_shared->relocated_bytes);
 	restart(TEST_HEAP);
 	check_all(published);
 }
@@ -400,8 +451,9 @@ static int
 tell_seed(void **state)
 {
 	(void) state;
-	printf("last seed %llu, %d calls between, %d nested flushes\n", (unsigned long long) last_seed,
-	       betweens, nested);
+	printf("last seed %llu, %d calls between, %d nested flushes, %llu references, %llu bytes relocated\n",
+	       (unsigned long long) last_seed, betweens, nested, (unsigned long long) apart,
+	       (unsigned long long) relocated);
 	return 0;
 }
 

@@ -483,7 +483,7 @@ test_manifest_checks(void **state)
 static void
 test_format_1(void **state)
 {
-	enum { FIELD = 2 + 12 * 8 };
+	enum { FIELD = 2 + 12 * 8, LENGTHS = 5 * 4 }; /* before ranges_applied; between it and value_files */
 	char path[FS_PATH_MAX], *content;
 	uint8_t old[4096], *b;
 	uint64_t number;
@@ -499,19 +499,20 @@ test_format_1(void **state)
 	ok(fs_read_file(path, sizeof old, &content, &len));
 	b = (uint8_t *) content;
 	first = MANIFEST_HEADER + MANIFEST_RECORD_HEADER + get_u32(b + MANIFEST_HEADER + 4);
-	body = get_u32(b + first + 4) - 8;
+	body = get_u32(b + first + 4) - 8 - 4;
 	assert_int_equal(b[first + MANIFEST_RECORD_HEADER], MANIFEST_ADD);
 	at = first + MANIFEST_RECORD_HEADER;
 	memcpy(old, b, at + FIELD);
-	memcpy(old + at + FIELD, b + at + FIELD + 8, body - FIELD);
+	memcpy(old + at + FIELD, b + at + FIELD + 8, LENGTHS);
+	memcpy(old + at + FIELD + LENGTHS, b + at + FIELD + 8 + LENGTHS + 4, body - FIELD - LENGTHS);
 	put_u32(old + first + 4, (uint32_t) body);
 	put_u32(old + first, manifest_crc(number, first, slice_of(old + at, body)));
 	put_u32(old + 8, 1);
-	put_u64(old + 24, len - 8);
+	put_u64(old + 24, len - 12);
 	put_u32(old + MANIFEST_HEADER - 4, manifest_header_crc(old));
 	ok(fs_unlink(path));
 	ok(fs_open(path, FS_CREATE_NEW, &fd));
-	ok(fs_pwrite(fd, old, len - 8, 0));
+	ok(fs_pwrite(fd, old, len - 12, 0));
 	ok(fs_close(fd));
 	free(content);
 	reopen();
