@@ -91,7 +91,7 @@ for my $bad (@bad) {
 	is($r->{code}, 2, 'load stops') or diag $r->{err};
 	like($r->{err}, qr/^kvctl: load: \Q$dir\E\/bad\.tsv:5001: /, 'file and line');
 	like($r->{err}, $bad->[1], 'what is wrong');
-	like($r->{err}, qr/; 5000 records are stored for certain/, 'how many are stored');
+	like($r->{err}, qr/; 5000 records are stored for certain; .*--skip 5000/, 'how many are stored, how to go on');
 	is($node->kvctl('count')->{out}, "5000\n", 'so many are stored');
 }
 $r = $node->kvctl({ stdin => "{\"key\":\"a\",\"value\":\"b\"}\n{\"key\":5}\n" }, 'load', '--json');
@@ -104,7 +104,8 @@ open my $out, '>', "$dir/big.tsv" or die $!;
 print $out "key$_\t" . 'v' x 1000 . "\n" for 100000 .. 399999;
 close $out or die $!;
 my $log = "$dir/load.err";
-my $pid = start_command({ err => $log }, kvd_bin('kvctl'), '-p', $node->port, 'load', "$dir/big.tsv");
+my $pid = start_command({ err => $log },
+	kvd_bin('kvctl'), '-p', $node->port, '--timeout', '2s', 'load', "$dir/big.tsv");
 poll_until(sub { $node->kvctl('count')->{out} > 1000 }, 30, 'the load to begin');
 $node->kill9('postmaster');
 poll_until(sub { waitpid($pid, 1) == $pid }, 60, 'the load to end');
@@ -115,6 +116,25 @@ ok(defined $stored, 'it says how many are stored') or diag slurp($log);
 $node->start;
 my $count = $node->kvctl('count')->{out} + 0;
 cmp_ok($count, '>=', $stored, "they are ($count of at least $stored)");
+my ($skip) = slurp($log) =~ /--skip (\d+)/;
+is($skip, $stored, 'it says how to go on');
+$r = $node->kvctl('load', '--skip', $skip, "$dir/big.tsv");
+is("$r->{code} $r->{out}", '0 ' . (300_000 - $skip) . "\n", 'what is left is loaded') or diag $r->{err};
+is($node->kvctl('count')->{out}, "300000\n", '... which makes all');
+$r = $node->kvctl('load', '--skip', 300_001, "$dir/big.tsv");
+is($r->{code}, 2, 'more records to be left out than there are');
+
+say_why('the server dies during a load and comes back: the load goes on by itself');
+$node->kvctl('del', '--prefix', '');
+unlink $log;
+my $port = $node->port;
+$pid = start_command({ err => $log }, kvd_bin('kvctl'), '-p', $port, 'load', "$dir/big.tsv");
+poll_until(sub { $node->kvctl('count')->{out} > 1000 }, 30, 'the load to begin');
+$node->kill9('postmaster');
+$node->start(args => [ '-c', "port=$port" ]);
+$code = Kvd::Test::wait_for($pid, 100);
+is($code, 0, 'it ends well') or diag slurp($log);
+is($node->kvctl('count')->{out}, "300000\n", '... and all is there');
 
 is($node->stop, 0, 'the node stops');
 done_testing;

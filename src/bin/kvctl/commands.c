@@ -73,9 +73,13 @@ const Command command_table[] = {
 	  "or with --json lines {\"key\":..., \"value\":..., \"ttl_ms\":...}, where bytes that are no UTF-8 are\n"
 	  "{\"base64\":\"...\"}. A name that ends in .json, .jsonl or .ndjson means --json. Stops at the first bad "
 	  "line, says which and how much is stored.\n"
+	  "A lost connection is made anew (for up to a minute, or --timeout), what was not answered is sent again and\n"
+	  "done once. Loading the same file again, or the rest of it, is safe, as long as nobody else writes its keys.\n"
+	  "Sorted by key it loads fastest.\n"
 	  "  --json, --tsv      the form\n"
+	  "  --skip N           leave out the first N records, which an earlier load has stored\n"
 	  "  --ttl TIME         for records without a TTL of their own\n" ACK_HELP,
-	  run_load, 0, 1, { FLAG("--json"), FLAG("--tsv"), VALUE("--ttl"), VALUE("--ack") } },
+	  run_load, 0, 1, { FLAG("--json"), FLAG("--tsv"), VALUE("--ttl"), VALUE("--ack"), VALUE("--skip") } },
 	{ "dump", "[FILE] [--json] [--prefix P] [--start S] [--end E]", "write keys and values to a file",
 	  "In the order of the keys, all at one snapshot, in the form that load reads, to FILE (standard output\n"
 	  "if left out or -). TSV has no room for TTLs; JSON keeps what is left of them.\n" RANGE_HELP

@@ -74,8 +74,12 @@ print_prefix(const Ctl *ctl)
 int
 ctl_fail(Ctl *ctl, int code)
 {
-	const char *hint = strstr(kv_error(), "does not answer") != NULL ? "" : hint_of(code); /* it runs */
+	return ctl_fail_hint(ctl, code, strstr(kv_error(), "does not answer") != NULL ? "" : hint_of(code)); /* it runs */
+}
 
+int
+ctl_fail_hint(Ctl *ctl, int code, const char *hint)
+{
 	/* What was printed so far comes first, also when both go to one file. */
 	fflush(ctl->out.file);
 	print_prefix(ctl);

@@ -93,6 +93,8 @@ extern volatile sig_atomic_t ctl_interrupted;
 kv_client *ctl_client(Ctl *ctl, int *exit_code);
 /* Print "kvctl: command: error; hint" for a failure with status_detail(). Returns the exit code that belongs to it. */
 int ctl_fail(Ctl *ctl, int code);
+/* With words of the caller's for what to do next; "" for none. */
+int ctl_fail_hint(Ctl *ctl, int code, const char *hint);
 /* The same for wrong usage, with a text of our own. Returns EXIT_USAGE. */
 int ctl_usage(Ctl *ctl, const char *fmt, ...) KV_PRINTF(2, 3);
 int exit_code_of(int code);

@@ -1,8 +1,13 @@
 /*
  * load.c - records of a file to the server: many in a batch, several batches under way.
  *
+ * The handle has the option retry: when the connection breaks, libkv connects again and sends what was not answered,
+ * each batch being done once. A load that failed all the same can be repeated, as a whole or behind the records that
+ * are stored for certain (--skip): a put that is done twice leaves what one leaves.
+ *
  * Invariant: `flight` lists the batches that were sent and not answered, oldest first; what was answered is counted
- * in `stored`. So whatever happens, "stored" is true for certain.
+ * in `stored`, and in `whole` as long as nothing before it has failed. So whatever happens, "stored" is true for
+ * certain, and the file's first skip + whole records are stored.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -14,6 +19,11 @@
 #define BATCH_BYTES (256u << 10)   /* enough that a request costs little, small enough to go on while others wait */
 #define BATCH_RECORDS 4096
 #define FLIGHT_MAX 8               /* batches under way: covers the time of a sync */
+/*
+ * How long a load waits for an answer, or for a server to come back, unless --timeout says: a restart or a failover is
+ * over by then, and nobody sits before it.
+ */
+#define PATIENCE_MS 60000
 
 typedef struct Sent {
 	uint64_t records;
@@ -32,7 +42,8 @@ typedef struct Load {
 	unsigned long batch_line;      /* of the first record in it */
 	Sent flight[FLIGHT_MAX];
 	int sent, oldest;
-	uint64_t stored, unknown;
+	uint64_t skip, skipped;        /* records to be left out from the start, and how many were */
+	uint64_t stored, whole, unknown;
 	int code;                      /* the first failure of a batch */
 	char text[STATUS_DETAIL_MAX + 128];
 	Progress progress;
@@ -57,9 +68,10 @@ take_reply(Load *l)
 
 	if (code == KV_OK)
 		code = r.code;
-	if (code == KV_OK)
+	if (code == KV_OK) {
 		l->stored += s->records;
-	else {
+		l->whole += l->code == KV_OK ? s->records : 0;
+	} else {
 		note_failure(l, code, s->first_line);
 		if (code == KV_OUTCOME_UNKNOWN)
 			l->unknown += s->records;
@@ -107,6 +119,10 @@ add_line(Load *l, const char *line, size_t len)
 		len--;
 	if (len == 0)
 		return ST_OK;
+	if (l->skipped < l->skip) {
+		l->skipped++;
+		return ST_OK;
+	}
 	KV_TRY(l->json ? json_parse(line, len, &l->memory, &r) : tsv_parse(line, len, &l->memory, &r));
 	if (r.ttl_ms > 0)
 		o.ttl_ms = r.ttl_ms;
@@ -122,6 +138,23 @@ add_line(Load *l, const char *line, size_t len)
 	if ((kv_batch_bytes(l->batch) >= BATCH_BYTES || kv_batch_count(l->batch) >= BATCH_RECORDS) && !send_batch(l))
 		return ST_CLOSED;
 	return ST_OK;
+}
+
+/* Why it ended before the file did, what is stored, and how to go on. */
+static int
+load_failed(Load *l, const char *bad)
+{
+	const char *why = bad[0] != '\0' ? bad : l->code != KV_OK ? l->text : "interrupted";
+	int code = l->code != KV_OK ? l->code : bad[0] != '\0' ? KV_USAGE : KV_CLOSED;
+	char perhaps[64] = "", hint[128];
+
+	if (l->unknown > 0)
+		snprintf(perhaps, sizeof perhaps, ", %" PRIu64 " perhaps", l->unknown);
+	(void) status_fail((Status) code, "%s; %" PRIu64 " record%s stored for certain%s", why, l->stored,
+		l->stored == 1 ? " is" : "s are", perhaps);
+	snprintf(hint, sizeof hint, "to go on load again with --skip %" PRIu64 ", or all: twice does no harm",
+		l->skipped + l->whole);
+	return ctl_fail_hint(l->ctl, code, hint);
 }
 
 /* Everything, then the verdict. */
@@ -148,17 +181,10 @@ load(Load *l)
 	while (l->sent > 0)
 		take_reply(l);
 	progress_end(&l->progress, l->stored, l->lines.bytes);
-	if (l->code != KV_OK || bad[0] != '\0' || ctl_interrupted) {
-		const char *why = l->code != KV_OK && bad[0] == '\0' ? l->text : bad[0] != '\0' ? bad : "interrupted";
-		int code = l->code != KV_OK ? l->code : bad[0] != '\0' ? KV_USAGE : KV_CLOSED;
-		char more[64] = "";
-
-		if (l->unknown > 0)
-			snprintf(more, sizeof more, ", %" PRIu64 " perhaps", l->unknown);
-		(void) status_fail((Status) code, "%s; %" PRIu64 " record%s stored for certain%s", why, l->stored,
-			l->stored == 1 ? " is" : "s are", more);
-		return ctl_fail(l->ctl, code);
-	}
+	if (l->code != KV_OK || bad[0] != '\0' || ctl_interrupted)
+		return load_failed(l, bad);
+	if (l->skipped < l->skip)
+		return ctl_usage(l->ctl, "--skip %" PRIu64 ": %s has %" PRIu64 " records", l->skip, l->name, l->skipped);
 	if (!l->ctl->quiet && !l->progress.shown)
 		output_fact(&l->ctl->out, "records", CELL_OF_U64(l->stored), NULL);
 	return EXIT_DONE;
@@ -196,6 +222,8 @@ load_fd(Ctl *ctl, Load *l)
 	l->client = ctl_client(ctl, &code);
 	if (l->client == NULL)
 		return code;
+	if (!ctl->shell && ctl->timeout_ms == 0 && (ctl->uri == NULL || strstr(ctl->uri, "timeout=") == NULL))
+		kv_set_timeout(l->client, PATIENCE_MS);
 	l->batch = kv_batch_new();
 	if (l->batch == NULL) {
 		(void) status_fail(ST_OUT_OF_MEMORY, "out of memory");
@@ -210,7 +238,7 @@ load_fd(Ctl *ctl, Load *l)
 int
 run_load(Ctl *ctl, const Args *a)
 {
-	enum { JSON, TSV, TTL, ACK };
+	enum { JSON, TSV, TTL, ACK, SKIP };
 	static const char *const acks[] = { "quorum", "local", "none" };
 	const char *path = a->n > 0 && strcmp(a->positional[0].data, "-") != 0 ? a->positional[0].data : NULL;
 	Load l = { .ctl = ctl, .name = path != NULL ? path : "stdin", .lines.fd = STDIN_FILENO };
@@ -221,6 +249,8 @@ run_load(Ctl *ctl, const Args *a)
 	l.json = a->option[JSON] != NULL || (a->option[TSV] == NULL && l.json);
 	if (a->option[TTL] != NULL && time_parse(a->option[TTL]->data, &l.options.ttl_ms) != ST_OK)
 		return ctl_usage(ctl, "--ttl: %s", status_detail());
+	if (a->option[SKIP] != NULL && u64_parse(a->option[SKIP]->data, &l.skip) != ST_OK)
+		return ctl_usage(ctl, "--skip: %s", status_detail());
 	while (a->option[ACK] != NULL && k < 3 && strcmp(a->option[ACK]->data, acks[k]) != 0)
 		k++;
 	if (k == 3)

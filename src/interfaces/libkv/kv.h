@@ -284,7 +284,13 @@ KV_API int kv_iter_next(kv_iter *it, kv_item *item);
 KV_API uint64_t kv_iter_snapshot(const kv_iter *it);
 KV_API void kv_iter_free(kv_iter *it);
 
-/* A list of operations that take effect together or not at all. Belongs to one thread at a time. */
+/*
+ * A list of operations that take effect together or not at all. Belongs to one thread at a time.
+ *
+ * Bulk load: batches of some 256 KiB, 8 of them outstanding by kv_append_batch(), keys in ascending order. Each becomes
+ * one record of the log and goes into the memtable without searching; the tables made of them are moved down, not
+ * merged. With the option retry a lost connection costs nothing but time.
+ */
 typedef struct kv_batch kv_batch;
 
 /* NULL when out of memory. */
