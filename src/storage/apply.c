@@ -508,6 +508,8 @@ apply_from_ring(void)
 	apply_publish();
 	wal_release_ring(batch.at);
 	freeze_if_wanted();
+	atomic_store_explicit(&kvs->throttle.room_end, batch.at + memtable_room(active_memtable()),
+	                      memory_order_relaxed);
 }
 
 bool

@@ -26,6 +26,8 @@
 
 /* ---- compaction worker ------------------------------------------------ */
 
+static const Version *newest; /* compaction worker: the one that readers have */
+
 Status
 kvstore_compactor_open(void)
 {
@@ -34,6 +36,7 @@ kvstore_compactor_open(void)
 		Version *out;
 	} v = { atomic_load(&kvs->current)->version };
 
+	newest = v.out;
 	return lsm_writer_open(v.out);
 }
 
@@ -61,7 +64,8 @@ publish(Version *v, bool flushed)
 			return status_fail(ST_INTERNAL, "all %d superversions are pinned for a minute", SUPERVERSIONS);
 		procslot_sleep(procslot_prepare_sleep(), RETRY_US);
 	}
-	atomic_store(&kvs->l0_tables, v->ntables[0]);
+	newest = v;
+	throttle_level0(v);
 	lsm_retire(old.out);
 	return ST_OK;
 }
@@ -81,6 +85,7 @@ flush_oldest(bool *did)
 {
 	MemSlot m;
 	LsmState state;
+	uint64_t began;
 	Version *v;
 	Iter *it;
 	Status st;
@@ -100,10 +105,12 @@ flush_oldest(bool *did)
 	if (it == NULL)
 		return status_fail(ST_OUT_OF_MEMORY, "out of memory writing a memtable out");
 	state = (LsmState){ m.end, m.end_term, m.end_time };
+	began = clock_mono_ns();
 	st = lsm_flush(it, &state, oldest_snapshot(), &v);
 	iter_close(it);
 	KV_TRY(st);
 	KV_TRY(publish(v, true));
+	throttle_flushed(atomic_load(&kvs->flushed), m.end, clock_mono_ns() - began);
 	atomic_store(&kvs->flushed_term, m.end_term);
 	atomic_store(&kvs->flushed, m.end);
 	superversion_reclaim();
@@ -122,6 +129,7 @@ between_blocks(void *arg)
 		*failed = flush_oldest(&did);
 	if (superversion_reclaim())
 		unstall();
+	throttle_level0(newest);
 	return *failed != ST_OK;
 }
 
@@ -153,7 +161,10 @@ compact(bool all, bool *did)
 	KV_TRY(failed);
 	KV_TRY(st);
 	*did = v != NULL;
-	return v != NULL ? publish(v, false) : ST_OK;
+	if (v != NULL)
+		KV_TRY(publish(v, false));
+	throttle_drained(v == NULL);
+	return ST_OK;
 }
 
 Status

@@ -28,9 +28,6 @@
 #define SLEEP_US UINT64_C(1000000) /* rule P2: every sleep re-checks within a second */
 #define STALL_SLEEP_US                                                                                       \
 	UINT64_C(2000) /* waiting for a memtable or ring room, which nobody signals to us alone */
-#define SLOWDOWN_STEP_US                                                                                     \
-	UINT64_C(1000) /* a writer's pause for each level-0 table over the setting l0_slowdown */
-#define SLOWDOWN_MAX_US UINT64_C(50000) /* the longest pause of one write: slowed, never stopped */
 /* How long the WAL writer serves delegated replies before it looks after its other duties (rule L6: 50 ms). */
 #define DELEGATED_NS UINT64_C(20000000)
 #define TIME_WAIT_MS 5000 /* for a TIME record: ring room, which may be of the reserve, then a majority */
@@ -246,19 +243,6 @@ wait_for(Wait *w)
 	return ST_OK;
 }
 
-/* Writers slow down as level 0 fills, a little more with each table: debt is paid by those who make it. */
-static void
-slow_down(void)
-{
-	int64_t over = (int64_t) atomic_load_explicit(&kvs->l0_tables, memory_order_relaxed) - config.l0_slowdown;
-	uint64_t us;
-
-	if (over < 0)
-		return;
-	us = (uint64_t) (over + 1) * SLOWDOWN_STEP_US;
-	procslot_sleep(procslot_prepare_sleep(), us < SLOWDOWN_MAX_US ? us : SLOWDOWN_MAX_US);
-}
-
 /* Insert, helping to make room in the ring while it is full (rule L11). */
 static Status
 insert_record(uint32_t generation, WalKind kind, const Buf *body, uint32_t count, uint64_t log_time,
@@ -295,7 +279,9 @@ kvstore_insert(uint32_t generation, const Buf *body, uint32_t count, int timeout
 			ST_NO_SPACE,
 			"the data directory's file system is nearly full (disk_reserve): free space there, or "
 			"delete keys and compact; writes then go on by themselves");
-	slow_down();
+	/* Deletes on a full disk bring the space back that writers wait for. */
+	if (!deletes_only || !kvstore_no_space())
+		throttle_write(body->len + WAL_HEADER_SIZE);
 	return insert_record(generation, WAL_WRITE, body, count, logclock_now(), timeout_ms, start, end);
 }
 

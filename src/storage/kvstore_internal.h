@@ -52,6 +52,19 @@ typedef struct Superversion {
 	uint64_t retire_epoch; /* 0 while current */
 } Superversion;
 
+/* What slows writers down: throttle.c. Read by writers, who may see one field older than another. */
+typedef struct Throttle {
+	_Atomic uint64_t level0;         /* compaction worker: tables in level 0 that wait, times THROTTLE_TABLE */
+	_Atomic uint64_t drain_rate;     /* compaction worker: log bytes a second that leave level 0; 0 not known */
+	_Atomic uint64_t flush_rate;     /* compaction worker: those that a flush takes on; 0 not known */
+	_Atomic uint32_t free_memtables; /* holder of SUPERVERSION */
+	_Atomic Lsn room_end;            /* holder of APPLY: applied, and the room in the active memtable; 0 not known */
+	/* writers */
+	_Atomic uint64_t paid_ns;        /* what was admitted is paid for up to here, by the monotonic clock */
+	_Atomic uint64_t slowed, slowed_us, slowed_us_max;
+} Throttle;
+#define THROTTLE_TABLE 1024
+
 typedef struct KvShared {
 	/* -- line 1: positions. Writer: holder of APPLY. Readers: anyone; late only means an older snapshot. */
 	_Alignas(64) _Atomic Lsn applied;
@@ -70,13 +83,13 @@ typedef struct KvShared {
 	_Atomic uint64_t flushed_term;
 	_Atomic uint64_t pending_time;           /* newest TIME record under way (rule T3) */
 	_Atomic uint64_t pending_time_end;       /* its end and the generation that it was inserted in: commit.c */
-	_Atomic uint32_t l0_tables;              /* compaction worker: for the slow-down of writers */
 	_Atomic uint32_t flush_waits;            /* compaction worker sets it: a table waits for durable; flusher clears */
 	_Atomic Lsn keep_log;                    /* consensus worker: followers need the log from here; UINT64_MAX: none */
 	_Atomic Lsn log_floor;                   /* WAL writer: the log below is about to go; see kvstore_hold_log() */
 	/* Newest HASH record applied, 0: none or done. Holder of APPLY sets, kvstore_hash_done() clears. */
 	_Atomic Lsn hash_lsn;
 	_Atomic uint64_t hash_time;              /* effective log time there; holder of APPLY, while hash_lsn is 0 */
+	_Alignas(64) Throttle throttle;
 	/* -- figures; writers: holder of APPLY */
 	_Alignas(64) _Atomic uint64_t applied_records, applied_ops, freezes, stalls, condition_failures;
 	_Atomic uint64_t session_repeats, session_refusals; /* stamped groups met again; without a session */
@@ -176,6 +189,29 @@ bool read_entry_live(Snapshot *s, const Entry *e);
 /* ---- scan.c */
 /* From now on the walk may look at so many keys (SCAN_KEYS_SURE and some 64s more) and take so long. For tests. */
 void scan_bound(Scan *sc, uint32_t keys, uint32_t ms);
+
+/* ---- throttle.c */
+typedef struct ThrottleState {
+	double level0, slowdown;  /* tables; l0_slowdown */
+	double room, memtable;    /* bytes left in memtables (may be below 0); of one memtable */
+	double drained, flushed;  /* log bytes a second that leave level 0, that flush takes; 0 not known */
+} ThrottleState;
+/* Pure: log bytes a second that writers may insert; 0 any number. */
+double throttle_rate(const ThrottleState *s);
+/* Pure: the schedule after a write of so many bytes at `rate`, at most 50 ms from now. */
+uint64_t throttle_pay(uint64_t paid_ns, uint64_t now_ns, uint64_t bytes, double rate);
+/* Pure: a measured rate after one more sample; 0 before: the first. */
+uint64_t throttle_sample(uint64_t before, uint64_t bytes, uint64_t ns);
+/* What throttle_rate() says now. */
+double throttle_now(void);
+/* Sleep for what a record of so many bytes costs. Holds no lock. */
+void throttle_write(uint64_t bytes);
+/* Compaction worker: a flush of log bytes [from, to) took so long. */
+void throttle_flushed(Lsn from, Lsn to, uint64_t ns);
+/* Compaction worker: v's level 0, less what the compaction under way has done of it. */
+void throttle_level0(const Version *v);
+/* Compaction worker, after each compaction, or having had nothing to do (idle): how fast level 0 is emptied. */
+void throttle_drained(bool idle);
 
 /* ---- commit.c */
 /*

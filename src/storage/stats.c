@@ -32,28 +32,52 @@ emit_cache(const Out *o)
 	return ST_OK;
 }
 
+/* Ratios times 100: figures are whole numbers. */
+static Status
+emit_level(const Out *o, const Version *v, const LsmStats *l, uint32_t level)
+{
+	uint64_t in = l->level_in[level], written = l->level_written[level];
+	const struct { const char *name; uint64_t value; } figures[] = {
+		{ "bytes", v->bytes[level] },
+		{ "in", in },
+		{ "reads", l->level_reads[level] },
+		{ "score", (uint64_t) (lsm_score(v, level) * 100) },
+		{ "tables", v->ntables[level] },
+		{ "write_amplification", in > 0 ? (uint64_t) ((double) written * 100 / (double) in) : 0 },
+		{ "written", written },
+	};
+	char name[64];
+
+	for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {
+		snprintf(name, sizeof name, "level.%u.%s", level, figures[i].name);
+		EMIT(o, name, figures[i].value);
+	}
+	return ST_OK;
+}
+
 static Status
 emit_tables(const Out *o)
 {
 	const Version *v = read_superversion()->version;
 	LsmStats l;
-	char name[64];
+	LsmRunning r;
 
 	lsm_stats(&l);
+	lsm_running(&r);
 	EMIT(o, "compaction.bytes_in", l.compact_bytes_in);
 	EMIT(o, "compaction.bytes_out", l.compact_bytes_out);
 	EMIT(o, "compaction.count", l.compactions);
 	EMIT(o, "compaction.files_deleted", l.files_deleted);
+	EMIT(o, "compaction.pending_bytes", lsm_pending_bytes(v));
 	EMIT(o, "compaction.rewrites", l.rewrites);
+	EMIT(o, "compaction.running_done", r.done);
+	EMIT(o, "compaction.running_level", r.level);
+	EMIT(o, "compaction.running_total", r.total);
 	EMIT(o, "compaction.trivial_moves", l.trivial_moves);
 	EMIT(o, "flush.bytes", l.flush_bytes);
 	EMIT(o, "flush.count", l.flushes);
-	for (int i = 0; i < LSM_LEVELS; i++) {
-		snprintf(name, sizeof name, "level.%d.bytes", i);
-		EMIT(o, name, v->bytes[i]);
-		snprintf(name, sizeof name, "level.%d.tables", i);
-		EMIT(o, name, v->ntables[i]);
-	}
+	for (uint32_t i = 0; i < LSM_LEVELS; i++)
+		KV_TRY(emit_level(o, v, &l, i));
 	return ST_OK;
 }
 
@@ -115,7 +139,11 @@ emit_memtables(const Out *o)
 	EMIT(o, "write.conditions_failed", atomic_load(&kvs->condition_failures));
 	EMIT(o, "write.no_space", atomic_load(&kvs->no_space));
 	EMIT(o, "write.operations", atomic_load(&kvs->applied_ops));
+	EMIT(o, "write.rate_limit", throttle_now());
 	EMIT(o, "write.records", atomic_load(&kvs->applied_records));
+	EMIT(o, "write.slowed", atomic_load(&kvs->throttle.slowed));
+	EMIT(o, "write.slowed_us", atomic_load(&kvs->throttle.slowed_us));
+	EMIT(o, "write.slowed_us_max", atomic_load(&kvs->throttle.slowed_us_max));
 	return ST_OK;
 }
 

@@ -57,6 +57,17 @@ find_slot(MemState state)
 	return NULL;
 }
 
+/* REQUIRES SUPERVERSION. For writers, who are slowed when none is left. */
+static void
+count_free(void)
+{
+	uint32_t n = 0;
+
+	for (int i = 0; i < kvs->nmem; i++)
+		n += kvs->mem[i].state == MEM_FREE;
+	atomic_store_explicit(&kvs->throttle.free_memtables, n, memory_order_relaxed);
+}
+
 static void
 empty_slot(MemSlot *m)
 {
@@ -80,6 +91,7 @@ superversion_first(const Version *v)
 	sv->active = m->table;
 	sv->version = v;
 	make_current(sv);
+	count_free();
 	lwlock_release(LWLOCK_SUPERVERSION, 0);
 	return ST_OK;
 }
@@ -116,6 +128,7 @@ superversion_freeze(void)
 	sv->frozen[0] = old->active;
 	memcpy(sv->frozen + 1, old->frozen, (size_t) old->nfrozen * sizeof sv->frozen[0]);
 	make_current(sv);
+	count_free();
 	lwlock_release(LWLOCK_SUPERVERSION, 0);
 	atomic_fetch_add_explicit(&kvs->freezes, 1, memory_order_relaxed);
 	procslot_wake(PROC_COMPACTOR);
@@ -192,6 +205,7 @@ superversion_reclaim(void)
 			found = true;
 		}
 	}
+	count_free();
 	lwlock_release(LWLOCK_SUPERVERSION, 0);
 	return found;
 }

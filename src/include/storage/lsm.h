@@ -67,6 +67,10 @@ typedef struct Version {
 typedef struct LsmStats {
 	uint64_t flushes, flush_bytes;
 	uint64_t compactions, compact_bytes_in, compact_bytes_out, trivial_moves, rewrites;
+	/* By level: bytes that came from shallower ones, moved ones too; bytes of tables written there. */
+	uint64_t level_in[LSM_LEVELS], level_written[LSM_LEVELS];
+	uint64_t level0_out;         /* bytes of tables that left level 0 */
+	uint64_t level_reads[LSM_LEVELS]; /* tables of each that point reads asked, about */
 	uint64_t files_deleted;
 	uint64_t range_tables, range_bytes; /* dropped whole, without being read, and their bytes */
 	uint64_t range_entries;             /* dropped by flush and compaction */
@@ -155,6 +159,9 @@ typedef struct LsmCompactOptions {
 } LsmCompactOptions;
 /* Would lsm_compact() do anything? Pure (lsm_pick.c). */
 bool lsm_due(const Version *v);
+/* How urgent a level is (from 1 on it is due), and what bringing all to their targets would write. Pure. */
+double lsm_score(const Version *v, uint32_t level);
+uint64_t lsm_pending_bytes(const Version *v);
 /*
  * One compaction, of what is most urgent; of a table with `rewrite` set if nothing is. *out NULL: nothing to
  * do. Otherwise the new Version, to be published, the old one retired.
@@ -177,6 +184,13 @@ void lsm_retire(Version *v);
 KV_CHECK Status lsm_collect(void);
 void lsm_stats(LsmStats *out);
 void lsm_value_stats(const Version *v, LsmValueStats *out);
+/* The compaction under way, for figures and for who has to wait for it. Anyone; total 0: there is none. */
+typedef struct LsmRunning {
+	uint32_t level;        /* where it goes */
+	uint32_t level0;       /* tables of level 0 among its inputs */
+	uint64_t done, total;  /* bytes of entries read, of those to read */
+} LsmRunning;
+void lsm_running(LsmRunning *out);
 
 /* ---- tables that go to another node, or have come from one (rule C5) */
 typedef struct LsmSum {

@@ -38,6 +38,8 @@ typedef struct Compaction {
 	ValueGc values;
 	uint64_t expected;        /* entries of an output, a guess */
 	uint64_t merged;          /* bytes since the last call of between */
+	uint64_t read, to_read;   /* bytes of keys and values */
+	uint64_t from_above;      /* file bytes of inputs not of the output's level */
 	uint32_t tables_in;
 	uint64_t bytes_in, bytes_out;
 } Compaction;
@@ -139,10 +141,12 @@ take(Compaction *c, Entry *e)
 static Status
 pause_for_others(Compaction *c, const Entry *e)
 {
+	c->read += e->key.len + e->value.len;
 	c->merged += e->key.len + e->value.len + sizeof(uint64_t);
 	if (c->merged < BETWEEN_BYTES || c->opt->between == NULL)
 		return ST_OK;
 	c->merged = 0;
+	atomic_store_explicit(&lsm_shared->running_done, c->read, memory_order_relaxed);
 	if (c->opt->between(c->opt->between_arg))
 		return status_fail(ST_BUSY, "compaction was given up for more urgent work");
 	return ST_OK;
@@ -209,6 +213,8 @@ edit_inputs(Compaction *c)
 			KV_TRY(edit_delete(&c->edit, level, t->number));
 			c->tables_in++;
 			c->bytes_in += t->bytes;
+			c->from_above += level < c->pick->out_level ? t->bytes : 0;
+			c->to_read += t->key_bytes + t->value_bytes;
 			entries += t->entries;
 		}
 	}
@@ -216,6 +222,28 @@ edit_inputs(Compaction *c)
 	if (c->pick->out_level > 0 && c->bytes_in > (uint64_t) config.table_size)
 		c->expected = (uint64_t) ((double) entries * (double) config.table_size / (double) c->bytes_in);
 	return ST_OK;
+}
+
+/* Figures of the compaction under way; NULL: it has ended. */
+static void
+show_running(const Compaction *c)
+{
+	LsmShared *s = lsm_shared;
+
+	atomic_store_explicit(&s->running_done, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->running_level, c != NULL ? c->pick->out_level : 0, memory_order_relaxed);
+	atomic_store_explicit(&s->running_level0, c != NULL ? c->pick->n[0] : 0, memory_order_relaxed);
+	atomic_store_explicit(&s->running_total, c != NULL ? c->to_read : 0, memory_order_release);
+}
+
+static uint64_t
+level0_bytes(const Pick *p, const Version *v)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < p->n[0] && p->out_level > 0; i++)
+		bytes += v->tables[0][p->first[0] + i]->info.bytes;
+	return bytes;
 }
 
 static Status
@@ -226,6 +254,7 @@ run(Compaction *c)
 
 	KV_TRY(edit_inputs(c));
 	KV_TRY(value_gc_begin(&c->values, c->base, &c->edit));
+	show_running(c);
 	it = open_inputs(c);
 	if (it == NULL)
 		return status_prefix(ST_OUT_OF_MEMORY, "compaction");
@@ -250,6 +279,7 @@ compact_run(const Pick *p, const LsmCompactOptions *opt)
 	lsm_writer.held = c.base;
 	st = run(&c);
 	lsm_writer.held = NULL;
+	show_running(NULL);
 	if (st != ST_OK) {
 		if (c.builder != NULL)
 			table_builder_abandon(c.builder);
@@ -262,6 +292,9 @@ compact_run(const Pick *p, const LsmCompactOptions *opt)
 		lsm_count(&lsm_shared->bytes_in, c.bytes_in + c.values.relocated);
 		lsm_count(&lsm_shared->bytes_out, c.bytes_out + c.values.out.bytes);
 		lsm_count(&lsm_shared->relocated_bytes, c.values.relocated);
+		lsm_count(&lsm_shared->level_in[p->out_level], c.from_above);
+		lsm_count(&lsm_shared->level_written[p->out_level], c.bytes_out);
+		lsm_count(&lsm_shared->level0_out, level0_bytes(p, c.base));
 		lsm_count(&lsm_shared->range_entries, c.rule.hidden);
 	}
 	value_gc_free(&c.values);
@@ -276,6 +309,7 @@ move(const Pick *p)
 {
 	Edit e = { 0 };
 	Status st = ST_OK;
+	uint64_t bytes = 0, level0 = level0_bytes(p, lsm_writer.current);
 	uint32_t level = 0;
 
 	while (p->n[level] == 0)
@@ -283,6 +317,7 @@ move(const Pick *p)
 	for (uint32_t i = 0; i < p->n[level] && st == ST_OK; i++) {
 		Table *t = lsm_writer.current->tables[level][p->first[level] + i];
 
+		bytes += t->info.bytes;
 		st = edit_delete(&e, level, t->info.number);
 		if (st == ST_OK)
 			st = edit_add(&e, p->out_level, t);
@@ -290,9 +325,12 @@ move(const Pick *p)
 	if (st == ST_OK)
 		st = writer_install(&e);
 	edit_free(&e);
-	if (st == ST_OK)
-		lsm_count(&lsm_shared->trivial_moves, p->n[level]);
-	return st;
+	if (st != ST_OK)
+		return st;
+	lsm_count(&lsm_shared->trivial_moves, p->n[level]);
+	lsm_count(&lsm_shared->level_in[p->out_level], bytes);
+	lsm_count(&lsm_shared->level0_out, level0);
+	return ST_OK;
 }
 
 static Status

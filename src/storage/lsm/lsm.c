@@ -237,5 +237,26 @@ lsm_stats(LsmStats *out)
 		.range_entries = atomic_load(&s->range_entries),
 		.ranges_retired = atomic_load(&s->ranges_retired),
 		.relocated_bytes = atomic_load(&s->relocated_bytes),
+		.level0_out = atomic_load(&s->level0_out),
 	};
+	for (int i = 0; i < LSM_LEVELS; i++) {
+		out->level_in[i] = atomic_load(&s->level_in[i]);
+		out->level_reads[i] = atomic_load(&s->level_reads[i]);
+		out->level_written[i] = atomic_load(&s->level_written[i]);
+	}
+}
+
+void
+lsm_running(LsmRunning *out)
+{
+	const LsmShared *s = lsm_shared;
+
+	*out = (LsmRunning){
+		.total = atomic_load_explicit(&s->running_total, memory_order_acquire),
+		.done = atomic_load_explicit(&s->running_done, memory_order_relaxed),
+		.level = atomic_load_explicit(&s->running_level, memory_order_relaxed),
+		.level0 = atomic_load_explicit(&s->running_level0, memory_order_relaxed),
+	};
+	if (out->done > out->total)
+		out->done = out->total;
 }

@@ -13,6 +13,7 @@
 #include "storage/cache.h"
 
 #define IN_FLIGHT 16
+#define READS_COUNTED 64 /* figures of reads are that coarse, for each process */
 
 typedef struct Search {
 	TableLookup lookup;
@@ -29,6 +30,18 @@ static Buf kept[LSM_BATCH_MAX];      /* values of the last batch that the cache 
 static int nkept;
 static size_t kept_bytes;
 
+/* Figures: many of them are given to the shared ones at once, which all processes write. */
+static void
+count_read(uint32_t level)
+{
+	static uint32_t reads[LSM_LEVELS];
+
+	if (++reads[level] < READS_COUNTED)
+		return;
+	reads[level] = 0;
+	atomic_fetch_add_explicit(&lsm_shared->level_reads[level], READS_COUNTED, memory_order_relaxed);
+}
+
 /* The next table to ask, NULL: none is left. */
 static const Table *
 next_table(Search *s, const Version *v, Slice key, uint64_t snapshot)
@@ -36,8 +49,10 @@ next_table(Search *s, const Version *v, Slice key, uint64_t snapshot)
 	while (s->next0 < v->ntables[0]) {
 		const Table *t = v->tables[0][s->next0++];
 
-		if (t->info.version_min < snapshot && table_covers(t, key))
+		if (t->info.version_min < snapshot && table_covers(t, key)) {
+			count_read(0);
 			return t;
+		}
 	}
 	while (s->level < LSM_LEVELS) {
 		int level = s->level++;
@@ -47,8 +62,10 @@ next_table(Search *s, const Version *v, Slice key, uint64_t snapshot)
 		if (i == v->ntables[level])
 			continue;
 		t = v->tables[level][i];
-		if (slice_cmp(t->smallest, key) <= 0 && t->info.version_min < snapshot)
+		if (slice_cmp(t->smallest, key) <= 0 && t->info.version_min < snapshot) {
+			count_read((uint32_t) level);
 			return t;
+		}
 	}
 	return NULL;
 }

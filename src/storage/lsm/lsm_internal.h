@@ -26,6 +26,14 @@ typedef struct LsmShared {
 	/* Compaction worker writes, anyone reads: figures. */
 	_Atomic uint64_t flushes, flush_bytes, compactions, bytes_in, bytes_out, trivial_moves, files_deleted;
 	_Atomic uint64_t rewrites, range_tables, range_bytes, range_entries, ranges_retired, relocated_bytes;
+	/* By level: bytes that came from shallower ones (level 0: from memory), also moved; bytes of tables written. */
+	_Atomic uint64_t level_in[LSM_LEVELS], level_written[LSM_LEVELS];
+	_Atomic uint64_t level0_out;       /* bytes of tables that left level 0 */
+	/* The compaction under way; running_total 0: none. */
+	_Atomic uint32_t running_level, running_level0;
+	_Atomic uint64_t running_done, running_total;
+	/* Any reader adds, many at once. */
+	_Alignas(64) _Atomic uint64_t level_reads[LSM_LEVELS];
 	/* lsm_open() writes, lsm_writer_open() reads; the processes follow each other. */
 	uint64_t next_number;      /* table files */
 	uint64_t manifest_number;

@@ -325,3 +325,37 @@ lsm_due(const Version *v)
 
 	return pick_compaction(&c, v).any;
 }
+
+double
+lsm_score(const Version *v, uint32_t level)
+{
+	PickConfig c = pick_config();
+
+	return pick_score(&c, v, level);
+}
+
+uint64_t
+lsm_pending_bytes(const Version *v)
+{
+	PickConfig c = pick_config();
+	LevelPlan plan;
+	double pending = 0, comes = 0;
+
+	pick_levels(&c, v, &plan);
+	if (v->ntables[0] >= c.l0_trigger) {
+		comes = (double) v->bytes[0];
+		pending = comes + (double) v->bytes[level_below(&plan, v, 0)];
+	}
+	for (uint32_t level = 1; level + 1 < LSM_LEVELS; level++) {
+		double bytes = (double) v->bytes[level] + (level >= plan.base ? comes : 0);
+		double excess = bytes - plan.target[level];
+
+		if (excess <= 0) {
+			comes = level >= plan.base ? 0 : comes;
+			continue;
+		}
+		pending += excess * (1 + (double) v->bytes[level_below(&plan, v, level)] / bytes);
+		comes = level >= plan.base ? excess : comes + excess;
+	}
+	return (uint64_t) pending;
+}

@@ -408,6 +408,8 @@ lsm_flush_ranges(Iter *src, const RangeDelete *list, uint32_t n, const LsmState 
 	KV_TRY(st);
 	lsm_count(&lsm_shared->flushes, 1);
 	lsm_count(&lsm_shared->flush_bytes, bytes);
+	lsm_count(&lsm_shared->level_in[0], bytes);
+	lsm_count(&lsm_shared->level_written[0], bytes);
 	*out = lsm_writer.current;
 	return ST_OK;
 }
