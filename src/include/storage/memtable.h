@@ -32,8 +32,9 @@ KV_CHECK Status memtable_add(Memtable *m, const Entry *e);
 /*
  * The same for several at once, whose searches overlap: a few times faster for random keys. n is 0 to
  * MEMTABLE_BATCH. BUSY may leave some of them added: make sure of the room before.
+ * (ns an insertion by batches of 8, 16, 32, 64, 128, random keys: 640, 490, 370, 310, 310.)
  */
-#define MEMTABLE_BATCH 16
+#define MEMTABLE_BATCH 64
 KV_CHECK Status memtable_add_many(Memtable *m, const Entry *e, int n);
 /* memtable_cost(k, v) is at most k + v + this. */
 #define MEMTABLE_ENTRY_OVERHEAD 116
