@@ -24,6 +24,7 @@ op_name(OpKind kind)
 	case OP_STAMP: return "stamp";
 	case OP_SESSION_OPEN: return "session_open";
 	case OP_SESSION_CLOSE: return "session_close";
+	case OP_DELETE_RANGE: return "delete_range";
 	}
 	return "?";
 }
@@ -40,6 +41,8 @@ value_cell(const Op *op, bool full)
 {
 	if (op->kind == OP_INCR)
 		return CELL_OF_I64((int64_t) get_u64(op->value.data));
+	if (op->kind == OP_DELETE_RANGE && op->value.len > 1)
+		return CELL_OF_BYTES(slice_of(op->value.data + 1, op->value.len - 1)); /* the end; else there is none */
 	if (op->kind != OP_PUT && op->kind != OP_STAMP)
 		return (Cell){ .kind = CELL_NONE };
 	return CELL_OF_BYTES(shown(op->value, full));

@@ -159,6 +159,21 @@ op_reads(const Op *op)
 	return op->condition != COND_NONE || op->kind == OP_INCR || (op->flags & OP_KEEP_TTL) != 0;
 }
 
+/*
+ * A range deletion goes into the memtable at once: what comes behind it in the record is judged with it. That what
+ * came before it may still be in the batch does not matter, the versions say who came first.
+ */
+static Status
+effect_of_range(const Op *op, uint64_t version)
+{
+	RangeDelete r = { .start = op->key, .end = op->value, .version = version };
+
+	if (memtable_add_range(active_memtable(), &r) != ST_OK) /* there was room for all that a record may hold */
+		return status_fail(ST_CORRUPT, "a log record has more than %d range deletions", OP_RANGES_MAX);
+	atomic_fetch_add_explicit(&kvs->range_deletes, 1, memory_order_relaxed);
+	return ST_OK;
+}
+
 /* The effect of one operation that holds. text: room for the number of an INCR, INTEGER_TEXT_MAX + 2. */
 static Entry
 effect_of(const Op *op, const OpVerdict *v, uint64_t version, uint64_t now_ms, char *text)
@@ -240,6 +255,10 @@ run_group(Reader *r, uint64_t version, uint64_t now_ms, bool wanted, uint32_t *n
 		KV_TRY(op_decode(r, &op));
 		if (!wanted || verdict->op.status != ST_OK)
 			continue;
+		if (op.kind == OP_DELETE_RANGE) {
+			KV_TRY(effect_of_range(&op, version + i));
+			continue;
+		}
 		apply_judge(&op, version, now_ms, &v);
 		e = effect_of(&op, &v, version + i, now_ms, text);
 		batch_add(&e);
@@ -323,7 +342,7 @@ apply_group(Reader *r, uint64_t version, uint64_t now_ms, uint32_t *n)
 {
 	GroupVerdict verdict;
 
-	if (op_header_kind(r->p) >= OP_STAMP)
+	if (op_header_of_session(r->p))
 		return apply_session_group(r, version, now_ms, n);
 	return run_group(r, version, now_ms, true, n, &verdict);
 }
@@ -337,16 +356,28 @@ record_cost(const WalRecord *rec)
 	return rec->body.len + (size_t) rec->header.count * (MEMTABLE_ENTRY_OVERHEAD + INTEGER_TEXT_MAX - 8);
 }
 
+_Static_assert(OP_RANGES_MAX <= MEMTABLE_RANGES_MAX, "a memtable has room for any record");
+
+/* Has the active memtable room for what is in the batch and all that this record may hold? */
+static bool
+has_room(const WalRecord *rec)
+{
+	const Memtable *m = active_memtable();
+
+	return memtable_room(m) >= record_cost(rec) + batch.cost &&
+		   memtable_ranges(m) <= MEMTABLE_RANGES_MAX - OP_RANGES_MAX;
+}
+
 /* Make sure of the room. BUSY: no memtable is free. */
 static Status
 make_memtable_room(const WalRecord *rec)
 {
-	if (memtable_room(active_memtable()) >= record_cost(rec) + batch.cost)
+	if (has_room(rec))
 		return ST_OK;
 	apply_publish(); /* the frozen memtable ends where `applied` stands */
-	if (memtable_room(active_memtable()) < record_cost(rec))
+	if (!has_room(rec))
 		KV_TRY(superversion_freeze());
-	KV_ASSERT(memtable_room(active_memtable()) >= record_cost(rec));
+	KV_ASSERT(has_room(rec));
 	return ST_OK;
 }
 

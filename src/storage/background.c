@@ -79,16 +79,31 @@ unstall(void)
 	}
 }
 
+static Status
+write_out(const MemSlot *m, Version **v)
+{
+	LsmState state = { m->end, m->end_term, m->end_time };
+	RangeDelete ranges[MEMTABLE_RANGES_MAX];
+	uint32_t n = memtable_ranges(m->table);
+	Iter *it = memtable_iter(m->table);
+	Status st;
+
+	if (it == NULL)
+		return status_fail(ST_OUT_OF_MEMORY, "out of memory writing a memtable out");
+	for (uint32_t i = 0; i < n; i++)
+		memtable_range(m->table, i, &ranges[i]);
+	st = lsm_flush_ranges(it, ranges, n, &state, oldest_snapshot(), v);
+	iter_close(it);
+	return st;
+}
+
 /* Oldest frozen memtable -> table. *did false: there is none. */
 static Status
 flush_oldest(bool *did)
 {
 	MemSlot m;
-	LsmState state;
 	uint64_t began;
 	Version *v;
-	Iter *it;
-	Status st;
 
 	*did = superversion_oldest_frozen(&m);
 	if (!*did)
@@ -101,14 +116,8 @@ flush_oldest(bool *did)
 		if (!*did)
 			return ST_OK;
 	}
-	it = memtable_iter(m.table);
-	if (it == NULL)
-		return status_fail(ST_OUT_OF_MEMORY, "out of memory writing a memtable out");
-	state = (LsmState){ m.end, m.end_term, m.end_time };
 	began = clock_mono_ns();
-	st = lsm_flush(it, &state, oldest_snapshot(), &v);
-	iter_close(it);
-	KV_TRY(st);
+	KV_TRY(write_out(&m, &v));
 	KV_TRY(publish(v, true));
 	throttle_flushed(atomic_load(&kvs->flushed), m.end, clock_mono_ns() - began);
 	atomic_store(&kvs->flushed_term, m.end_term);
@@ -167,6 +176,18 @@ compact(bool all, bool *did)
 	return ST_OK;
 }
 
+static Status
+purge(bool *did)
+{
+	Lsn oldest = oldest_snapshot();
+	Version *v;
+
+	range_ask_for_flush(oldest);
+	KV_TRY(range_purge(oldest, &v));
+	*did = v != NULL;
+	return v != NULL ? publish(v, false) : ST_OK;
+}
+
 Status
 kvstore_compactor_step(bool *did)
 {
@@ -176,6 +197,8 @@ kvstore_compactor_step(bool *did)
 		unstall();
 	KV_TRY(lsm_collect());
 	KV_TRY(flush_oldest(did));
+	if (!*did)
+		KV_TRY(purge(did));
 	if (*did)
 		return ST_OK;
 	if (wanted != atomic_load(&kvs->compact_done)) {

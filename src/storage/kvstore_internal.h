@@ -47,6 +47,7 @@ typedef struct Superversion {
 	Memtable *active;
 	int nfrozen;
 	Memtable *frozen[MEMTABLES_MAX]; /* newest first */
+	Lsn frozen_end[MEMTABLES_MAX];   /* all versions in frozen[i] are below */
 	const Version *version;
 	bool in_use;           /* SUPERVERSION lock */
 	uint64_t retire_epoch; /* 0 while current */
@@ -93,6 +94,7 @@ typedef struct KvShared {
 	/* -- figures; writers: holder of APPLY */
 	_Alignas(64) _Atomic uint64_t applied_records, applied_ops, freezes, stalls, condition_failures;
 	_Atomic uint64_t session_repeats, session_refusals; /* stamped groups met again; without a session */
+	_Atomic uint64_t range_deletes;
 	Control control; /* postmaster, before fork; constant */
 	/* -- recovery result; replay process writes once, before the consensus worker starts */
 	WalRecovery recovered;
@@ -183,6 +185,17 @@ KV_CHECK Status superversion_get(const Superversion *sv, Slice key, Lsn at, Entr
 /* Superversion of the read this process is in. */
 const Superversion *read_superversion(void);
 
+/* ---- ranges.c */
+/* Range deletions in its memtables and beside its tables. */
+uint32_t superversion_ranges(const Superversion *sv);
+/* What a snapshot sees of the range deletions of a superversion, for walks over many keys. */
+typedef struct SuperversionRanges {
+	RangeView base;
+	const Superversion *sv;
+	Lsn at;
+} SuperversionRanges;
+void superversion_ranges_view(SuperversionRanges *v, const Superversion *sv, Lsn at);
+
 /* Is the entry a live value for this snapshot? Notes in it when log time has to move on to be sure. */
 bool read_entry_live(Snapshot *s, const Entry *e);
 
@@ -212,6 +225,12 @@ void throttle_flushed(Lsn from, Lsn to, uint64_t ns);
 void throttle_level0(const Version *v);
 /* Compaction worker, after each compaction, or having had nothing to do (idle): how fast level 0 is emptied. */
 void throttle_drained(bool idle);
+
+/* ---- range_purge.c: compaction worker */
+/* Work off what range deletions older than the oldest snapshot hide. *out NULL: nothing to do, else to be published. */
+KV_CHECK Status range_purge(Lsn oldest, Version **out);
+/* Have the active memtable written out if its range deletions make whole tables superfluous. */
+void range_ask_for_flush(Lsn oldest);
 
 /* ---- commit.c */
 /*

@@ -4,7 +4,7 @@
 #include "storage/op.h"
 
 #include "common/kv_assert.h"
-#include "storage/entry.h"
+#include "storage/range.h"
 #include "storage/session.h"
 
 enum { AT_KIND = 0, AT_CONDITION = 1, AT_FLAGS = 2, AT_ZERO = 3, AT_KEY = 4, AT_VALUE = 8, AT_EXPECTED = 12 };
@@ -61,6 +61,8 @@ op_is_sound(const Op *op, uint8_t zero)
 		return op->value.len == 0;
 	case OP_INCR:
 		return op->value.len == 8;
+	case OP_DELETE_RANGE:
+		return op->condition == COND_NONE && (op->flags & ~OP_GROUPED) == 0 && range_is_sound(op->key, op->value);
 	case OP_STAMP:
 	case OP_SESSION_OPEN:
 	case OP_SESSION_CLOSE:

@@ -29,13 +29,27 @@ struct Scan {
 	/* forward: key whose further versions are to be skipped; reverse: the entry being answered */
 	Buf key, value;
 	ValueReader large;      /* the value of the entry being answered, if it lies in a value file */
+	/* What range deletions hide; has_ranges false: nothing. */
+	bool has_ranges;
+	SuperversionRanges ranges;
+	Cover cover;
 	uint32_t keys, look_at; /* keys looked at; from how many on spent() looks closer */
 	uint32_t keys_max;
 	uint64_t until_ns;
 };
 
+/* What comes into the memtable that is written to may be newer than what hides the rest: it is walked through. */
+static Iter *
+frozen_iter(const Superversion *sv, int i, const RangeView *view)
+{
+	Iter *it = memtable_iter(sv->frozen[i]);
+
+	return view == NULL ? it : iter_through(it, sv->frozen_end[i], view);
+}
+
+/* view: what is hidden, NULL nothing. */
 static Status
-open_sources(const Superversion *sv, bool fill_cache, Iter **out)
+open_sources(const Superversion *sv, const RangeView *view, bool fill_cache, Iter **out)
 {
 	Iter *sources[MEMTABLES_MAX + 2];
 	int n = 0;
@@ -45,10 +59,10 @@ open_sources(const Superversion *sv, bool fill_cache, Iter **out)
 		sources[n++] = it;
 		if (i >= sv->nfrozen)
 			break;
-		it = memtable_iter(sv->frozen[i]);
+		it = frozen_iter(sv, i, view);
 	}
 	if (it != NULL)
-		it = lsm_iter(sv->version, (TableIterOptions){ .fill_cache = fill_cache });
+		it = lsm_iter_through(sv->version, (TableIterOptions){ .fill_cache = fill_cache }, view);
 	if (it == NULL) {
 		while (n > 0)
 			iter_close(sources[--n]);
@@ -72,12 +86,14 @@ kvstore_scan_open(Snapshot *s, Slice start, Slice end, bool unbounded, bool reve
 	sc->unbounded = unbounded;
 	sc->reverse = reverse;
 	sc->fill_cache = fill_cache;
+	sc->has_ranges = superversion_ranges(read_superversion()) > 0;
+	superversion_ranges_view(&sc->ranges, read_superversion(), s->at);
 	scan_bound(sc, SCAN_KEYS_MAX, SCAN_MS_MAX);
 	st = buf_append_slice(&sc->start, start);
 	if (st == ST_OK)
 		st = buf_append_slice(&sc->end, end);
 	if (st == ST_OK)
-		st = open_sources(read_superversion(), fill_cache, &sc->it);
+		st = open_sources(read_superversion(), sc->has_ranges ? &sc->ranges.base : NULL, fill_cache, &sc->it);
 	if (st != ST_OK) {
 		kvstore_scan_close(sc);
 		return st;
@@ -129,6 +145,15 @@ spent(Scan *sc)
 	return ++sc->keys >= sc->look_at && look_closer(sc);
 }
 
+/* Of the newest version that the snapshot sees of a key. */
+static bool
+is_live(Scan *sc, const Entry *e)
+{
+	if (sc->has_ranges && range_view_at(&sc->ranges.base, e->key, &sc->cover) > e->version)
+		return false;
+	return read_entry_live(sc->snapshot, e);
+}
+
 static bool
 at_key(const Scan *sc)
 {
@@ -172,7 +197,7 @@ next_forward(Scan *sc, Entry *out)
 			if (!at_key(sc))
 				continue;
 		}
-		if (read_entry_live(sc->snapshot, &it->entry)) {
+		if (is_live(sc, &it->entry)) {
 			*out = it->entry;
 			return ST_OK;
 		}
@@ -236,7 +261,7 @@ next_reverse(Scan *sc, Entry *out)
 		KV_TRY(pass_key_back(sc, &best));
 		best.key = slice_buf(&sc->key);
 		best.value = slice_buf(&sc->value);
-		if (best.version != 0 && read_entry_live(sc->snapshot, &best)) {
+		if (best.version != 0 && is_live(sc, &best)) {
 			*out = best;
 			return ST_OK;
 		}

@@ -97,6 +97,24 @@ emit_values(const Out *o)
 }
 
 static Status
+emit_ranges(const Out *o)
+{
+	const Superversion *sv = read_superversion();
+	LsmStats l;
+
+	lsm_stats(&l);
+	EMIT(o, "ranges.applied", atomic_load(&kvs->range_deletes));
+	EMIT(o, "ranges.bytes_dropped", l.range_bytes);
+	EMIT(o, "ranges.entries_dropped", l.range_entries);
+	EMIT(o, "ranges.fragments", lsm_range_fragments(sv->version));
+	EMIT(o, "ranges.kept", superversion_ranges(sv));
+	EMIT(o, "ranges.kept_max", kvstore_ranges_max());
+	EMIT(o, "ranges.retired", l.ranges_retired);
+	EMIT(o, "ranges.tables_dropped", l.range_tables);
+	return ST_OK;
+}
+
+static Status
 emit_log(const Out *o)
 {
 	WalStats w;
@@ -172,6 +190,8 @@ kvstore_stats(Status (*emit)(void *arg, const char *name, uint64_t value), void 
 		st = emit_tables(&o);
 	if (st == ST_OK)
 		st = emit_values(&o);
+	if (st == ST_OK)
+		st = emit_ranges(&o);
 	if (st == ST_OK)
 		st = emit_log(&o);
 	if (st == ST_OK)

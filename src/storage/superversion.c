@@ -126,7 +126,9 @@ superversion_freeze(void)
 	sv->version = old->version;
 	sv->nfrozen = old->nfrozen + 1;
 	sv->frozen[0] = old->active;
+	sv->frozen_end[0] = m->end;
 	memcpy(sv->frozen + 1, old->frozen, (size_t) old->nfrozen * sizeof sv->frozen[0]);
+	memcpy(sv->frozen_end + 1, old->frozen_end, (size_t) old->nfrozen * sizeof sv->frozen_end[0]);
 	make_current(sv);
 	count_free();
 	lwlock_release(LWLOCK_SUPERVERSION, 0);
@@ -176,6 +178,7 @@ superversion_publish(const Version *v, bool flushed)
 	sv->version = v;
 	sv->nfrozen = old->nfrozen;
 	memcpy(sv->frozen, old->frozen, sizeof sv->frozen);
+	memcpy(sv->frozen_end, old->frozen_end, sizeof sv->frozen_end);
 	if (flushed) {
 		MemSlot *m = oldest_frozen();
 

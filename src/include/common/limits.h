@@ -13,6 +13,8 @@
 #define KV_VALUE_MAX 16777216
 /* Most operations in one batch: bounds the index overhead one record brings to a memtable. */
 #define KV_BATCH_OPS_MAX 65536
+/* Most range deletions in one batch: reads go through those of a memtable one by one. */
+#define KV_BATCH_RANGES_MAX 64
 /*
  * Largest log record with header and padding: one largest key and value and room for what describes
  * them. The ring must hold four (a writer never waits for more than three others), a memtable one.

@@ -102,6 +102,16 @@ KV_CHECK Status kvstore_write(uint32_t generation, const Buf *body, uint32_t cou
  */
 KV_CHECK Status kvstore_insert(uint32_t generation, const Buf *body, uint32_t count, int timeout_ms,
                                bool deletes_only, Lsn *start, Lsn *end);
+/*
+ * Before inserting n more range deletions with so many bytes of keys. BUSY: as many as are kept have not been worked
+ * off yet: that happens as snapshots older than them go (snapshot_retention), and tables are written anew. What is in
+ * the log already is not counted, and other nodes may have more of them: the bound leaves room for that.
+ */
+KV_CHECK Status kvstore_admit_ranges(uint32_t n, size_t key_bytes);
+/* The bounds: how many, and bytes of keys. They depend on metadata_size. */
+#define KVSTORE_RANGES_MAX 1024 /* in any case: they are sorted anew with each memtable that brings some */
+uint32_t kvstore_ranges_max(void);
+size_t kvstore_range_bytes_max(void);
 /* Are writes refused for lack of disk space (disk_reserve)? A hint. */
 bool kvstore_no_space(void);
 /* Is somebody flushing the log right now? A hint. */

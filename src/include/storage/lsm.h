@@ -120,8 +120,17 @@ KV_CHECK Iter *lsm_iter(const Version *v, TableIterOptions opt);
 KV_CHECK Iter *lsm_iter_through(const Version *v, TableIterOptions opt, const RangeView *view);
 /* The entries of `it` (taken over, also on failure), all older than version `below`, without what `view` hides. */
 KV_CHECK Iter *iter_through(Iter *it, uint64_t below, const RangeView *view);
-/* How many range deletions are kept beside the tables, and what those below snapshot say of key. */
+/* How many range deletions are kept beside the tables. */
 uint32_t lsm_ranges(const Version *v);
+/* How many of them are older than this version; the newest one's version, 0 if there is none. */
+uint32_t lsm_ranges_below(const Version *v, uint64_t version);
+uint64_t lsm_newest_range(const Version *v);
+/* Bytes of their keys; into how many fragments they cut all keys. */
+size_t lsm_range_key_bytes(const Version *v);
+uint32_t lsm_range_fragments(const Version *v);
+/* Bytes of the tables that the view hides wholly. */
+uint64_t lsm_hidden_bytes(const Version *v, const RangeView *view);
+/* What those below snapshot say of key. */
 void lsm_cover(const Version *v, Slice key, uint64_t snapshot, Cover *narrow);
 /* Merge of n iterators (takes ownership of them, also on failure). Used for memtables over tables. */
 KV_CHECK Iter *iter_merge(Iter **sources, int n);

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "storage/entry.h"
+#include "storage/range.h"
 
 typedef struct Memtable Memtable;
 
@@ -46,7 +47,23 @@ size_t memtable_cost(size_t key_len, size_t value_len);
 size_t memtable_room(const Memtable *m);
 size_t memtable_used(const Memtable *m);
 uint64_t memtable_count(const Memtable *m);
-/* Newest version < snapshot (a tombstone counts). False: none. Slices point into the memtable. */
+/*
+ * Add a range deletion, newer than all that is there; its keys take at most start + end + 16 bytes of the arena.
+ * BUSY: no room, or MEMTABLE_RANGES_MAX of them (nothing changed).
+ */
+#define MEMTABLE_RANGES_MAX 256 /* every point read goes through them */
+KV_CHECK Status memtable_add_range(Memtable *m, const RangeDelete *r);
+uint32_t memtable_ranges(const Memtable *m);
+/* Bytes of their keys. */
+size_t memtable_range_bytes(const Memtable *m);
+/* i < memtable_ranges(): in the order of versions. Slices point into the memtable. */
+void memtable_range(const Memtable *m, uint32_t i, RangeDelete *out);
+/* What those below snapshot say of key. */
+void memtable_cover(const Memtable *m, Slice key, uint64_t snapshot, Cover *narrow);
+/*
+ * Newest version < snapshot (a tombstone counts). False: none. What a range deletion of this memtable hides, here or in
+ * anything older, is given as a tombstone of that one's version. Slices point into the memtable.
+ */
 bool memtable_get(const Memtable *m, Slice key, uint64_t snapshot, Entry *out);
 /* Start fetching the cache lines that memtable_get(key) will want: call for a whole batch first. */
 void memtable_prefetch(const Memtable *m, Slice key);
@@ -57,7 +74,10 @@ void memtable_prefetch(const Memtable *m, Slice key);
  */
 void memtable_get_many(const Memtable *m, const Slice *keys, int n, uint64_t snapshot, Entry *out,
                        bool *found);
-/* NULL: out of memory. Sees entries added after its creation too; callers filter by version. */
+/*
+ * Entries only, whatever range deletions say of them. NULL: out of memory. Sees entries added after its creation too;
+ * callers filter by version.
+ */
 KV_CHECK Iter *memtable_iter(const Memtable *m);
 
 #endif

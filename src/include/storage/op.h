@@ -10,7 +10,7 @@
  *        2    1  flags       OP_TTL, OP_GROUPED, OP_KEEP_TTL
  *        3    1  0
  *        4    4  key length     (internal key: keyspace byte + user key)
- *        8    4  value length   (PUT: the value; INCR: 8, the signed step; DELETE: 0)
+ *        8    4  value length   (PUT: the value; INCR: 8, the signed step; DELETE: 0; DELETE_RANGE: the end)
  *       12    4  expected length (condition VALUE: the expected value; VERSION: 8, the version; else 0)
  *       16    8  ttl ms, only with OP_TTL
  *             .  key, value, expected
@@ -18,6 +18,9 @@
  * The i-th operation of a record has version LSN + i. A record holds at most OP_RECORD_MAX.
  * Operations flagged OP_GROUPED join the group of the one before: a group takes effect as a whole or
  * not at all, its conditions judge the state before the group.
+ *
+ * DELETE_RANGE deletes what older operations have put into [key, value), both internal keys of the user's keyspace
+ * (range_is_sound()). It has no condition, and looks at nothing. A record holds at most OP_RANGES_MAX of them.
  *
  * STAMP, SESSION_OPEN and SESSION_CLOSE are described in storage/session.h. A stamp begins a group: the operations
  * behind it, if any, are flagged OP_GROUPED.
@@ -33,11 +36,14 @@ typedef enum OpKind {
 	OP_INCR = 3,
 	OP_STAMP = 4,
 	OP_SESSION_OPEN = 5,
-	OP_SESSION_CLOSE = 6
+	OP_SESSION_CLOSE = 6,
+	OP_DELETE_RANGE = 7
 } OpKind;
 
 /* A client's largest batch and its stamp. */
 #define OP_RECORD_MAX (KV_BATCH_OPS_MAX + 1)
+/* Most range deletions of a record: a memtable has to have room for them all when it is applied. */
+#define OP_RANGES_MAX KV_BATCH_RANGES_MAX
 
 typedef enum OpCondition {
 	COND_NONE = 0,
@@ -65,6 +71,12 @@ typedef struct Op {
 KV_CHECK Status op_encode(Buf *body, const Op *op);
 /* Of the operation at p, OP_HEADER_SIZE bytes not looked at by anybody yet. */
 static inline uint8_t op_header_kind(const uint8_t *p) { return p[0]; }
+/* Does it begin a group that is about sessions? */
+static inline bool
+op_header_of_session(const uint8_t *p)
+{
+	return op_header_kind(p) >= OP_STAMP && op_header_kind(p) <= OP_SESSION_CLOSE;
+}
 static inline uint8_t op_header_flags(const uint8_t *p) { return p[2]; }
 /* Bytes op_encode() will add. */
 size_t op_encoded_size(const Op *op);

@@ -96,6 +96,7 @@ void edit_free(Edit *e);
 struct RangeSet {
 	uint32_t n;
 	uint32_t refs;             /* Versions; who makes Versions */
+	size_t key_bytes;
 	const RangeDelete *list;   /* [n], by version */
 	/* Fragment i: keys in [bounds[i], bounds[i + 1]); its versions, newest first: from versions[first[i]] on. */
 	uint32_t nbounds;

@@ -103,7 +103,7 @@ spread(Draft *d, const uint32_t *first, uint64_t *versions)
 }
 
 /* The set's own copies of all keys. */
-static uint8_t *
+static void
 copy_list(RangeSet *s, const Draft *d, RangeDelete *list, uint8_t *keys)
 {
 	for (uint32_t i = 0; i < d->n; i++) {
@@ -119,7 +119,6 @@ copy_list(RangeSet *s, const Draft *d, RangeDelete *list, uint8_t *keys)
 	}
 	s->list = list;
 	s->n = d->n;
-	return keys;
 }
 
 /* A fragment begins where some range begins or ends: with that range's key. */
@@ -139,7 +138,8 @@ lay_out(Draft *d, RangeSet **out)
 {
 	size_t lists = d->n * sizeof(RangeDelete), bounds = d->nbounds * sizeof(Slice);
 	size_t versions = d->nversions * sizeof(uint64_t), firsts = (d->nbounds + 1) * sizeof(uint32_t);
-	RangeSet *s = shheap_alloc(sizeof *s + lists + bounds + versions + firsts + d->key_bytes);
+	size_t bytes = sizeof(RangeSet) + lists + bounds + versions + firsts + d->key_bytes;
+	RangeSet *s = shheap_alloc(bytes);
 	uint8_t *p = (uint8_t *) (s + 1);
 	uint64_t *v = (uint64_t *) (void *) (p + lists + bounds);
 	uint32_t *first = (uint32_t *) (void *) (p + lists + bounds + versions);
@@ -147,7 +147,8 @@ lay_out(Draft *d, RangeSet **out)
 	if (s == NULL)
 		return heap_full();
 	s->refs = 1;
-	(void) copy_list(s, d, (RangeDelete *) (void *) p, (uint8_t *) first + firsts);
+	s->key_bytes = d->key_bytes;
+	copy_list(s, d, (RangeDelete *) (void *) p, (uint8_t *) first + firsts);
 	copy_bounds(s, d, (Slice *) (void *) (p + lists));
 	first[0] = 0;
 	for (uint32_t i = 0; i < d->nbounds; i++)
@@ -234,6 +235,46 @@ uint32_t
 lsm_ranges(const Version *v)
 {
 	return v->ranges != NULL ? v->ranges->n : 0;
+}
+
+uint32_t
+lsm_ranges_below(const Version *v, uint64_t version)
+{
+	uint32_t n = 0;
+
+	while (n < lsm_ranges(v) && v->ranges->list[n].version < version)
+		n++;
+	return n;
+}
+
+uint64_t
+lsm_newest_range(const Version *v)
+{
+	return v->ranges != NULL ? v->ranges->list[v->ranges->n - 1].version : 0;
+}
+
+size_t
+lsm_range_key_bytes(const Version *v)
+{
+	return v->ranges != NULL ? v->ranges->key_bytes : 0;
+}
+
+uint32_t
+lsm_range_fragments(const Version *v)
+{
+	return v->ranges != NULL ? v->ranges->nbounds - 1 : 0;
+}
+
+uint64_t
+lsm_hidden_bytes(const Version *v, const RangeView *view)
+{
+	uint64_t bytes = 0;
+
+	for (int level = 0; level < LSM_LEVELS; level++)
+		for (uint32_t i = 0; i < v->ntables[level]; i++)
+			if (table_hidden(v->tables[level][i], view))
+				bytes += v->tables[level][i]->info.bytes;
+	return bytes;
 }
 
 void

@@ -420,7 +420,10 @@ bucket_get(const Memtable *m, const _Atomic Link *bucket, Slice key, uint64_t sn
 bool
 memtable_get(const Memtable *m, Slice key, uint64_t snapshot, Entry *out)
 {
-	return bucket_get(m, bucket_of(m, key), key, snapshot, out);
+	uint32_t nranges = ranges_now(m);
+	bool found = bucket_get(m, bucket_of(m, key), key, snapshot, out);
+
+	return nranges == 0 ? found : memtable_hide(m, nranges, key, snapshot, found, out);
 }
 
 static void
@@ -443,10 +446,11 @@ void
 memtable_get_many(const Memtable *m, const Slice *keys, int n, uint64_t snapshot, Entry *out, bool *found)
 {
 	const _Atomic Link *bucket[MEMTABLE_BATCH_MAX];
+	uint32_t nranges = ranges_now(m);
 
 	KV_ASSERT(n >= 0 && n <= MEMTABLE_BATCH_MAX);
 	/* what the snapshot sees was counted before the reader had its snapshot */
-	if (memtable_count(m) == 0)
+	if (memtable_count(m) == 0 && nranges == 0)
 		return;
 	for (int i = 0; i < n; i++) {
 		if (found[i])
@@ -460,4 +464,6 @@ memtable_get_many(const Memtable *m, const Slice *keys, int n, uint64_t snapshot
 	for (int i = 0; i < n; i++)
 		if (!found[i])
 			found[i] = bucket_get(m, bucket[i], keys[i], snapshot, &out[i]);
+	for (int i = 0; i < n && nranges > 0; i++)
+		found[i] = memtable_hide(m, nranges, keys[i], snapshot, found[i], &out[i]);
 }

@@ -32,13 +32,22 @@ _Static_assert(INTERNAL_KEY_MAX < 1 << 17, "key_len bits");
 _Static_assert(offsetof(Node, next) + HEIGHT_MAX * sizeof(Link) + 8 + UNIT - 1 <= MEMTABLE_ENTRY_OVERHEAD,
                "memtable_cost() <= key + value + MEMTABLE_ENTRY_OVERHEAD");
 
+/* A range deletion. Its keys, start and end, lie behind one another at `keys`. */
+typedef struct RangeItem {
+	uint64_t start_prefix, end_prefix;
+	uint64_t version;
+	Link keys;
+	uint32_t start_len, end_len;
+} RangeItem;
+
 struct Memtable {
 	/* Set by memtable_init(), constant afterwards. */
 	uint64_t bytes;
 	uint64_t seed;
 	uint64_t buckets_at;     /* offset in bytes */
 	uint32_t nbuckets;
-	uint32_t pad;
+	/* Range deletions; the APPLY holder. Here, where it costs readers nothing: seldom written. */
+	_Atomic uint32_t nranges;
 	/* Written by the APPLY holder. Read by anyone for figures and decisions that a late value only delays. */
 	_Atomic uint64_t used;
 	_Atomic uint64_t count;
@@ -49,6 +58,7 @@ struct Memtable {
 	Link hint[HEIGHT_MAX];   /* last node at or before the last insertion, for each level */
 	/* Links as in nodes. The head is a node without key, before all others; its offset is 0. */
 	_Atomic Link head[HEIGHT_MAX];
+	RangeItem range[MEMTABLE_RANGES_MAX]; /* [nranges], ascending versions; written before nranges */
 };
 
 /* The searched key, with what comparisons need prepared. */
@@ -162,6 +172,14 @@ node_has_key(const Node *n, const Target *t)
 
 /* Last node strictly before t (0: none). path, when not NULL, gets the last node before t of each level in use. */
 Link memtable_search(const Memtable *m, const Target *t, Link *path);
+static inline uint32_t
+ranges_now(const Memtable *m)
+{
+	return atomic_load_explicit(&m->nranges, memory_order_acquire);
+}
+
+/* What the first n range deletions make of an answer to memtable_get(). */
+bool memtable_hide(const Memtable *m, uint32_t n, Slice key, uint64_t snapshot, bool found, Entry *e);
 /* The node's entry; slices point into the memtable. */
 void memtable_node_entry(const Node *n, Entry *out);
 

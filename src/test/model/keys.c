@@ -11,8 +11,6 @@
 Slice key_text[KEYS_MAX];
 int key_order[KEYS_MAX], key_place[KEYS_MAX];
 
-#define KEY_LONGEST 300
-
 static char text[KEYS_MAX][KEY_LONGEST];
 
 static int

@@ -93,7 +93,7 @@ __typeof__(wal_segment_sync) __wrap_wal_segment_sync, __real_wal_segment_sync;
 __typeof__(wal_segment_write) __wrap_wal_segment_write, __real_wal_segment_write;
 __typeof__(wal_record_check) __wrap_wal_record_check, __real_wal_record_check;
 __typeof__(manifest_crc) __wrap_manifest_crc, __real_manifest_crc;
-__typeof__(lsm_flush) __wrap_lsm_flush, __real_lsm_flush;
+__typeof__(lsm_flush_ranges) __wrap_lsm_flush_ranges, __real_lsm_flush_ranges;
 __typeof__(lsm_compact) __wrap_lsm_compact, __real_lsm_compact;
 __typeof__(lsm_compact_all) __wrap_lsm_compact_all, __real_lsm_compact_all;
 __typeof__(keep_rule) __wrap_keep_rule, __real_keep_rule;
@@ -135,13 +135,14 @@ __wrap_manifest_crc(uint64_t number, uint64_t offset, Slice body)
 }
 
 Status
-__wrap_lsm_flush(Iter *src, const LsmState *state, uint64_t oldest, Version **out)
+__wrap_lsm_flush_ranges(Iter *src, const RangeDelete *ranges, uint32_t n, const LsmState *state, uint64_t oldest,
+						Version **out)
 {
 	LsmState s = *state;
 
 	if (on(FLUSHED_TOO_FAR))
 		s.flushed = kvstore_applied();
-	return __real_lsm_flush(src, &s, on(FLUSH_FORGETS_HISTORY) ? UINT64_MAX : oldest, out);
+	return __real_lsm_flush_ranges(src, ranges, n, &s, on(FLUSH_FORGETS_HISTORY) ? UINT64_MAX : oldest, out);
 }
 
 static LsmCompactOptions

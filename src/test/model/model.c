@@ -26,6 +26,8 @@ holds(const Model *m, const ModelOp *op, uint64_t time)
 	bool live = model_live(e, time);
 	int64_t sum;
 
+	if (op->kind == OP_DELETE_RANGE)
+		return true;
 	if ((op->condition == COND_ABSENT && live) || (op->condition == COND_PRESENT && !live))
 		return false;
 	if (op->condition == COND_VERSION && !(live && e->version == op->expected_version))
@@ -56,6 +58,13 @@ effect(const Model *m, const ModelOp *op, uint64_t version, uint64_t time)
 	return n;
 }
 
+static void
+delete_range(Model *m, const ModelOp *op)
+{
+	for (int at = op->key; at < op->end; at++)
+		m->entry[key_order[at]] = (ModelEntry){ .version = op->version };
+}
+
 /* A group is judged, and its increments reckoned, by the state before it. */
 static bool
 apply_group(Model *m, const ModelOp *ops, int n, uint64_t time)
@@ -68,7 +77,10 @@ apply_group(Model *m, const ModelOp *ops, int n, uint64_t time)
 	for (int i = 0; i < n; i++)
 		after[i] = effect(m, &ops[i], ops[i].version, time);
 	for (int i = 0; i < n; i++)
-		m->entry[ops[i].key] = after[i];
+		if (ops[i].kind == OP_DELETE_RANGE)
+			delete_range(m, &ops[i]);
+		else
+			m->entry[ops[i].key] = after[i];
 	return true;
 }
 

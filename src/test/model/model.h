@@ -29,6 +29,7 @@
 #include "storage/op.h"
 
 #define KEYS_MAX 256
+#define KEY_LONGEST 300
 #define OPS_MAX 12288 /* in a run */
 #define BATCH_OPS_MAX 8
 #define VALUE_MAX_LEN 20000
@@ -55,6 +56,7 @@ typedef struct ModelOp {
 	uint8_t flags;
 	bool starts_record;
 	int key;
+	int end; /* DELETE_RANGE: from the key-th to before the end-th key in order; the number of keys: no end */
 	uint64_t ttl_ms;
 	int64_t step; /* INCR */
 	Value value, expected;
@@ -103,7 +105,6 @@ typedef struct World {
 	Prng engine_random;
 	uint64_t mono_ns, wall_ms;
 	bool verbose;
-	bool tell;   /* failed() says why and aborts */
 	bool faulty; /* calls fail on order, or bytes were changed: failures that say so are right */
 	/* -- journal.c */
 	ModelOp op[OPS_MAX];
@@ -118,6 +119,7 @@ typedef struct World {
 	uint64_t levels_used[8];
 	uint64_t refused, stopped, passed, harmless; /* io_faults.c, damage.c: how it ended */
 	uint64_t mallocs_failed;                     /* in the last child */
+	uint64_t ranges, ranges_refused;
 	uint64_t lost_unacked;                       /* operations that a power failure took, rightly */
 } World;
 
@@ -176,7 +178,7 @@ void engine_apply_all(void);
 void engine_wait(uint64_t ms);
 
 /* ---- checks.c */
-void check_get(int key);
+void check_key(int key);
 void check_all(void);
 void check_some(Prng *g);
 /* Remember the state now; ask for a remembered one again. */

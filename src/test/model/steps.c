@@ -37,6 +37,14 @@ draw_op(Prng *g)
 	ModelOp op = { .kind = OP_PUT };
 	uint64_t n = (uint64_t) world->set.keys;
 
+	if (prng_below(g, 12) == 0) {
+		op.kind = OP_DELETE_RANGE;
+		op.key = (int) prng_below(g, n);
+		op.end = op.key + 1 + (int) prng_below(g, prng_below(g, 3) == 0 ? n - (uint64_t) op.key : n / 8 + 1);
+		if (op.end > (int) n)
+			op.end = (int) n;
+		return op;
+	}
 	/* Some keys are written much more often than others. */
 	op.key = (int) (prng_below(g, 3) == 0 ? prng_below(g, n) : prng_below(g, n / 8 + 1));
 	if (prng_below(g, 4) == 0)
@@ -71,6 +79,23 @@ draw_record(Prng *g, ModelOp *ops)
 	return n;
 }
 
+/* As a backend does: range deletions only when there is room for them; else single keys. */
+static void
+admit_ranges(ModelOp *ops, int n)
+{
+	uint32_t ranges = 0;
+
+	for (int i = 0; i < n; i++)
+		ranges += ops[i].kind == OP_DELETE_RANGE;
+	world->ranges += ranges;
+	if (ranges == 0 || kvstore_admit_ranges(ranges, 2 * ranges * KEY_LONGEST) == ST_OK)
+		return;
+	for (int i = 0; i < n; i++)
+		if (ops[i].kind == OP_DELETE_RANGE)
+			ops[i].kind = OP_DELETE;
+	world->ranges_refused += ranges;
+}
+
 /* ---- doing */
 static void
 encode(Buf *body, const ModelOp *m)
@@ -80,7 +105,10 @@ encode(Buf *body, const ModelOp *m)
 			  .condition = m->condition,
 			  .flags = m->flags,
 			  .ttl_ms = m->ttl_ms,
-			  .key = key_text[m->key] };
+			  .key = key_text[m->kind == OP_DELETE_RANGE ? key_order[m->key] : m->key] };
+
+	if (m->kind == OP_DELETE_RANGE)
+		op.value = m->end < world->set.keys ? key_text[key_order[m->end]] : range_user_end();
 
 	if (m->kind == OP_PUT)
 		op.value = value_text(&m->value);
@@ -122,8 +150,11 @@ check_outcomes(const ModelOp *op, int n)
 	kvstore_begin_own_read(&s);
 	for (int i = 0; i < n; i++) {
 		const ModelEntry *m = &model.entry[op[i].key];
-		Status st = kvstore_outcome(key_text[op[i].key], op[i].version, &e);
+		Status st;
 
+		if (op[i].kind == OP_DELETE_RANGE)
+			continue; /* it has none */
+		st = kvstore_outcome(key_text[op[i].key], op[i].version, &e);
 		if (ordered(st))
 			continue;
 		if (st != ST_OK && st != ST_NOT_FOUND)
@@ -155,6 +186,7 @@ step_write(Prng *g)
 	Status st;
 
 	malloc_pause(true);
+	admit_ranges(ops, n);
 	for (int i = 0; i < n; i++)
 		encode(&body, &ops[i]);
 	malloc_pause(false);
@@ -255,7 +287,7 @@ step(Prng *g, int kind)
 		check_some(g);
 		break;
 	case STEP_KEY:
-		check_get((int) prng_below(g, (uint64_t) world->set.keys));
+		check_key((int) prng_below(g, (uint64_t) world->set.keys));
 		break;
 	case STEP_WAIT:
 		engine_wait(prng_below(g, 4000));
