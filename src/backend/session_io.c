@@ -3,7 +3,8 @@
  *
  * Buffers start small, grow with what really arrives and are given back after large requests, so that an
  * idle connection costs little. A client that stalls inside a request, or does not take its answers,
- * is left after client_timeout; one that is silent between requests after idle_timeout.
+ * is left after client_timeout; one that is silent between requests after idle_timeout. After client_timeout
+ * of silence the process lets go of deleted files.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -75,9 +76,10 @@ session_receive(Session *s)
 		}
 		if (n == 0)
 			return status_fail(ST_CLOSED, "client closed the connection");
-		if (errno == EAGAIN || errno == EWOULDBLOCK)
+		if (errno == EAGAIN || errno == EWOULDBLOCK) {
 			KV_TRY(wait_over(s, idle_since_ns));
-		else if (errno != EINTR)
+			kvstore_release_files();
+		} else if (errno != EINTR)
 			return status_fail_errno(ST_CLOSED, "cannot receive from the client");
 		if (child_reload)
 			return ST_OK;

@@ -12,6 +12,7 @@
 #include "port/config_files.h"
 #include "port/proc.h"
 #include "postmaster_internal.h"
+#include "storage/kvstore.h"
 
 #define RETRY_US 1000000        /* after a failure that may pass by itself */
 #define COMPLAIN_NS UINT64_C(60000000000) /* a lasting failure is logged once a minute */
@@ -94,7 +95,9 @@ worker_loop(const char *what, Status (*step)(uint64_t *nap_us))
 			child_exit(EXIT_FATAL);
 		if (nap_us == 0 || child_stop || child_reload)
 			procslot_cancel_sleep();
-		else
+		else {
+			kvstore_release_files();
 			procslot_sleep(token, nap_us);
+		}
 	}
 }

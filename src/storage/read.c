@@ -10,7 +10,7 @@
 
 /* This process's read: NULL outside of one. */
 static const Superversion *reading;
-static const Version *files_of; /* version whose files may be open here */
+static uint64_t files_of; /* number of the Version whose files may be open here */
 
 const Superversion *
 read_superversion(void)
@@ -24,6 +24,21 @@ file_alive(void *arg, uint64_t number)
 	return lsm_version_has(arg, number);
 }
 
+/* Let go of files that `v` no longer has: their space comes back when the last process has. */
+static void
+release_files(const Version *v)
+{
+	union {
+		const Version *in;
+		void *out;
+	} arg = { v };
+
+	if (v->number == files_of) /* a number, not its address, which a later Version may have */
+		return;
+	table_files_sweep(file_alive, arg.out);
+	files_of = v->number;
+}
+
 /* Pinned already: load what the pin protects. */
 static void
 enter_read(Snapshot *s, Lsn at, uint64_t now)
@@ -33,15 +48,17 @@ enter_read(Snapshot *s, Lsn at, uint64_t now)
 	s->now = now;
 	s->time_behind = false;
 	reading = atomic_load_explicit(&kvs->current, memory_order_acquire);
-	if (reading->version != files_of) {
-		union {
-			const Version *in;
-			void *out;
-		} v = { reading->version };
+	release_files(reading->version);
+}
 
-		table_files_sweep(file_alive, v.out);
-		files_of = reading->version;
-	}
+void
+kvstore_release_files(void)
+{
+	if (reading != NULL || table_files_open() == 0)
+		return;
+	epoch_enter();
+	release_files(atomic_load_explicit(&kvs->current, memory_order_acquire)->version);
+	epoch_leave();
 }
 
 void

@@ -138,6 +138,11 @@ typedef struct Snapshot {
 /* Pin and take a snapshot of all that is applied. Does not nest. */
 void kvstore_begin_read(Snapshot *s, uint64_t now);
 /*
+ * Close files that were deleted since this process last read. A read does so when it begins; who may not read for long
+ * calls this now and then, or the space of deleted tables is not given back. Cheap. REQUIRES no pin.
+ */
+void kvstore_release_files(void);
+/*
  * As kvstore_begin_read(), keeping what kvstore_hold() holds; for kvstore_outcome() and kvstore_judge().
  * kvstore_end_read() ends both.
  */

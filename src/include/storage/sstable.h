@@ -141,6 +141,7 @@ KV_CHECK Status table_count_codecs(const TableInfo *t, uint64_t blocks[TABLE_COD
 /* Close descriptors of tables for which alive() is false; call when the list of tables has changed. */
 void table_files_sweep(bool (*alive)(void *arg, uint64_t number), void *arg);
 void table_files_close_all(void);
+int table_files_open(void);
 #define TABLE_FILES_MAX 256 /* descriptors one process keeps open; least recently used goes */
 void table_path(uint64_t number, char *out, size_t size);
 /* Where this process looks for table files ("tables" unless said); closes those it has open. dir is not copied. */

@@ -122,6 +122,12 @@ table_files_close_all(void)
 		forget(nfiles - 1);
 }
 
+int
+table_files_open(void)
+{
+	return nfiles;
+}
+
 void
 table_files_dir(const char *dir)
 {

@@ -1,0 +1,74 @@
+#!/usr/bin/perl
+#
+# 120_deleted_files.t - the space of deleted tables comes back although an idle connection once read them.
+#
+# Why so: a file that was removed takes space until the last process has closed it. Backends keep the files they have
+# read open, and one whose client is silent never reads again by itself. So: a client reads, from files (the cache is
+# small), and is silent; another one replaces everything and compacts. Within client_timeout no process of the node may
+# have a deleted table open. Then the silent client reads again: its files are others now.
+#
+use strict;
+use warnings;
+use Test::More;
+use FindBin;
+use lib $FindBin::Bin;
+use Kvd::Test;
+
+-d '/proc/self/fd' or plan skip_all => 'needs /proc to see what processes have open';
+
+use constant { KEYS => 1000, VALUE => 2000 };    # 2 MB, twice the cache
+
+seed();
+my $node = Kvd::Test->new('main')->init(block_cache_size => '1MB', client_timeout => '1s', snapshot_retention => 0,
+	blob_threshold => 0)->start;
+my $writer = $node->client;
+my $reader = $node->client;
+
+sub key { return sprintf 'k%06d', $_[0] }
+
+sub fill
+{
+	my ($with) = @_;
+
+	for my $i (1 .. KEYS) {
+		my $a = $writer->put(key($i), $with x VALUE);
+		$a->{code} == 0 or return fail("put: $a->{status}");
+	}
+	is($writer->checkpoint(compact => 1, deadline => 60_000)->{status}, 'OK', "filled with $with, in one table");
+}
+
+# Table files open in any process of the node: those that are there, and those that are deleted.
+sub open_tables
+{
+	my ($there, $deleted) = (0, 0);
+
+	for my $pid (map {@$_} values %{ $node->children }) {
+		for my $fd (glob "/proc/$pid/fd/*") {
+			my $to = readlink($fd) // next;
+			next unless $to =~ m{/(?:tables|values)/};
+			$to =~ / \(deleted\)$/ ? $deleted++ : $there++;
+		}
+	}
+	return ($there, $deleted);
+}
+
+sub read_all
+{
+	my ($want) = @_;
+	my $wrong = grep { ($reader->get(key($_))->{value} // '') ne $want x VALUE } 1 .. KEYS;
+
+	is($wrong, 0, "reads $want");
+}
+
+fill('a');
+read_all('a');
+cmp_ok((open_tables())[0], '>', 0, 'the reader has tables open');
+fill('b');
+ok(poll_until(sub { (open_tables())[1] == 0 }, 20, 'no deleted table open'),
+	'an idle connection lets go of deleted tables');
+read_all('b');
+fill('c');
+read_all('c');
+is($node->stop, 0, 'stop');
+
+done_testing;
