@@ -156,8 +156,9 @@ expired_by(void)
 	return kvstore_hash_wanted(&lsn, &hash) && hash < flushed ? hash : flushed;
 }
 
+/* down NULL: what is most urgent. */
 static Status
-compact(bool all, bool *did)
+compact(const LsmDown *down, bool *did)
 {
 	Status failed = ST_OK;
 	LsmCompactOptions opt = { .oldest = oldest_snapshot(),
@@ -165,7 +166,7 @@ compact(bool all, bool *did)
 							  .between = between_blocks,
 							  .between_arg = &failed };
 	Version *v = NULL;
-	Status st = all ? lsm_compact_all(&opt, &v) : lsm_compact(&opt, &v);
+	Status st = down != NULL ? lsm_compact_down(&opt, down, &v) : lsm_compact(&opt, &v);
 
 	KV_TRY(failed);
 	KV_TRY(st);
@@ -188,29 +189,54 @@ purge(bool *did)
 	return v != NULL ? publish(v, false) : ST_OK;
 }
 
+/*
+ * Everything, on request: a step of it, then one of what is due, in turns, so that neither waits for all of the other.
+ * Requests that come meanwhile are the next one's.
+ */
+static Status
+compact_on_request(bool *did)
+{
+	static bool under_way, due_next;
+	static uint32_t request;
+	static LsmDown down;
+	uint32_t wanted = atomic_load(&kvs->compact_wanted);
+
+	*did = false;
+	if (!under_way && wanted == atomic_load(&kvs->compact_done))
+		return ST_OK;
+	if (!under_way) {
+		under_way = true;
+		request = wanted;
+		down = lsm_down_begin();
+	}
+	due_next = !due_next;
+	if (!due_next) {
+		KV_TRY(compact(NULL, did));
+		if (*did)
+			return ST_OK;
+	}
+	KV_TRY(compact(&down, did));
+	if (!*did) {
+		under_way = false;
+		atomic_store(&kvs->compact_done, request);
+		commit_wake_all();
+		*did = true;
+	}
+	return ST_OK;
+}
+
 Status
 kvstore_compactor_step(bool *did)
 {
-	uint32_t wanted = atomic_load(&kvs->compact_wanted);
-
 	if (superversion_reclaim())
 		unstall();
 	KV_TRY(lsm_collect());
 	KV_TRY(flush_oldest(did));
 	if (!*did)
 		KV_TRY(purge(did));
-	if (*did)
-		return ST_OK;
-	if (wanted != atomic_load(&kvs->compact_done)) {
-		bool more;
-
-		KV_TRY(compact(true, &more));
-		atomic_store(&kvs->compact_done, wanted);
-		commit_wake_all();
-		*did = true;
-		return ST_OK;
-	}
-	return compact(false, did);
+	if (!*did)
+		KV_TRY(compact_on_request(did));
+	return *did ? ST_OK : compact(NULL, did);
 }
 
 /* ---- WAL writer --------------------------------------------------------- */

@@ -182,7 +182,17 @@ KV_CHECK Status lsm_compact(const LsmCompactOptions *opt, Version **out);
  * of the others from going are to be rewritten (Table.rewrite). *out NULL: nothing to do.
  */
 KV_CHECK Status lsm_purge(uint64_t oldest, bool edges, Version **out);
-/* Everything into the lowest level needed. */
+/*
+ * Everything there is now into the last level, written anew, step by step: each is a compaction of some tables, between
+ * two of them others may go first. *out NULL: nothing is left to do.
+ */
+typedef struct LsmDown {
+	uint64_t flushed;    /* what had been flushed: entries below go down */
+	uint64_t number;     /* tables before this one are written anew */
+} LsmDown;
+LsmDown lsm_down_begin(void);
+KV_CHECK Status lsm_compact_down(const LsmCompactOptions *opt, const LsmDown *down, Version **out);
+/* The same in one compaction, which takes twice the space: for small trees, and tests. */
 KV_CHECK Status lsm_compact_all(const LsmCompactOptions *opt, Version **out);
 /*
  * v was replaced for readers (by *out of the above, published): free it and its files when no pin can see it.

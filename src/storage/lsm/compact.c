@@ -353,6 +353,21 @@ lsm_compact(const LsmCompactOptions *opt, Version **out)
 	return compact(&p, opt, out);
 }
 
+LsmDown
+lsm_down_begin(void)
+{
+	return (LsmDown){ .flushed = lsm_writer.current->flushed, .number = lsm_writer.next_number };
+}
+
+Status
+lsm_compact_down(const LsmCompactOptions *opt, const LsmDown *down, Version **out)
+{
+	PickConfig c = pick_config();
+	Pick p = pick_down(&c, lsm_writer.current, down);
+
+	return compact(&p, opt, out);
+}
+
 Status
 lsm_compact_all(const LsmCompactOptions *opt, Version **out)
 {

@@ -252,8 +252,9 @@ void pick_levels(const PickConfig *c, const Version *v, LevelPlan *out);
 /* From 1 on a level is due. */
 double pick_score(const PickConfig *c, const Version *v, uint32_t level);
 Pick pick_compaction(const PickConfig *c, const Version *v);
-/* Everything into the last level. */
+/* Everything into the last level; the next step on the way there. */
 Pick pick_all(const Version *v);
+Pick pick_down(const PickConfig *c, const Version *v, const LsmDown *down);
 
 /* ---- where an output ends: lsm_cut.c, pure */
 typedef struct OutputCut {

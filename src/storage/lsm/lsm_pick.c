@@ -25,6 +25,8 @@
 #define PATIENCE 2.0
 /* Tables' worth of bytes that are taken from level 0 at once: seconds of work, not minutes. */
 #define L0_TABLES 16
+/* Tables' worth of bytes of the last level that are written anew at once. */
+#define ANEW_TABLES 4
 /*
  * A table with more tombstones than one in so many entries is not moved to where they hide nothing, but
  * rewritten.
@@ -304,6 +306,49 @@ pick_compaction(const PickConfig *c, const Version *v)
 	if (first >= 1.0 && (best < PATIENCE || best < first))
 		return pick_l0(c, &plan, v);
 	return best >= 1.0 ? pick_level(c, &plan, v, level) : pick_rewrite(v);
+}
+
+/* Tables of the last level, one or several beside each other, that were there when it began. */
+static Pick
+pick_anew(const PickConfig *c, const Version *v, uint64_t number)
+{
+	uint32_t last = LSM_LEVELS - 1, i = 0, n = 0;
+	Table *const *t = v->tables[last];
+	uint64_t bytes = 0;
+
+	while (i < v->ntables[last] && t[i]->info.number >= number)
+		i++;
+	for (; i + n < v->ntables[last] && t[i + n]->info.number < number; n++) {
+		bytes += t[i + n]->info.bytes;
+		if (n > 0 && bytes > ANEW_TABLES * c->table_size)
+			break;
+	}
+	return n > 0 ? pick_run(last, i, n, last) : (Pick){ .any = false };
+}
+
+Pick
+pick_down(const PickConfig *c, const Version *v, const LsmDown *down)
+{
+	LevelPlan plan;
+	Pick p;
+
+	pick_levels(c, v, &plan);
+	if (v->ntables[0] > 0 && v->tables[0][v->ntables[0] - 1]->info.version_min < down->flushed)
+		return pick_l0(c, &plan, v);
+	for (uint32_t level = 1; level < LSM_LEVELS - 1; level++) {
+		for (uint32_t i = 0; i < v->ntables[level]; i++) {
+			const Table *t = v->tables[level][i];
+			uint32_t to = level_below(&plan, v, level);
+
+			if (t->info.version_min >= down->flushed)
+				continue;
+			p = pick_run(level, i, 1, to);
+			(void) overlap(v, to, t->smallest, t->largest, &p.first[to], &p.n[to]);
+			p.trivial = may_move(c, v, t, to);
+			return p;
+		}
+	}
+	return pick_anew(c, v, down->number);
 }
 
 Pick

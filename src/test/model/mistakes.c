@@ -95,7 +95,7 @@ __typeof__(wal_record_check) __wrap_wal_record_check, __real_wal_record_check;
 __typeof__(manifest_crc) __wrap_manifest_crc, __real_manifest_crc;
 __typeof__(lsm_flush_ranges) __wrap_lsm_flush_ranges, __real_lsm_flush_ranges;
 __typeof__(lsm_compact) __wrap_lsm_compact, __real_lsm_compact;
-__typeof__(lsm_compact_all) __wrap_lsm_compact_all, __real_lsm_compact_all;
+__typeof__(lsm_compact_down) __wrap_lsm_compact_down, __real_lsm_compact_down;
 __typeof__(keep_rule) __wrap_keep_rule, __real_keep_rule;
 __typeof__(lsm_get) __wrap_lsm_get, __real_lsm_get;
 __typeof__(epoch_min) __wrap_epoch_min, __real_epoch_min;
@@ -166,11 +166,11 @@ __wrap_lsm_compact(const LsmCompactOptions *opt, Version **out)
 }
 
 Status
-__wrap_lsm_compact_all(const LsmCompactOptions *opt, Version **out)
+__wrap_lsm_compact_down(const LsmCompactOptions *opt, const LsmDown *down, Version **out)
 {
 	LsmCompactOptions o = options(opt);
 
-	return __real_lsm_compact_all(&o, out);
+	return __real_lsm_compact_down(&o, down, out);
 }
 
 Status

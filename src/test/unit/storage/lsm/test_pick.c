@@ -391,6 +391,40 @@ test_all(void **state)
 	assert_string_equal(picked(pick_all(&version)), "6:0-0 >6");
 }
 
+/* On request: level 0, then what lies above the last level, then that itself, of what was there. */
+static void
+test_down(void **state)
+{
+	const LsmDown down = { .flushed = 995, .number = 100 };
+
+	(void) state;
+	empty();
+	for (int i = 0; i < 8; i++)
+		have(0, "az", 10);
+	have(5, "bb", 10);
+	have(5, "cc", 10);
+	have(6, "aa", 25);
+	have(6, "bb", 10);
+	have(6, "dd", 10);
+	have(6, "~~", 210);
+	assert_string_equal(picked(pick_down(&settings, &version, &down)), "0:0-7 5:0-1 >5");
+	/* Those of level 0 are newer than what it is about: left where they are. */
+	version.ntables[0] = 5;
+	assert_int_equal(version.tables[0][4]->info.version_min, 995);
+	assert_string_equal(picked(pick_down(&settings, &version, &down)), "5:0-0 6:1-1 >6");
+	version.tables[5][0]->info.version_min = 995;
+	assert_string_equal(picked(pick_down(&settings, &version, &down)), "5:1-1 >6 move");
+	version.tables[5][1]->info.version_min = 996;
+	/* Four tables' worth at once, one at least; those made since are left out. */
+	assert_string_equal(picked(pick_down(&settings, &version, &down)), "6:0-1 >6");
+	version.tables[6][0]->info.number = version.tables[6][1]->info.number = 100;
+	assert_string_equal(picked(pick_down(&settings, &version, &down)), "6:2-2 >6");
+	version.tables[6][2]->info.number = 101;
+	assert_string_equal(picked(pick_down(&settings, &version, &down)), "6:3-3 >6");
+	version.tables[6][3]->info.number = 102;
+	assert_string_equal(picked(pick_down(&settings, &version, &down)), "");
+}
+
 /* ---- where outputs end */
 static void
 test_outputs_end_where_the_next_level_does(void **state)
@@ -457,6 +491,7 @@ main(void)
 		cmocka_unit_test(test_level0_first),
 		cmocka_unit_test(test_rewrite_in_place),
 		cmocka_unit_test(test_all),
+		cmocka_unit_test(test_down),
 		cmocka_unit_test(test_outputs_end_where_the_next_level_does),
 		cmocka_unit_test(test_outputs_overlap_little),
 	};
