@@ -48,6 +48,7 @@ my @right = (
 	[ $CMD{DELETE_RANGE}, delete_range_payload(start => 'm-', end => 'm-z', step => 10) ],
 	[ $CMD{SCAN}, scan_payload(start => 'm-', end => 'm-z', limit => 10) ],
 	[ $CMD{COUNT}, count_payload(start => 'm-', end => 'm-z', limit => 10) ],
+	[ $CMD{ESTIMATE}, count_payload(start => 'm-', end => 'm-z') ],
 	[ $CMD{BATCH}, batch_payload([ op(kind => 'put', key => 'm-1', value => 'x', ttl => 1),
 		op(kind => 'incr', key => 'm-n', value => 1) ]) ],
 	[ $CMD{INCR}, write_prefix() . op(kind => 'incr', key => 'm-n', value => 1) ],
@@ -59,7 +60,7 @@ my @right = (
 sub impatient
 {
 	my ($type, $payload) = @_;
-	my $reads = grep { $type == $CMD{$_} } qw(GET MGET SCAN COUNT);
+	my $reads = grep { $type == $CMD{$_} } qw(GET MGET SCAN COUNT ESTIMATE);
 	substr($payload, 4, 4) = pack 'V', 1 + int rand 10 if $reads && length $payload >= 8;
 	return $payload;
 }

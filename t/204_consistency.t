@@ -45,6 +45,7 @@ my $address = '127.0.0.1:' . $leader->port;
 is_deeply([ $l->{role}, $f->{role} ], [ 1, 2 ], 'HELLO tells who leads');
 for my $r ([ PUT => $f->put('k', 'v') ], [ DELETE => $f->delete('k') ], [ INCR => $f->incr('n', 1) ],
 	[ GET => $f->get('k') ], [ MGET => $f->mget(['k']) ], [ SCAN => $f->scan ], [ COUNT => $f->count ],
+	[ ESTIMATE => $f->estimate ],
 	[ DELETE_RANGE => $f->call($CMD{DELETE_RANGE}, delete_range_payload('a', 'b')) ],
 	[ CLUSTER => $f->call($CMD{CLUSTER}, pack 'CCvVvv', 6, 0, 0, 0, 0, 0) ]) {
 	is("$r->[1]{status} $r->[1]{text}", "NOT_LEADER $address", "$r->[0] on a follower: the leader's address");

@@ -84,7 +84,8 @@ is($a->{status}, 'NOT_FOUND', 'GET of an absent key');
 is($a->{detail}, $position, '... with the position as detail');
 for my $r ([ MGET => mget_payload([qw(k absent)], read => 'told'), mget_payload([qw(k absent)], read => 'local') ],
 	[ SCAN => scan_payload(read => 'told'), scan_payload(read => 'local') ],
-	[ COUNT => count_payload(read => 'told'), count_payload(read => 'local') ]) {
+	[ COUNT => count_payload(read => 'told'), count_payload(read => 'local') ],
+	[ ESTIMATE => count_payload(read => 'told'), count_payload(read => 'local') ]) {
 	my ($name, @payload) = @$r;
 	my ($x, $y) = map { $c->call($CMD{$name}, $_)->{payload} } @payload;
 	is(unpack('Q<', $x), $position, "$name: the position");

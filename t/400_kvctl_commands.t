@@ -82,6 +82,10 @@ check(['scan', 'r', '--keys', '--limit', '1', '--format', 'json'], 0, "{\"key\":
 check(['scan', 'r', '--limit', '1', '--format', 'table'], 0, "key | value\n----+------\nr1  | v1\n");
 check(['count', 'r'], 0, "5\n");
 check(['count', '--start', 'r2', '--end', 'r4'], 0, "2\n");
+check(['count', 'r', '--estimate'], 0, "5\n");
+check(['size', 'r'], 0, "5\t20\t0\t5\t0\n");
+check(['size', '--start', 'r2', '--end', 'r4', '--format', 'csv'], 0,
+	"keys,bytes,disk_bytes,entries,tombstones\n2,8,0,2,0\n");
 check(['mget', 'r1', 'zz', 'r2'], 1, "r1\tv1\nr2\tv2\n", qr/1 of 3 keys not found/);
 check(['get', 'r1', 'r2', '--format', 'csv'], 0, "key,value\nr1,v1\nr2,v2\n");
 check(['del', '--range', 'r1', 'r3'], 0, "2\n");

@@ -1,5 +1,5 @@
 /*
- * cmd_read.c - GET, SCAN, COUNT.
+ * cmd_read.c - GET, SCAN, COUNT, ESTIMATE.
  *
  * All run inside a read of the session (one snapshot for consecutive GETs; SCAN and COUNT may name an older one). Pages
  * are bounded in bytes, COUNT in keys, both in the work done (kvstore_scan_next()), so that no request keeps a pin for
@@ -330,6 +330,48 @@ cmd_count(Session *s, const Request *r)
 	KV_TRY(buf_append(&s->out, head, sizeof head));
 	if (more)
 		KV_TRY(buf_append_slice(&s->out, slice_buf(&s->key)));
+	answer_end(s, r, at);
+	return ST_OK;
+}
+
+#define ESTIMATE_SIZE 48 /* keys, entries, tombstones, bytes, bytes on disk, cuts, zero */
+
+static Status
+estimate(Session *s, const Request *r, EntrySum *sum, uint32_t *cuts)
+{
+	Range g;
+	Status st = decode_range(r, PROTO_RANGE_UNBOUNDED | PROTO_RANGE_AFTER_START, &g);
+
+	if (st == ST_OK && (g.snapshot != 0 || g.limit != 0 || g.page_bytes != 0))
+		st = status_fail(ST_BAD_REQUEST, "ESTIMATE is of now: snapshot, most entries and page size are 0");
+	if (st == ST_OK)
+		st = begin_read(s, r, 0);
+	if (st == ST_OK)
+		st = kvstore_estimate(slice_buf(&g.first), slice_buf(&g.last), false, sum, cuts);
+	range_free(&g);
+	return st;
+}
+
+Status
+cmd_estimate(Session *s, const Request *r)
+{
+	uint8_t answer[ESTIMATE_SIZE] = { 0 };
+	EntrySum sum;
+	uint32_t cuts;
+	size_t at;
+	Status st = estimate(s, r, &sum, &cuts);
+
+	if (st != ST_OK)
+		return answer_error(s, r, st, 0);
+	/* A tombstone is taken to hide one entry. */
+	put_u64(answer, sum.entries > 2 * sum.tombstones ? sum.entries - 2 * sum.tombstones : 0);
+	put_u64(answer + 8, sum.entries);
+	put_u64(answer + 16, sum.tombstones);
+	put_u64(answer + 24, sum.bytes);
+	put_u64(answer + 32, sum.disk_bytes);
+	put_u32(answer + 40, cuts);
+	KV_TRY(answer_begin_read(s, &at));
+	KV_TRY(buf_append(&s->out, answer, sizeof answer));
 	answer_end(s, r, at);
 	return ST_OK;
 }

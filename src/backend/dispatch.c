@@ -40,6 +40,7 @@ static const struct {
 	[PROTO_LOG_READ] = { CLASS_OTHER, cmd_log_read },
 	[PROTO_SNAPSHOT_OPEN] = { CLASS_OTHER, cmd_snapshot_open },
 	[PROTO_SNAPSHOT_READ] = { CLASS_OTHER, cmd_snapshot_read },
+	[PROTO_ESTIMATE] = { CLASS_OTHER, cmd_estimate },
 };
 
 /* Longest first request that is waited for: a stranger gets no large buffer. HELLO with its name is shorter. */

@@ -86,6 +86,7 @@ is_linearizable_read(const Request *r)
 	case PROTO_MGET:
 	case PROTO_SCAN:
 	case PROTO_COUNT:
+	case PROTO_ESTIMATE:
 		return r->header.length > 0 && r->payload[0] == READ_LINEARIZABLE;
 	default:
 		return false;

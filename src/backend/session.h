@@ -146,6 +146,7 @@ KV_CHECK Status answer_value(Session *s, const Request *r, const Entry *e);
 KV_CHECK Status cmd_mget(Session *s, const Request *r);
 KV_CHECK Status cmd_scan(Session *s, const Request *r);
 KV_CHECK Status cmd_count(Session *s, const Request *r);
+KV_CHECK Status cmd_estimate(Session *s, const Request *r);
 KV_CHECK Status cmd_delete_range(Session *s, const Request *r);
 KV_CHECK Status cmd_stats(Session *s, const Request *r);
 KV_CHECK Status cmd_config(Session *s, const Request *r);

@@ -254,6 +254,15 @@ sub count
 	return $a;
 }
 
+# { keys, entries, tombstones, bytes, disk_bytes, cuts }
+sub estimate
+{
+	my ($self, %o) = @_;
+	my $a = $self->call($CMD{ESTIMATE}, count_payload(%o));
+	@$a{qw(keys entries tombstones bytes disk_bytes cuts)} = unpack 'Q<5V', $a->{payload} if $a->{code} == 0;
+	return $a;
+}
+
 sub delete_range
 {
 	my ($self, %o) = @_;

@@ -29,7 +29,7 @@ our %EXPORT_TAGS = (all => \@EXPORT_OK);
 
 %CMD = (HELLO => 1, PING => 2, PUT => 3, GET => 4, MGET => 5, DELETE => 6, DELETE_RANGE => 7, SCAN => 8, COUNT => 9,
 	BATCH => 10, INCR => 11, STATS => 12, CONFIG => 13, CHECKPOINT => 14, SESSION => 15,
-	CLUSTER => 16);
+	CLUSTER => 16, ESTIMATE => 20);
 
 # Between nodes: clients do not send them.
 %NODE_CMD = (LOG_READ => 17, SNAPSHOT_OPEN => 18, SNAPSHOT_READ => 19);

@@ -59,8 +59,15 @@ const Command command_table[] = {
 	  run_scan, 0, 1, { RANGE_OPTIONS, VALUE("--limit"), FLAG("--reverse"), FLAG("--keys"),
 	    FLAG("--with-version"), FLAG("--local") } },
 	{ "count", "[PREFIX] [--start S] [--end E]", "count keys", RANGE_HELP
-	  "  --local            what this server has, perhaps not the newest\n",
-	  run_count, 0, 1, { RANGE_OPTIONS, FLAG("--local") } },
+	  "  --local            what this server has, perhaps not the newest\n"
+	  "  --estimate         about how many, in no time (see size)\n",
+	  run_count, 0, 1, { RANGE_OPTIONS, FLAG("--local"), FLAG("--estimate") } },
+	{ "size", "[PREFIX] [--start S] [--end E]", "about how much there is", RANGE_HELP
+	  "  --local            what this server has, perhaps not the newest\n"
+	  "Estimated from what the files say of themselves: bytes of keys and values, bytes of files, entries, of which\n"
+	  "tombstones. What is overwritten or deleted counts until it is merged away; an end of the range within a\n"
+	  "file makes for an error of up to 4 KiB.\n",
+	  run_size, 0, 1, { RANGE_OPTIONS, FLAG("--local") } },
 	{ "incr", "KEY [STEP]", "add to a number, print the new value",
 	  "STEP is 1 if left out and may be negative. An absent key counts as 0.\n"
 	  "  --ttl TIME         the key expires after this time (otherwise its TTL stays)\n",

@@ -1,5 +1,5 @@
 /*
- * commands_range.c - scan and count.
+ * commands_range.c - scan, count, size.
  */
 #include "kvctl.h"
 
@@ -29,6 +29,14 @@ range_args(Ctl *ctl, const Args *a, kv_range *r)
 	}
 	*r = range_from(a->n > 0 ? &a->positional[0] : a->option[PREFIX], a->option[START], a->option[END]);
 	return true;
+}
+
+/* The same, and the server. NULL after a message. */
+static kv_client *
+range_client(Ctl *ctl, const Args *a, kv_range *r, int *code)
+{
+	*code = EXIT_USAGE;
+	return range_args(ctl, a, r) ? ctl_client(ctl, code) : NULL;
 }
 
 static void
@@ -86,20 +94,45 @@ run_scan(Ctl *ctl, const Args *a)
 int
 run_count(Ctl *ctl, const Args *a)
 {
-	kv_read_options o = { .read = a->option[END + 1] != NULL ? KV_READ_LOCAL : KV_READ_DEFAULT };
+	enum { LOCAL = END + 1, ESTIMATE };
+	kv_read_options o = { .read = a->option[LOCAL] != NULL ? KV_READ_LOCAL : KV_READ_DEFAULT };
 	kv_range r;
+	kv_size size;
 	uint64_t count;
-	int code = EXIT_DONE;
-	kv_client *client;
+	int code;
+	kv_client *client = range_client(ctl, a, &r, &code);
 
-	if (!range_args(ctl, a, &r))
-		return EXIT_USAGE;
-	client = ctl_client(ctl, &code);
 	if (client == NULL)
 		return code;
-	code = kv_count(client, &r, &o, &count);
+	if (a->option[ESTIMATE] == NULL)
+		code = kv_count(client, &r, &o, &count);
+	else if ((code = kv_estimate(client, &r, &o, &size)) == KV_OK)
+		count = size.keys;
 	if (code != KV_OK)
 		return ctl_fail(ctl, code);
 	output_fact(&ctl->out, "count", CELL_OF_U64(count), NULL);
+	return EXIT_DONE;
+}
+
+int
+run_size(Ctl *ctl, const Args *a)
+{
+	enum { LOCAL = END + 1 };
+	static const char *const columns[] = { "keys", "bytes", "disk_bytes", "entries", "tombstones" };
+	kv_read_options o = { .read = a->option[LOCAL] != NULL ? KV_READ_LOCAL : KV_READ_DEFAULT };
+	kv_range r;
+	kv_size size;
+	int code;
+	kv_client *client = range_client(ctl, a, &r, &code);
+
+	if (client == NULL)
+		return code;
+	code = kv_estimate(client, &r, &o, &size);
+	if (code != KV_OK)
+		return ctl_fail(ctl, code);
+	output_begin(&ctl->out, 5, columns);
+	output_row(&ctl->out, (Cell[]){ CELL_OF_U64(size.keys), CELL_OF_U64(size.bytes), CELL_OF_U64(size.disk_bytes),
+		CELL_OF_U64(size.entries), CELL_OF_U64(size.tombstones) });
+	output_end(&ctl->out, false);
 	return EXIT_DONE;
 }

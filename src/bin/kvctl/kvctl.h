@@ -156,6 +156,7 @@ int run_incr(Ctl *ctl, const Args *a);
 int run_cas(Ctl *ctl, const Args *a);
 int run_scan(Ctl *ctl, const Args *a);
 int run_count(Ctl *ctl, const Args *a);
+int run_size(Ctl *ctl, const Args *a);
 int run_ping(Ctl *ctl, const Args *a);
 int run_stats(Ctl *ctl, const Args *a);
 int run_config(Ctl *ctl, const Args *a);

@@ -42,7 +42,8 @@
 	X(CLUSTER, 16, "cluster") \
 	X(LOG_READ, 17, "log_read") \
 	X(SNAPSHOT_OPEN, 18, "snapshot_open") \
-	X(SNAPSHOT_READ, 19, "snapshot_read")
+	X(SNAPSHOT_READ, 19, "snapshot_read") \
+	X(ESTIMATE, 20, "estimate")
 
 typedef enum ProtoCommand {
 #define PROTO_ENUM(name, number, word) PROTO_##name = number,

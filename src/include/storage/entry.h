@@ -39,6 +39,12 @@ typedef struct Entry {
 	EntryKind kind;
 } Entry;
 
+/* Of a range of keys, estimates: entries of all versions, tombstones among them, bytes of their keys and values. */
+typedef struct EntrySum {
+	uint64_t entries, tombstones, bytes;
+	uint64_t disk_bytes; /* of the files that they take */
+} EntrySum;
+
 /* Order of (key, version) pairs as above. */
 static inline int
 entry_cmp(Slice ak, uint64_t av, Slice bk, uint64_t bv)

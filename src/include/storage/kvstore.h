@@ -219,6 +219,12 @@ void kvstore_scan_close(Scan *sc);
 /* Before the first kvstore_scan_next(): nobody looks at values, so those that would cost a read are left empty. */
 void kvstore_scan_keys_only(Scan *sc);
 
+/*
+ * Within a read, in microseconds: about what lies in [start, end) (unbounded: to the end), in memtables
+ * (memtable_estimate()) and tables (lsm_estimate(), *cuts as there). Bytes are those of users' keys and values.
+ */
+KV_CHECK Status kvstore_estimate(Slice start, Slice end, bool unbounded, EntrySum *sum, uint32_t *cuts);
+
 /* ---- background: each returns *did = false when there is nothing to do now */
 /* Compaction worker: open the manifest for writing (after kvstore_open() in the replay process). */
 KV_CHECK Status kvstore_compactor_open(void);

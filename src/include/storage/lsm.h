@@ -136,6 +136,12 @@ void lsm_cover(const Version *v, Slice key, uint64_t snapshot, Cover *narrow);
 KV_CHECK Iter *iter_merge(Iter **sources, int n);
 /* A table, or a value file, by its id. */
 bool lsm_version_has(const Version *v, uint64_t number);
+/*
+ * About what v's tables have in [start, end) (unbounded: from start on; else start < end), values elsewhere included.
+ * Exact for tables that lie in it wholly. *cuts: at how many places the range's ends cut one: each adds an error of up
+ * to a block of disk_bytes, and of what stands in it. Reads index blocks only.
+ */
+KV_CHECK Status lsm_estimate(const Version *v, Slice start, Slice end, bool unbounded, EntrySum *sum, uint32_t *cuts);
 
 /* ---- the writer (compaction worker only): keeps the newest Version itself */
 /* Take over: start a fresh manifest from *v, delete files no version names. */

@@ -75,6 +75,11 @@ void memtable_prefetch(const Memtable *m, Slice key);
 void memtable_get_many(const Memtable *m, const Slice *keys, int n, uint64_t snapshot, Entry *out,
                        bool *found);
 /*
+ * About what lies in [start, end) (unbounded: from start on): within some 6 % as a rule, exact below 256 entries. Some
+ * microseconds. disk_bytes is 0.
+ */
+void memtable_estimate(const Memtable *m, Slice start, Slice end, bool unbounded, EntrySum *sum);
+/*
  * Entries only, whatever range deletions say of them. NULL: out of memory. Sees entries added after its creation too;
  * callers filter by version.
  */

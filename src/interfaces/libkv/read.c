@@ -1,5 +1,5 @@
 /*
- * read.c - get, mget, count.
+ * read.c - get, mget, count, estimate.
  *
  * Runs in the client's threads.
  */
@@ -190,25 +190,31 @@ kv_items_free(kv_items *items)
 	*items = (kv_items){ 0 };
 }
 
+/* What COUNT and ESTIMATE carry: no limit of their own, no page size. */
+static Status
+encode_count(kv_client *c, const Range *range, const ReadOptions *o, uint64_t snapshot, bool after)
+{
+	KV_TRY(encode_read_prefix(c, &c->out, o));
+	KV_TRY(encode_u64(&c->out, snapshot));
+	KV_TRY(encode_u64(&c->out, 0));
+	KV_TRY(encode_u32(&c->out, (range->unbounded ? PROTO_RANGE_UNBOUNDED : 0) | (after ? PROTO_RANGE_AFTER_START : 0)));
+	KV_TRY(encode_u32(&c->out, (uint32_t) range->start.len));
+	KV_TRY(encode_u32(&c->out, (uint32_t) range->end.len));
+	KV_TRY(buf_append_slice(&c->out, slice_buf(&range->start)));
+	return buf_append_slice(&c->out, slice_buf(&range->end));
+}
+
 /* One step of COUNT; range->start moves on to the last key counted. */
 static Status
 count_step(kv_client *c, Range *range, const ReadOptions *o, uint64_t *snapshot, uint64_t *count, bool *after,
 	bool *more)
 {
 	Call call = { .command = PROTO_COUNT, .deadline_at = 4, .timeout_ms = timeout_of(o) };
-	uint32_t flags = (range->unbounded ? PROTO_RANGE_UNBOUNDED : 0) | (*after ? PROTO_RANGE_AFTER_START : 0);
 	Reader r;
 	uint64_t n;
 
 	KV_TRY(call_again(c));
-	KV_TRY(encode_read_prefix(c, &c->out, o));
-	KV_TRY(encode_u64(&c->out, *snapshot));
-	KV_TRY(encode_u64(&c->out, 0));
-	KV_TRY(encode_u32(&c->out, flags));
-	KV_TRY(encode_u32(&c->out, (uint32_t) range->start.len));
-	KV_TRY(encode_u32(&c->out, (uint32_t) range->end.len));
-	KV_TRY(buf_append_slice(&c->out, slice_buf(&range->start)));
-	KV_TRY(buf_append_slice(&c->out, slice_buf(&range->end)));
+	KV_TRY(encode_count(c, range, o, *snapshot, *after));
 	KV_TRY(call_run(c, &call));
 	r = reader_of(call.answer.data, call.answer.len);
 	*snapshot = read_u64(&r);
@@ -242,5 +248,43 @@ kv_count(kv_client *c, const kv_range *r, const kv_read_options *o, uint64_t *co
 	range_free(&range);
 	if (st == ST_OK)
 		*count = n;
+	return call_end(c, st);
+}
+
+static Status
+estimate(kv_client *c, const Range *range, const ReadOptions *o, kv_size *out)
+{
+	Call call = { .command = PROTO_ESTIMATE, .deadline_at = 4, .timeout_ms = timeout_of(o) };
+	kv_size size = { 0 };
+	Reader r;
+
+	KV_TRY(encode_count(c, range, o, 0, false));
+	KV_TRY(call_run(c, &call));
+	r = reader_of(call.answer.data, call.answer.len);
+	size.keys = read_u64(&r);
+	size.entries = read_u64(&r);
+	size.tombstones = read_u64(&r);
+	size.bytes = read_u64(&r);
+	size.disk_bytes = read_u64(&r);
+	size.cuts = read_u32(&r);
+	if (!reader_ok(&r))
+		return call_short_answer(c, PROTO_ESTIMATE);
+	*out = size;
+	return ST_OK;
+}
+
+int
+kv_estimate(kv_client *c, const kv_range *r, const kv_read_options *o, kv_size *out)
+{
+	Range range;
+	Status st;
+
+	KV_TRY(call_begin(c));
+	st = range_of(r, &range);
+	if (st == ST_OK && range.empty)
+		*out = (kv_size){ 0 };
+	else if (st == ST_OK)
+		st = estimate(c, &range, o, out);
+	range_free(&range);
 	return call_end(c, st);
 }
