@@ -35,6 +35,7 @@ typedef struct Compaction {
 	Edit edit;
 	TableBuilder *builder;
 	OutputCut cut;
+	uint32_t asked[LSM_LEVELS]; /* tables before these lie before the key */
 	ValueGc values;
 	uint64_t expected;        /* entries of an output, a guess */
 	uint64_t merged;          /* bytes since the last call of between */
@@ -50,9 +51,18 @@ is_input(const Pick *p, uint32_t level, uint32_t i)
 	return i >= p->first[level] && i - p->first[level] < p->n[level];
 }
 
-/* Rule 2: may a table outside the inputs hold a version of key older than `version`? */
 static bool
-older_elsewhere(const Compaction *c, Slice key, uint64_t version)
+may_have_older(const Table *t, Slice key, uint64_t version)
+{
+	return t->info.version_min < version && table_covers(t, key);
+}
+
+/*
+ * Rule 2: may a table outside the inputs hold a version of key older than `version`? Keys come in order: in each
+ * sorted level the table to ask is the last one asked or a later one.
+ */
+static bool
+older_elsewhere(Compaction *c, Slice key, uint64_t version)
 {
 	const Version *v = c->base;
 	uint32_t level = 0;
@@ -61,15 +71,17 @@ older_elsewhere(const Compaction *c, Slice key, uint64_t version)
 		level++;
 	if (level == 0) {
 		for (uint32_t i = 0; i < v->ntables[0]; i++)
-			if (!is_input(c->pick, 0, i) && v->tables[0][i]->info.version_min < version &&
-			    table_covers(v->tables[0][i], key))
+			if (!is_input(c->pick, 0, i) && may_have_older(v->tables[0][i], key, version))
 				return true;
 		level = 1;
 	}
 	for (; level < LSM_LEVELS; level++) {
-		uint32_t i = version_find(v->tables[level], v->ntables[level], key);
+		uint32_t *i = &c->asked[level];
 
-		if (i < v->ntables[level] && !is_input(c->pick, level, i) && table_covers(v->tables[level][i], key))
+		while (*i < v->ntables[level] && slice_cmp(v->tables[level][*i]->largest, key) < 0)
+			++*i;
+		if (*i < v->ntables[level] && !is_input(c->pick, level, *i) &&
+		    may_have_older(v->tables[level][*i], key, version))
 			return true;
 	}
 	return false;

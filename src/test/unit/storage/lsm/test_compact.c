@@ -72,6 +72,57 @@ test_tombstone_above_deeper_level(void **state)
 	assert_string_equal(contents(), "3: c@1 e@13");
 }
 
+/* Many tombstones over many tables of several levels: each is judged by the table that may hold its key. */
+static void
+test_tombstones_over_many_tables(void **state)
+{
+	(void) state;
+	start();
+	config.table_size = 1;
+	flush("b@1 d@1 f@1 h@1 j@1 l@1");
+	compact(pick_of(0, 0, 1, 0, 0), 0, 0);
+	for (uint32_t level = 1; level < 5; level++) {
+		Pick p = { .any = true, .out_level = level + 1 };
+
+		p.n[level] = published->ntables[level];
+		compact(p, 0, 0);
+	}
+	flush("c@2 h@3 i@2 k@2");
+	compact(pick_of(0, 0, 1, 0, 0), 0, 0);
+	for (uint32_t level = 1; level < 3; level++) {
+		Pick p = { .any = true, .out_level = level + 1 };
+
+		p.n[level] = published->ntables[level];
+		compact(p, 0, 0);
+	}
+	assert_string_equal(contents(),
+	                    "3: c@2 3: h@3 3: i@2 3: k@2 5: b@1 5: d@1 5: f@1 5: h@1 5: j@1 5: l@1");
+	config.table_size = 1 << 20;
+	flush("-a@10 -b@11 -c@12 -d@13 -e@14 -h@15 -i@16 -j@17 -k@18 -l@19 -m@20");
+	compact(pick_of(0, 0, 1, 0, 0), 100, 0);
+	assert_string_equal(contents(), "1: -b@11 -c@12 -d@13 -h@15 -i@16 -j@17 -k@18 -l@19 "
+	                    "3: c@2 3: h@3 3: i@2 3: k@2 5: b@1 5: d@1 5: f@1 5: h@1 5: j@1 5: l@1");
+}
+
+/* A table below whose versions are all newer cannot hold an older one of the key. */
+static void
+test_tombstone_above_newer_tables(void **state)
+{
+	(void) state;
+	start();
+	flush("a@50 c@51");
+	push_down(3);
+	flush("a@60 -b@61");
+	push_down(1);
+	published->tables[3][0]->info.version_min = 61; /* as if written by somebody else later */
+	compact(pick_of(1, 0, 1, 0, 0), 100, 0);
+	assert_string_equal(contents(), "2: a@60 3: a@50 c@51");
+	published->tables[3][0]->info.version_min = 60;
+	flush("-b@62");
+	compact(pick_of(0, 0, 1, 0, 0), 100, 0);
+	assert_string_equal(contents(), "1: -b@62 2: a@60 3: a@50 c@51");
+}
+
 static void
 test_tombstone_above_older_level0(void **state)
 {
@@ -581,6 +632,8 @@ main(void)
 		cmocka_unit_test(test_versions_kept),
 		cmocka_unit_test(test_tombstone_at_the_bottom),
 		cmocka_unit_test(test_tombstone_above_deeper_level),
+		cmocka_unit_test(test_tombstones_over_many_tables),
+		cmocka_unit_test(test_tombstone_above_newer_tables),
 		cmocka_unit_test(test_tombstone_above_older_level0),
 		cmocka_unit_test(test_expired),
 		cmocka_unit_test(test_versions_stay_together),
