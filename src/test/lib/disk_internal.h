@@ -12,8 +12,8 @@
 #define DISK_PAGE 4096u
 #define DISK_PAGES 32768u     /* 128 MiB */
 #define DISK_FILE_PAGES 8192u /* 32 MiB */
-#define DISK_FILES 1024
-#define DISK_NAMES 1024
+#define DISK_FILES 2048
+#define DISK_NAMES 4096
 #define DISK_NAME_SIZE 96
 #define DISK_CHANGES 4096 /* of names, not synced yet */
 #define DISK_OPEN 256

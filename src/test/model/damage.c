@@ -299,6 +299,7 @@ one_store(uint64_t seed, bool all_bits)
 	world->set.segment_size = 4096;
 	world->set.value_small = 40;
 	world->set.large_of_100 = 0;
+	world->set.blob_threshold = 20;
 	world->set.table_size = 1024;
 	world->set.retention_ms = 0;
 	if (run_create())

@@ -125,6 +125,7 @@ settings_small(void)
 	config.wal_keep = 0;
 	config.disk_reserve = 0;
 	config.wal_spare_segments = 1;
+	config.blob_threshold = s->blob_threshold;
 	config.compression = table_codec_built(s->codec) ? s->codec : 0;
 }
 

@@ -86,13 +86,30 @@ bool model_live(const ModelEntry *e, uint64_t time);
 int model_apply(Model *m, const ModelOp *ops, int n);
 
 /* ---- what a seed decides about the engine */
+/* Kinds of steps, with a weight each. */
+enum {
+	STEP_WRITE,
+	STEP_READ,
+	STEP_KEY,
+	STEP_FREEZE,
+	STEP_COMPACTOR,
+	STEP_COMPACT,
+	STEP_WALWRITER,
+	STEP_WAIT,
+	STEP_TIME,
+	STEP_HOLD,
+	STEP_HELD,
+	STEP_SCAN_DURING,
+	STEPS
+};
+
 typedef struct Settings {
 	int keys;
 	uint32_t segment_size, memtable_size, table_size, l0_trigger, level_ratio;
 	uint32_t retention_ms;
-	uint32_t level_base, codec;
+	uint32_t level_base, codec, blob_threshold;
 	uint32_t value_small, value_large, large_of_100;
-	uint32_t weight[16]; /* of the kinds of steps */
+	uint32_t weight[STEPS];
 } Settings;
 
 /* ---- in shared memory: what outlives a child */

@@ -102,6 +102,7 @@ run_settings(uint64_t seed, Settings *s)
 		.level_ratio = ONE_OF(&g, 2, 2, 4, 10),
 		.level_base = ONE_OF(&g, 2048, 8192, 65536, 524288),
 		.codec = ONE_OF(&g, 0, 0, 1, 2),
+		.blob_threshold = ONE_OF(&g, 0, 0, 1, 64, 1024),
 		.retention_ms = ONE_OF(&g, 0, 1000, 5000, 60000),
 		.value_small = ONE_OF(&g, 10, 100, 300),
 		.value_large = ONE_OF(&g, 1024, 5000, VALUE_MAX_LEN),
@@ -109,8 +110,9 @@ run_settings(uint64_t seed, Settings *s)
 		.weight = { 60, 10, 10, 3, 6, 1, 4, 3, 2, 2, 3, 1 },
 	};
 	/* Swarm: each seed does some things often and others never. */
-	for (int i = 1; i < 12; i++)
+	for (int i = 1; i < STEPS; i++)
 		s->weight[i] *= ONE_OF(&g, 0, 1, 1, 3);
+	s->weight[STEP_WALWRITER] += 1; /* the log is let go, or the disk is full */
 }
 
 static DiskProfile

@@ -235,23 +235,6 @@ note_levels(void)
 		world->levels_used[i] += v->ntables[i] > 0;
 }
 
-enum {
-	STEP_WRITE,
-	STEP_READ,
-	STEP_KEY,
-	STEP_FREEZE,
-	STEP_COMPACTOR,
-	STEP_COMPACT,
-	STEP_WALWRITER,
-	STEP_WAIT,
-	STEP_TIME,
-	STEP_HOLD,
-	STEP_HELD,
-	STEP_SCAN_DURING,
-	STEPS
-};
-_Static_assert(STEPS <= sizeof((Settings *) 0)->weight / sizeof(uint32_t), "each has a weight");
-
 static void
 background(int kind)
 {
