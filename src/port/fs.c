@@ -298,17 +298,33 @@ posix_free_space(const char *path, uint64_t *bytes)
 	return ST_OK;
 }
 
-/* Both are hints: where they fail or do not exist the data is no less safe, only later or in the way. */
-static void
+/*
+ * A hint where it does not exist. But waiting takes the file's error with it (on Linux each descriptor is told once),
+ * so that must not be lost.
+ */
+static Status
 posix_writeback(int fd, uint64_t off, uint64_t len)
 {
 #ifdef __linux__
+	uint64_t before = off < len ? off : len;
+	int rc;
+
 	(void) sync_file_range(fd, (off64_t) off, (off64_t) len, SYNC_FILE_RANGE_WRITE);
+	if (before == 0)
+		return ST_OK;
+	do
+		rc = sync_file_range(fd, (off64_t) (off - before), (off64_t) before, SYNC_FILE_RANGE_WAIT_BEFORE);
+	while (rc != 0 && errno == EINTR);
+	if (rc != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT))
+		return status_fail_errno(ST_IO_ERROR, "cannot write %llu bytes at %llu to the disk",
+			(unsigned long long) before, (unsigned long long) (off - before));
 #else
 	(void) fd, (void) off, (void) len;
 #endif
+	return ST_OK;
 }
 
+/* A hint: where it fails or does not exist clean pages only stay in the way. */
 static void
 posix_drop_cache(int fd, uint64_t off, uint64_t len)
 {

@@ -89,7 +89,7 @@ fill_file(Incoming *in, int fd, uint64_t number, uint64_t bytes)
 		fetch_nap(in->job, fetch_client_rest_us(in->client));
 		fetch_set_progress(true, in->done, in->total);
 		if (at - flushed >= WRITEBACK_BYTES) {
-			fs_writeback(fd, flushed, at - flushed);
+			KV_TRY(fs_writeback(fd, flushed, at - flushed));
 			flushed = at;
 		}
 	}

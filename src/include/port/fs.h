@@ -46,7 +46,7 @@ typedef struct FsOps {
 	Status (*size)(int fd, uint64_t *bytes);
 	Status (*truncate)(int fd, uint64_t bytes);
 	Status (*free_space)(const char *path, uint64_t *bytes);
-	void (*writeback)(int fd, uint64_t off, uint64_t len);
+	Status (*writeback)(int fd, uint64_t off, uint64_t len);
 	void (*drop_cache)(int fd, uint64_t off, uint64_t len);
 } FsOps;
 
@@ -147,12 +147,17 @@ fs_free_space(const char *path, uint64_t *bytes)
 {
 	return fs->free_space(path, bytes);
 }
-/* Hints: start writing dirty pages out (sync_file_range); forget clean pages (posix_fadvise DONTNEED). */
-static inline void
+/*
+ * Start writing dirty pages out, once the `len` bytes before them have arrived (sync_file_range; nothing elsewhere).
+ * Called for one piece after the other, it keeps a file that is written fast from filling the disk's queue,
+ * in which another file's sync would wait. Nothing is durable by it. A failure is that of a sync.
+ */
+KV_CHECK static inline Status
 fs_writeback(int fd, uint64_t off, uint64_t len)
 {
-	fs->writeback(fd, off, len);
+	return fs->writeback(fd, off, len);
 }
+/* Hint: forget clean pages (posix_fadvise DONTNEED). */
 static inline void
 fs_drop_cache(int fd, uint64_t off, uint64_t len)
 {

@@ -12,18 +12,24 @@
 #include "sstable_internal.h"
 
 #define WRITE_BYTES BLOCK_OUT_BUFFER /* one pwrite is at least this, but for the last */
-#define WRITEBACK_BYTES (512 * 1024) /* dirty pages are sent to the disk this far behind */
+
+/*
+ * Each piece is sent to the disk at once, and the one before must have arrived: the log's syncs wait behind no more
+ * than two pieces of a table, however far the disk is behind.
+ */
+static Status
+write_out(BlockOut *o, const uint8_t *data, size_t len)
+{
+	KV_TRY(fs_pwrite(o->fd, data, len, o->written));
+	o->written += len;
+	return len < WRITE_BYTES ? ST_OK : fs_writeback(o->fd, o->written - len, len);
+}
 
 static Status
 flush(BlockOut *o)
 {
-	KV_TRY(fs_pwrite(o->fd, o->buffer.data, o->buffer.len, o->written));
-	o->written += o->buffer.len;
+	KV_TRY(write_out(o, o->buffer.data, o->buffer.len));
 	o->buffer.len = 0;
-	if (o->written - o->written_back >= WRITEBACK_BYTES) {
-		fs_writeback(o->fd, o->written_back, o->written - o->written_back);
-		o->written_back = o->written;
-	}
 	return ST_OK;
 }
 
@@ -64,8 +70,7 @@ block_out_write(BlockOut *o, Slice content, uint8_t codec, BlockHandle *h)
 	if (content.len >= WRITE_BYTES) { /* one huge entry: not copied */
 		if (o->buffer.len > 0)
 			KV_TRY(flush(o));
-		KV_TRY(fs_pwrite(o->fd, content.data, content.len, o->written));
-		o->written += content.len;
+		KV_TRY(write_out(o, content.data, content.len));
 	} else
 		KV_TRY(buf_append_slice(&o->buffer, content));
 	return block_out_bytes(o, trailer, sizeof(trailer));

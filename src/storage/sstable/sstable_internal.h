@@ -285,7 +285,7 @@ typedef struct BlockOut {
 	uint64_t file_id;
 	int fd;
 	Buf buffer;                    /* not yet written; begins at file offset `written` */
-	uint64_t written, written_back;
+	uint64_t written;
 	Buf packed;                    /* the last block that was compressed */
 } BlockOut;
 /* Creates path.tmp. Nothing is left to free when it fails. */

@@ -489,8 +489,15 @@ op_free_space(const char *path, uint64_t *bytes)
 	return ST_OK;
 }
 
+static Status
+op_writeback(int fd, uint64_t off, uint64_t len)
+{
+	(void) file_of(fd), (void) off, (void) len;
+	return ST_OK;
+}
+
 static void
-op_hint(int fd, uint64_t off, uint64_t len)
+op_drop_cache(int fd, uint64_t off, uint64_t len)
 {
 	(void) file_of(fd), (void) off, (void) len;
 }
@@ -519,6 +526,6 @@ const FsOps disk_fs = {
 	.size = op_size,
 	.truncate = op_truncate,
 	.free_space = op_free_space,
-	.writeback = op_hint,
-	.drop_cache = op_hint,
+	.writeback = op_writeback,
+	.drop_cache = op_drop_cache,
 };

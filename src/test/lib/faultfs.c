@@ -255,10 +255,10 @@ f_free_space(const char *path, uint64_t *bytes)
 	return under->free_space(path, bytes);
 }
 
-static void
+static Status
 f_writeback(int fd, uint64_t off, uint64_t len)
 {
-	under->writeback(fd, off, len);
+	return under->writeback(fd, off, len);
 }
 
 static void

@@ -198,7 +198,9 @@ syncs(void **state)
 
 	(void) state;
 	assert_int_equal(fs_pwrite(fd, "x", 1, 0), ST_OK);
-	fs_writeback(fd, 0, 1);
+	assert_int_equal(fs_writeback(fd, 0, 1), ST_OK);
+	assert_int_equal(fs_writeback(fd, 1, 1), ST_OK);
+	assert_int_equal(fs_writeback(fd, 4096, 4096), ST_OK);
 	assert_int_equal(fs_datasync(fd), ST_OK);
 	assert_int_equal(fs_sync(fd), ST_OK);
 	fs_drop_cache(fd, 0, 1);
