@@ -38,7 +38,7 @@ compare(const Model *m, int key, Status st, const Entry *e, const char *how)
 }
 
 void
-check_key(int key)
+check_get(int key)
 {
 	Snapshot s;
 	Entry e;
@@ -174,7 +174,7 @@ check_all(void)
 		failed("log time is %llu, not %llu", (unsigned long long) kvstore_applied_time(),
 			   (unsigned long long) model.time);
 	for (int i = 0; i < world->set.keys; i++)
-		check_key(i);
+		check_get(i);
 	for (int back = 0; back < 2; back++) {
 		all.reverse = back;
 		kvstore_begin_read(&s, 0);

@@ -122,6 +122,7 @@ typedef struct World {
 	Prng engine_random;
 	uint64_t mono_ns, wall_ms;
 	bool verbose;
+	bool tell;   /* failed() says why and aborts */
 	bool faulty; /* calls fail on order, or bytes were changed: failures that say so are right */
 	/* -- journal.c */
 	ModelOp op[OPS_MAX];
@@ -195,7 +196,7 @@ void engine_apply_all(void);
 void engine_wait(uint64_t ms);
 
 /* ---- checks.c */
-void check_key(int key);
+void check_get(int key);
 void check_all(void);
 void check_some(Prng *g);
 /* Remember the state now; ask for a remembered one again. */

@@ -44,6 +44,10 @@ failed(const char *fmt, ...)
 	vsnprintf(world->why, sizeof world->why, fmt, args);
 	va_end(args);
 	world->end = END_FAILED;
+	if (world->tell) {
+		fprintf(stderr, "%s\n", world->why);
+		abort();
+	}
 	_exit(EXIT_FAILED);
 }
 

@@ -270,7 +270,7 @@ step(Prng *g, int kind)
 		check_some(g);
 		break;
 	case STEP_KEY:
-		check_key((int) prng_below(g, (uint64_t) world->set.keys));
+		check_get((int) prng_below(g, (uint64_t) world->set.keys));
 		break;
 	case STEP_WAIT:
 		engine_wait(prng_below(g, 4000));
