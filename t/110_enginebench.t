@@ -72,7 +72,13 @@ subtest 'what is written is found' => sub {
 };
 
 subtest 'in the same directory again' => sub {
-	my $r = bench('--use_existing_db=1', '--benchmarks=readrandom,deleterandom,flush,readseq', '--direct=1');
+	my $r = bench('--use_existing_db=1', '--benchmarks=overwrite', '--writes=500', '--keep=1');
+	count_is($r->{out}, 'overwrite', 500);
+	$r = bench('--use_existing_db=1', '--benchmarks=overwrite', '--writes=1', '--keep=1', '--duration=1');
+	my ($seconds, $ops) = $r->{out} =~ /^overwrite +: .* ([0-9.]+) seconds ([0-9]+) operations;/m;
+	cmp_ok($ops, '>=', 1, 'a second, not a write');
+	cmp_ok($seconds, '>', 1, '... is a second');
+	$r = bench('--use_existing_db=1', '--benchmarks=readrandom,deleterandom,flush,readseq', '--direct=1');
 	is($r->{code}, 0, 'runs') or diag $r->{err};
 	count_is($r->{out}, 'readrandom', KEYS, KEYS);
 	count_is($r->{out}, 'deleterandom', KEYS);

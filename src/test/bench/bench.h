@@ -24,7 +24,7 @@
 /* ---- options.c */
 typedef struct Options {
 	const char *benchmarks, *db, *compression_type;
-	int64_t num, reads, key_size, value_size, threads, batch_size, seek_nexts, seed, duration, stall_us;
+	int64_t num, reads, writes, key_size, value_size, threads, batch_size, seek_nexts, seed, duration, stall_us;
 	int64_t cache_size, write_buffer_size, max_write_buffer_number, target_file_size_base;
 	int64_t use_existing_db, direct, sync, histogram, space, keep;
 	double compression_ratio;
@@ -127,8 +127,10 @@ const Workload *workload_find(const char *name, size_t len);
 void workload_print_list(void);
 
 /* ---- work_time.c */
-/* Operations this worker is to do at most: its share. */
+/* This worker's part of so many operations. */
 uint64_t worker_share(const Worker *w, uint64_t all);
+/* The same, of a workload that --duration ends instead. */
+uint64_t worker_count(const Worker *w, uint64_t all);
 /* The clock starts. */
 void worker_begin(Worker *w);
 /* One operation is over. */

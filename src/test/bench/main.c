@@ -15,11 +15,12 @@
 /* name, help, run, fresh, writes, reads, with_writer, once */
 static const Workload workloads[] = {
 	{ "fillseq", "write --num keys in ascending order", work_fill_seq, true, true, false, false, false },
-	{ "fillrandom", "write --num times a random one of --num keys", work_fill_random, true, true, false, false, false },
+	{ "fillrandom", "write --writes times a random one of --num keys", work_fill_random, true, true, false, false,
+	  false },
 	{ "filluniquerandom", "write each of --num keys once, in random order", work_fill_unique, true, true, false, false,
 	  false },
 	{ "fillbatch", "fillseq in records of 1000", work_fill_batch, true, true, false, false, false },
-	{ "fillsync", "--num / 1000 durable writes", work_fill_sync, true, true, false, false, false },
+	{ "fillsync", "--writes / 1000 durable writes", work_fill_sync, true, true, false, false, false },
 	{ "overwrite", "fillrandom into what is there", work_fill_random, false, true, false, false, false },
 	{ "deleterandom", "delete random keys", work_delete_random, false, true, false, false, false },
 	{ "readrandom", "read random keys", work_read_random, false, false, true, false, false },

@@ -29,7 +29,8 @@ static const Option options[] = {
 	  "Workloads, one after the other." },
 	{ "db", NULL, NULL, &opt.db, NULL, 0, 0, "Directory to work in (needed)." },
 	{ "compression_type", NULL, NULL, &opt.compression_type, "none", 0, 0, "compression: none, lz4 or zstd." },
-	NUMBER(num, "1000000", 1, 4e9, "Keys; operations of the workloads that write."),
+	NUMBER(num, "1000000", 1, 4e9, "Keys."),
+	NUMBER(writes, "-1", -1, 1e12, "Operations of the workloads that write at random; -1: --num."),
 	NUMBER(reads, "-1", -1, 1e12, "Operations of the workloads that read; -1: --num."),
 	NUMBER(key_size, "16", 8, 65535, "Bytes of a key."),
 	NUMBER(value_size, "100", 0, 16777216, "Bytes of a value."),
@@ -38,7 +39,8 @@ static const Option options[] = {
 	NUMBER(batch_size, "1", 1, 65536, "Operations in one record."),
 	NUMBER(seek_nexts, "0", 0, 1e9, "Further entries after a seek."),
 	NUMBER(seed, "1", 0, 9e18, "Same seed, same choices."),
-	NUMBER(duration, "0", 0, 1e9, "Stop each workload after so many seconds; 0: no limit."),
+	NUMBER(duration, "0", 0, 1e9,
+	       "Each workload lasts so many seconds, whatever --reads and --writes say; 0: no limit."),
 	NUMBER(sync, "0", 0, 1, "1: wait until each write is durable."),
 	NUMBER(use_existing_db, "0", 0, 1, "1: keep what is in --db; the fill* then add to it."),
 	NUMBER(direct, "0", 0, 1, "1: workers keep nothing in the page cache: what misses the block cache costs a read."),
@@ -155,6 +157,8 @@ options_parse(int argc, char **argv)
 		usage_error("--db=DIR is needed", "");
 	if (opt.reads < 0)
 		opt.reads = opt.num;
+	if (opt.writes < 0)
+		opt.writes = opt.num;
 	set_text("compression", opt.compression_type);
 	set_number("block_cache_size", opt.cache_size);
 	set_number("memtable_size", opt.write_buffer_size);

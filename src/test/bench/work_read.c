@@ -26,7 +26,7 @@ check_value(Slice value)
 static void
 get_random(Worker *w, size_t extra)
 {
-	uint64_t n = worker_share(w, (uint64_t) opt.reads);
+	uint64_t n = worker_count(w, (uint64_t) opt.reads);
 
 	worker_begin(w);
 	for (uint64_t i = 0; i < n && worker_in_time(w); i++) {
@@ -161,7 +161,7 @@ work_read_reverse(Worker *w)
 void
 work_seek_random(Worker *w)
 {
-	uint64_t n = worker_share(w, (uint64_t) opt.reads);
+	uint64_t n = worker_count(w, (uint64_t) opt.reads);
 	Walk walk = { 0 };
 
 	worker_begin(w);

@@ -25,6 +25,12 @@ cpu_now(void)
 	return (uint64_t) cpu.tv_sec * 1000000000 + (uint64_t) cpu.tv_nsec;
 }
 
+uint64_t
+worker_count(const Worker *w, uint64_t all)
+{
+	return opt.duration > 0 ? UINT64_MAX : worker_share(w, all);
+}
+
 void
 worker_begin(Worker *w)
 {

@@ -11,7 +11,7 @@
 #include "storage/op.h"
 
 #define WRITE_TIMEOUT_MS 60000
-#define SYNC_SHARE 1000 /* fillsync does --num / 1000, as db_bench does */
+#define SYNC_SHARE 1000 /* fillsync does --writes / 1000, as db_bench does */
 #define BATCH_DEFAULT 1000
 
 /* The operations gathered in w->body become one record. */
@@ -90,7 +90,7 @@ work_fill_seq(Worker *w)
 void
 work_fill_random(Worker *w)
 {
-	fill(w, worker_share(w, (uint64_t) opt.num), number_random, (uint32_t) opt.batch_size, opt.sync);
+	fill(w, worker_count(w, (uint64_t) opt.writes), number_random, (uint32_t) opt.batch_size, opt.sync);
 }
 
 void
@@ -113,7 +113,7 @@ work_fill_unique(Worker *w)
 void
 work_fill_sync(Worker *w)
 {
-	fill(w, worker_share(w, (uint64_t) opt.num / SYNC_SHARE + 1), number_random, 1, true);
+	fill(w, worker_share(w, (uint64_t) opt.writes / SYNC_SHARE + 1), number_random, 1, true);
 }
 
 void
@@ -125,7 +125,7 @@ work_fill_batch(Worker *w)
 void
 work_delete_random(Worker *w)
 {
-	uint64_t n = worker_share(w, (uint64_t) opt.num);
+	uint64_t n = worker_count(w, (uint64_t) opt.writes);
 
 	worker_begin(w);
 	for (uint64_t i = 0; i < n && worker_in_time(w); i++) {
