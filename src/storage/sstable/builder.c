@@ -160,11 +160,23 @@ count_value(TableBuilder *b, Slice bytes)
 	return ST_OK;
 }
 
+/* Is `e` after (last, version), `common` being what the keys begin with in common? */
+static bool
+is_after(Slice last, uint64_t version, const Entry *e, size_t common)
+{
+	if (common < last.len)
+		return common < e->key.len && e->key.data[common] > last.data[common];
+	return common < e->key.len || e->version < version;
+}
+
 static Status
 add_entry(TableBuilder *b, const Entry *e)
 {
-	bool new_key = b->info.entries == 0 || !slice_eq(slice_buf(&b->data.last_key), e->key);
+	Slice last = slice_buf(&b->data.last_key);
+	size_t common = data_builder_common(&b->data, e->key);
+	bool new_key = b->info.entries == 0 || common < last.len || common < e->key.len;
 
+	KV_ASSERT(b->info.entries == 0 || is_after(last, b->data.last_version, e, common));
 	if (b->info.entries == 0)
 		KV_TRY(buf_set(&b->smallest, e->key));
 	if (new_key && b->filter_bits > 0) {
@@ -172,9 +184,9 @@ add_entry(TableBuilder *b, const Entry *e)
 
 		KV_TRY(buf_append(&b->hashes, &hash, sizeof(hash)));
 	}
-	if (data_builder_full(&b->data, e))
+	if (data_builder_full(&b->data, e, common))
 		KV_TRY(data_flush(b, e));
-	KV_TRY(data_builder_add(&b->data, e));
+	KV_TRY(data_builder_add(&b->data, e, common));
 	count_entry(&b->info, e);
 	return e->kind == ENTRY_VALUE_REF ? count_value(b, e->value) : ST_OK;
 }
@@ -306,8 +318,6 @@ table_builder_add(TableBuilder *b, const Entry *e)
 		return status_fail(b->failed, "%s", b->failed_detail);
 	KV_ASSERT(e->key.len >= 1 && e->key.len <= INTERNAL_KEY_MAX);
 	KV_ASSERT(e->value.len <= KV_VALUE_MAX && e->version > 0);
-	KV_ASSERT(b->info.entries == 0 ||
-	          entry_cmp(slice_buf(&b->data.last_key), b->data.last_version, e->key, e->version) < 0);
 	st = add_entry(b, e);
 	if (st != ST_OK) {
 		b->failed = st;

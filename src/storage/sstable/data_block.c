@@ -15,27 +15,36 @@
 
 /* ---- writing */
 
-static size_t
-common_prefix(Slice a, Slice b)
+size_t
+data_builder_common(const DataBuilder *b, Slice key)
 {
-	size_t n = a.len < b.len ? a.len : b.len, i = 0;
+	const uint8_t *x = b->last_key.data, *y = key.data;
+	size_t n = key.len < b->last_key.len ? key.len : b->last_key.len, i = 0;
 
-	while (i < n && a.data[i] == b.data[i])
+	for (; i + 8 <= n; i += 8) {
+		uint64_t differ = get_u64(x + i) ^ get_u64(y + i);
+
+		if (differ != 0)
+			return i + (size_t) __builtin_ctzll(differ) / 8;
+	}
+	while (i < n && x[i] == y[i])
 		i++;
 	return i;
 }
 
-static size_t
-shared_with_last(const DataBuilder *b, Slice key)
+/* Room for `more` bytes; inlined for the common case that there is. */
+static inline Status
+make_room(Buf *b, size_t more)
 {
-	return b->entries % RESTART_INTERVAL == 0 ? 0 : common_prefix(slice_buf(&b->last_key), key);
+	return b->cap - b->len >= more ? ST_OK : buf_reserve(b, more);
 }
 
 bool
-data_builder_full(const DataBuilder *b, const Entry *e)
+data_builder_full(const DataBuilder *b, const Entry *e, size_t common)
 {
-	size_t shared = shared_with_last(b, e->key), unshared = e->key.len - shared;
-	size_t restarts = b->nrestarts + (b->entries % RESTART_INTERVAL == 0);
+	bool restart = b->entries % RESTART_INTERVAL == 0;
+	size_t shared = restart ? 0 : common, unshared = e->key.len - shared;
+	size_t restarts = b->nrestarts + restart;
 	size_t entry = varint_len(shared) + varint_len(unshared) + varint_len(e->value.len) + 1 +
 		varint_len(e->version) + (e->expire_ms != 0 ? varint_len(e->expire_ms) : 0) + unshared;
 
@@ -44,15 +53,17 @@ data_builder_full(const DataBuilder *b, const Entry *e)
 }
 
 Status
-data_builder_add(DataBuilder *b, const Entry *e)
+data_builder_add(DataBuilder *b, const Entry *e, size_t common)
 {
-	size_t shared = shared_with_last(b, e->key), unshared = e->key.len - shared;
+	bool restart = b->entries % RESTART_INTERVAL == 0;
+	size_t shared = restart ? 0 : common, unshared = e->key.len - shared;
 	uint8_t *p;
 
-	KV_TRY(buf_reserve(&b->keys, ENTRY_HEADER_MAX + unshared));
-	KV_TRY(buf_reserve(&b->values, e->value.len));
-	KV_TRY(buf_set(&b->last_key, e->key));
-	if (b->entries % RESTART_INTERVAL == 0) {
+	KV_TRY(make_room(&b->keys, ENTRY_HEADER_MAX + unshared));
+	KV_TRY(make_room(&b->values, e->value.len));
+	b->last_key.len = common;
+	KV_TRY(make_room(&b->last_key, e->key.len - common));
+	if (restart) {
 		KV_ASSERT(b->nrestarts < RESTARTS_MAX && b->keys.len <= UINT16_MAX && b->values.len <= UINT16_MAX);
 		b->restarts[b->nrestarts].entry = (uint16_t) b->keys.len;
 		b->restarts[b->nrestarts++].value = (uint16_t) b->values.len;
@@ -68,7 +79,12 @@ data_builder_add(DataBuilder *b, const Entry *e)
 	if (unshared > 0)
 		memcpy(p, e->key.data + shared, unshared);
 	b->keys.len = (size_t) (p + unshared - b->keys.data);
-	KV_TRY(buf_append_slice(&b->values, e->value));
+	if (e->key.len > common)
+		memcpy(b->last_key.data + common, e->key.data + common, e->key.len - common);
+	b->last_key.len = e->key.len;
+	if (e->value.len > 0)
+		memcpy(b->values.data + b->values.len, e->value.data, e->value.len);
+	b->values.len += e->value.len;
 	b->last_version = e->version;
 	b->entries++;
 	return ST_OK;

@@ -96,9 +96,14 @@ typedef struct DataBuilder {
 	uint32_t nrestarts, entries;
 	uint64_t last_version;
 } DataBuilder;
+/*
+ * Bytes that `key` and the key of the last entry (also of the block before) begin with in common: counted once for
+ * all who ask.
+ */
+size_t data_builder_common(const DataBuilder *b, Slice key);
 /* Would the block pass BLOCK_TARGET with it? False for an empty block. */
-bool data_builder_full(const DataBuilder *b, const Entry *e);
-KV_CHECK Status data_builder_add(DataBuilder *b, const Entry *e);
+bool data_builder_full(const DataBuilder *b, const Entry *e, size_t common);
+KV_CHECK Status data_builder_add(DataBuilder *b, const Entry *e, size_t common);
 /* Put the block together in content. */
 KV_CHECK Status data_builder_finish(DataBuilder *b);
 void data_builder_reset(DataBuilder *b);
