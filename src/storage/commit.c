@@ -243,6 +243,16 @@ wait_for(Wait *w)
 	return ST_OK;
 }
 
+/*
+ * For the ring, which is full: apply, if that is what it waits for, and only else sync, which may take as long as the
+ * disk likes. False: nothing moved on.
+ */
+static bool
+make_room(void)
+{
+	return commit_work(kvstore_applied() < wal_commit() ? 0 : wal_inserted());
+}
+
 /* Insert, helping to make room in the ring while it is full (rule L11). */
 static Status
 insert_record(uint32_t generation, WalKind kind, const Buf *body, uint32_t count, uint64_t log_time,
@@ -264,7 +274,7 @@ insert_record(uint32_t generation, WalKind kind, const Buf *body, uint32_t count
 			return status_fail(ST_TIMEOUT, "no room in the log's buffer within %d ms", timeout_ms);
 		if (wal_out_of_space())
 			return status_fail(ST_NO_SPACE, "no space for the log; free some, writes go on by themselves");
-		if (!commit_work(wal_inserted()))
+		if (!make_room())
 			procslot_sleep(procslot_prepare_sleep(), STALL_SLEEP_US);
 	}
 }

@@ -131,6 +131,35 @@ room_costs_a_piece(void **state)
 	run_child(child_room_costs_a_piece);
 }
 
+/* The same with a ring of which much is synced and not applied: nobody waits for the disk. */
+static void
+child_room_without_sync(void)
+{
+	WalStats before, after;
+	Lsn applied;
+	int n;
+
+	start_engine();
+	applied = kvstore_applied();
+	n = insert_bytes(0, (uint64_t) config.wal_buffers / 2);
+	flush_all();
+	CHECK(kvstore_applied() == applied);
+	wal_stats(&before);
+	do {
+		(void) insert(n++, VALUE);
+		wal_stats(&after);
+	} while (after.ring_full == before.ring_full);
+	CHECK(kvstore_applied() > applied);
+	CHECK(after.flushes == before.flushes);
+}
+
+static void
+room_without_sync(void **state)
+{
+	(void) state;
+	run_child(child_room_without_sync);
+}
+
 /* What nobody waits for: the WAL writer goes on at once while there is more, and calls the replay process. */
 static void
 child_walwriter_goes_on(void)
@@ -186,6 +215,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(flushes_in_pieces, setup, teardown),
 		cmocka_unit_test_setup_teardown(applies_in_pieces, setup, teardown),
 		cmocka_unit_test_setup_teardown(room_costs_a_piece, setup, teardown),
+		cmocka_unit_test_setup_teardown(room_without_sync, setup, teardown),
 		cmocka_unit_test_setup_teardown(walwriter_goes_on, setup, teardown),
 	};
 
