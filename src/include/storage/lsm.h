@@ -172,7 +172,7 @@ typedef struct LsmCompactOptions {
 	bool (*between)(void *arg);
 	void *between_arg;
 } LsmCompactOptions;
-/* Would lsm_compact() do anything? Pure (lsm_pick.c). */
+/* Would lsm_compact() do anything, whatever the oldest snapshot? Pure (lsm_pick.c). */
 bool lsm_due(const Version *v);
 /* How urgent a level is (from 1 on it is due), and what bringing all to their targets would write. Pure. */
 double lsm_score(const Version *v, uint32_t level);

@@ -360,7 +360,7 @@ Status
 lsm_compact(const LsmCompactOptions *opt, Version **out)
 {
 	PickConfig c = pick_config();
-	Pick p = pick_compaction(&c, lsm_writer.current);
+	Pick p = pick_compaction(&c, lsm_writer.current, opt->oldest);
 
 	return compact(&p, opt, out);
 }

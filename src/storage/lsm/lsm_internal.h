@@ -251,7 +251,8 @@ typedef struct LevelPlan {
 void pick_levels(const PickConfig *c, const Version *v, LevelPlan *out);
 /* From 1 on a level is due. */
 double pick_score(const PickConfig *c, const Version *v, uint32_t level);
-Pick pick_compaction(const PickConfig *c, const Version *v);
+/* oldest: as in LsmCompactOptions; only what is put off until snapshots have gone depends on it. */
+Pick pick_compaction(const PickConfig *c, const Version *v, uint64_t oldest);
 /* Everything into the last level; the next step on the way there. */
 Pick pick_all(const Version *v);
 Pick pick_down(const PickConfig *c, const Version *v, const LsmDown *down);

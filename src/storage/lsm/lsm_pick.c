@@ -286,12 +286,32 @@ pick_rewrite(const Version *v)
 	return (Pick){ .any = false };
 }
 
+/*
+ * Tombstones that came down while somebody could still see what they hide stay in the last level, with
+ * that. Once all of a table is older than any snapshot they hide nothing: without them it is smaller, and
+ * nobody else would come by.
+ */
+static Pick
+pick_emptied(const Version *v, uint64_t oldest)
+{
+	uint32_t last = LSM_LEVELS - 1;
+
+	for (uint32_t i = 0; i < v->ntables[last]; i++) {
+		const TableInfo *t = &v->tables[last][i]->info;
+
+		if (t->version_max < oldest && t->tombstones > t->entries / MOVE_TOMBSTONES)
+			return pick_run(last, i, 1, last);
+	}
+	return (Pick){ .any = false };
+}
+
 Pick
-pick_compaction(const PickConfig *c, const Version *v)
+pick_compaction(const PickConfig *c, const Version *v, uint64_t oldest)
 {
 	LevelPlan plan;
 	double best = 0, first;
 	uint32_t level = 0;
+	Pick p;
 
 	pick_levels(c, v, &plan);
 	first = score(c, &plan, v, 0);
@@ -305,7 +325,10 @@ pick_compaction(const PickConfig *c, const Version *v)
 	}
 	if (first >= 1.0 && (best < PATIENCE || best < first))
 		return pick_l0(c, &plan, v);
-	return best >= 1.0 ? pick_level(c, &plan, v, level) : pick_rewrite(v);
+	if (best >= 1.0)
+		return pick_level(c, &plan, v, level);
+	p = pick_rewrite(v);
+	return p.any ? p : pick_emptied(v, oldest);
 }
 
 /* Tables of the last level, one or several beside each other, that were there when it began. */
@@ -368,7 +391,7 @@ lsm_due(const Version *v)
 {
 	PickConfig c = pick_config();
 
-	return pick_compaction(&c, v).any;
+	return pick_compaction(&c, v, 0).any;
 }
 
 double

@@ -201,7 +201,7 @@ compact(const Pick *p)
 static bool
 step(void)
 {
-	Pick p = pick_compaction(&tree.c, &tree.v);
+	Pick p = pick_compaction(&tree.c, &tree.v, 0);
 
 	ok(version_check(&tree.v));
 	if (p.any)

@@ -59,7 +59,7 @@ static const char *
 next(void)
 {
 	ok(version_check(&version));
-	return picked(pick_compaction(&settings, &version));
+	return picked(pick_compaction(&settings, &version, 0));
 }
 
 /*
@@ -391,6 +391,31 @@ test_all(void **state)
 	assert_string_equal(picked(pick_all(&version)), "6:0-0 >6");
 }
 
+/* What was deleted while somebody could still see it is let go of when nobody can. */
+static void
+test_tombstones_in_the_last_level(void **state)
+{
+	(void) state;
+	empty();
+	have(6, "ab", 50);
+	have(6, "cd", 50);
+	have(5, "ab", 1);
+	version.tables[6][1]->info.entries = 160;
+	version.tables[6][1]->info.tombstones = 11;
+	version.tables[6][1]->info.version_max = 500;
+	version.tables[5][0]->info.entries = version.tables[5][0]->info.tombstones = 1;
+	version.bytes[6] = 1000;
+	assert_string_equal(picked(pick_compaction(&settings, &version, 500)), "");
+	assert_string_equal(picked(pick_compaction(&settings, &version, 501)), "6:1-1 >6");
+	/* Too few to be worth it. */
+	version.tables[6][1]->info.tombstones = 10;
+	assert_string_equal(picked(pick_compaction(&settings, &version, 501)), "");
+	/* Anything else first. */
+	version.tables[6][1]->info.tombstones = 160;
+	version.tables[6][0]->rewrite = true;
+	assert_string_equal(picked(pick_compaction(&settings, &version, 501)), "6:0-0 >6");
+}
+
 /* On request: level 0, then what lies above the last level, then that itself, of what was there. */
 static void
 test_down(void **state)
@@ -491,6 +516,7 @@ main(void)
 		cmocka_unit_test(test_level0_first),
 		cmocka_unit_test(test_rewrite_in_place),
 		cmocka_unit_test(test_all),
+		cmocka_unit_test(test_tombstones_in_the_last_level),
 		cmocka_unit_test(test_down),
 		cmocka_unit_test(test_outputs_end_where_the_next_level_does),
 		cmocka_unit_test(test_outputs_overlap_little),
