@@ -18,8 +18,8 @@
 
 #define RETRY_US 1000          /* a publication waits for readers to let go: pins last a request */
 #define PUBLISH_TRIES 60000    /* a minute of them, then something holds a pin for ever: stop */
-#define SPACE_HYSTERESIS 4     /* 1/4 of a memtable more than needed ends the state */
-#define SPACE_CHECK_MS 250     /* how often free space is asked for */
+#define COMPACT_WAIT_MS 1000   /* after a compaction without space, then twice as long each time, */
+#define COMPACT_WAIT_MAX_MS 10000 /* up to this */
 #define WALWRITER_LONG_MS 1000 /* sleep when idle; whoever commits wakes us */
 #define WALWRITER_SHORT_MS                                                                                   \
 	20 /* sleep after work: bounds how far the durable mark is behind (rule L6: 50 ms) */
@@ -156,15 +156,19 @@ expired_by(void)
 	return kvstore_hash_wanted(&lsn, &hash) && hash < flushed ? hash : flushed;
 }
 
+static LsmCompactOptions
+compact_options(Status *failed)
+{
+	return (LsmCompactOptions){ .oldest = oldest_snapshot(), .now_ms = expired_by(), .between = between_blocks,
+								.between_arg = failed, .room = space_room() };
+}
+
 /* down NULL: what is most urgent. */
 static Status
 compact(const LsmDown *down, bool *did)
 {
 	Status failed = ST_OK;
-	LsmCompactOptions opt = { .oldest = oldest_snapshot(),
-							  .now_ms = expired_by(),
-							  .between = between_blocks,
-							  .between_arg = &failed };
+	LsmCompactOptions opt = compact_options(&failed);
 	Version *v = NULL;
 	Status st = down != NULL ? lsm_compact_down(&opt, down, &v) : lsm_compact(&opt, &v);
 
@@ -189,6 +193,49 @@ purge(bool *did)
 	return v != NULL ? publish(v, false) : ST_OK;
 }
 
+/* The disk is full: get back what deletes and overwrites hide, a table at a time. *did: there may be more. */
+static Status
+reclaim(bool *did)
+{
+	Status failed = ST_OK;
+	LsmCompactOptions opt = compact_options(&failed);
+	uint64_t before = lsm_bytes(atomic_load(&kvs->current)->version);
+	Version *v = NULL;
+	Status st = lsm_reclaim(&opt, &v, did);
+
+	KV_TRY(failed);
+	KV_TRY(st);
+	if (v == NULL)
+		return ST_OK;
+	space_reclaimed(before, lsm_bytes(v));
+	return publish(v, false);
+}
+
+/* One that finds no space is not tried again at once, and said once: only space helps. */
+static Status
+compact_if_room(bool *did)
+{
+	static uint64_t next_ms, wait_ms; /* 0: the last one found room */
+	uint64_t now_ms = clock_mono_ns() / 1000000;
+	Status st;
+
+	*did = false;
+	if (now_ms < next_ms)
+		return ST_OK;
+	st = compact(NULL, did);
+	if (st == ST_OK && *did && wait_ms != 0) {
+		elog(LOG_LEVEL_LOG, "compaction has space again");
+		wait_ms = 0;
+	}
+	if (st != ST_NO_SPACE)
+		return st;
+	if (wait_ms == 0)
+		elog(LOG_LEVEL_WARNING, "compaction waits for space: %s", status_detail());
+	wait_ms = wait_ms == 0 ? COMPACT_WAIT_MS : wait_ms < COMPACT_WAIT_MAX_MS / 2 ? 2 * wait_ms : COMPACT_WAIT_MAX_MS;
+	next_ms = now_ms + wait_ms;
+	return ST_OK;
+}
+
 /*
  * Everything, on request: a step of it, then one of what is due, in turns, so that neither waits for all of the other.
  * Requests that come meanwhile are the next one's.
@@ -211,7 +258,7 @@ compact_on_request(bool *did)
 	}
 	due_next = !due_next;
 	if (!due_next) {
-		KV_TRY(compact(NULL, did));
+		KV_TRY(compact_if_room(did));
 		if (*did)
 			return ST_OK;
 	}
@@ -234,46 +281,14 @@ kvstore_compactor_step(bool *did)
 	KV_TRY(flush_oldest(did));
 	if (!*did)
 		KV_TRY(purge(did));
+	if (!*did && atomic_load(&kvs->no_space))
+		KV_TRY(reclaim(did));
 	if (!*did)
 		KV_TRY(compact_on_request(did));
-	return *did ? ST_OK : compact(NULL, did);
+	return *did ? ST_OK : compact_if_room(did);
 }
 
 /* ---- WAL writer --------------------------------------------------------- */
-
-/*
- * Writes need room twice: for the log now, for a table when their memtable is written out. So they are refused while
- * the file system has less free than disk_reserve and what is still to be written out. Then memtables are written out
- * and all log below them is let go: what deletes need stays. Writes go on with a quarter of a memtable to spare, so
- * that the state does not flicker.
- */
-static void
-check_space(uint64_t now_ms)
-{
-	static uint64_t next;
-	bool was = atomic_load(&kvs->no_space) != 0, full;
-	uint64_t left, needed = (uint64_t) config.disk_reserve + kvstore_applied() - atomic_load(&kvs->flushed);
-
-	if (now_ms < next)
-		return;
-	next = now_ms + SPACE_CHECK_MS;
-	if (fs_free_space(".", &left) != ST_OK) {
-		elog(LOG_LEVEL_WARNING, "%s", status_detail());
-		return;
-	}
-	full = left < needed + (was ? (uint64_t) config.memtable_size / SPACE_HYSTERESIS : 0);
-	if (full && !was) {
-		elog(LOG_LEVEL_WARNING,
-			 "%llu MB free on the data directory's file system, %llu MB needed (disk_reserve and memtables): "
-			 "writes "
-			 "are refused, deletes and reads go on",
-			 (unsigned long long) (left / (uint64_t) MB), (unsigned long long) (needed / (uint64_t) MB));
-		atomic_store(&kvs->freeze_wanted, 1);
-	}
-	if (!full && was)
-		elog(LOG_LEVEL_LOG, "%llu MB free again: writes go on", (unsigned long long) (left / (uint64_t) MB));
-	atomic_store(&kvs->no_space, full);
-}
 
 /* Snapshots below `to` are gone; but not those below which the replicas are being compared. */
 static void
@@ -295,6 +310,8 @@ move_history_floor(uint64_t now_ms)
 	uint64_t step = keep / (HISTORY_SAMPLES / 2);
 	int n = kvs->history_count, old = 0;
 
+	if (atomic_load(&kvs->no_space))
+		raise_history_floor(kvstore_applied()); /* what they keep is what the disk lacks (space.c) */
 	if (n > 0 && now_ms < kvs->history[n - 1].mono_ms + step)
 		return;
 	while (old < n && kvs->history[old].mono_ms + keep <= now_ms)
@@ -434,7 +451,7 @@ kvstore_walwriter_step(uint32_t *sleep_ms)
 	delegate_collect();
 	worked |= commit_serve_delegated();
 	bound_log();
-	check_space(now_ms);
+	space_check(now_ms);
 	move_history_floor(now_ms);
 	KV_TRY(wal_prepare_segments((int) config.wal_spare_segments, &prepared));
 	KV_TRY(retire_log());

@@ -284,11 +284,12 @@ kvstore_insert(uint32_t generation, const Buf *body, uint32_t count, int timeout
 			   Lsn *start, Lsn *end)
 {
 	KV_ASSERT(count > 0 && count <= OP_RECORD_MAX);
-	if (deletes_only ? wal_out_of_space() : kvstore_no_space())
-		return status_fail(
-			ST_NO_SPACE,
-			"the data directory's file system is nearly full (disk_reserve): free space there, or "
-			"delete keys and compact; writes then go on by themselves");
+	if (deletes_only ? wal_out_of_space() : kvstore_no_space()) {
+		atomic_fetch_add_explicit(&kvs->refused, 1, memory_order_relaxed);
+		kvstore_release_files(); /* a client that only writes would keep the space it waits for */
+		return status_fail(ST_NO_SPACE, "the data directory's file system is nearly full (disk_reserve): free space "
+						   "there, or delete keys; writes then go on by themselves");
+	}
 	/* Deletes on a full disk bring the space back that writers wait for. */
 	if (!deletes_only || !kvstore_no_space())
 		throttle_write(body->len + WAL_HEADER_SIZE);

@@ -77,6 +77,10 @@ typedef struct KvShared {
 	_Atomic uint32_t walwriter_idle;         /* WAL writer sets 1 before a long sleep; who clears it wakes it */
 	_Atomic uint32_t stalled;                /* applier: no free memtable; compactor clears it and wakes the waiters */
 	_Atomic uint32_t no_space;               /* WAL writer: less than disk_reserve is free */
+	/* WAL writer: free on the file system, and at least needed, when it last looked; since when writes are refused. */
+	_Atomic uint64_t space_free, space_needed, full_since_ms;
+	_Atomic uint64_t refused;                /* anyone adds 1: writes refused for lack of space */
+	_Atomic uint64_t reclaims, reclaimed_bytes; /* compaction worker: lsm_reclaim() that gained, and how much */
 	_Atomic uint32_t freeze_wanted;          /* anyone sets; the next applier freezes and clears */
 	_Atomic uint32_t compact_wanted;         /* anyone adds 1; see compact_done */
 	_Atomic uint32_t compact_done;           /* compaction worker: value of compact_wanted it has served */
@@ -139,6 +143,14 @@ KV_CHECK Status superversion_publish(const Version *v, bool flushed);
 bool superversion_oldest_frozen(MemSlot *out);
 /* Empty what no reader can see any more. Returns whether anything became free. Compaction worker or applier. */
 bool superversion_reclaim(void);
+
+/* ---- space.c */
+/* WAL writer: look at the free space, now and then; begin or end refusing writes. */
+void space_check(uint64_t now_ms);
+/* Compaction worker: how much a compaction may write, as LsmCompactOptions.room; 0: not known. */
+uint64_t space_room(void);
+/* Compaction worker: the tables had so many bytes, and have now. */
+void space_reclaimed(uint64_t before, uint64_t after);
 
 /* ---- apply.c */
 /* REQUIRES APPLY, record at `applied`. BUSY: no free memtable. Panics when the engine cannot apply. */

@@ -154,6 +154,13 @@ emit_memtables(const Out *o)
 	EMIT(o, "metadata.bytes_used", shheap_used());
 	EMIT(o, "snapshot.floor", atomic_load(&kvs->history_floor));
 	EMIT(o, "snapshot.oldest_pin", epoch_min_version(kvstore_applied()));
+	EMIT(o, "space.free", atomic_load(&kvs->space_free));
+	EMIT(o, "space.full", atomic_load(&kvs->no_space));
+	EMIT(o, "space.full_since_ms", atomic_load(&kvs->full_since_ms));
+	EMIT(o, "space.needed", atomic_load(&kvs->space_needed));
+	EMIT(o, "space.reclaimed_bytes", atomic_load(&kvs->reclaimed_bytes));
+	EMIT(o, "space.reclaims", atomic_load(&kvs->reclaims));
+	EMIT(o, "space.refused", atomic_load(&kvs->refused));
 	EMIT(o, "write.conditions_failed", atomic_load(&kvs->condition_failures));
 	EMIT(o, "write.no_space", atomic_load(&kvs->no_space));
 	EMIT(o, "write.operations", atomic_load(&kvs->applied_ops));

@@ -171,7 +171,18 @@ typedef struct LsmCompactOptions {
 	 */
 	bool (*between)(void *arg);
 	void *between_arg;
+	uint64_t room;       /* NO_SPACE if the inputs together have more bytes; 0: no bound */
 } LsmCompactOptions;
+/*
+ * For a full disk, where compactions find no room for what they merge: leave out of ONE table what newer versions in
+ * shallower levels hide from every snapshot (deletes, overwrites), so that space comes back table by table. Looks for
+ * a table that gains by it and whose result has at most opt->room bytes (0: no result at all may be written). *out
+ * NULL: none was changed; *more: tables are left that this round has not looked at. A round begins anew when more is
+ * in tables or old snapshots have gone.
+ */
+KV_CHECK Status lsm_reclaim(const LsmCompactOptions *opt, Version **out, bool *more);
+/* Of all tables. */
+uint64_t lsm_bytes(const Version *v);
 /* Would lsm_compact() do anything, whatever the oldest snapshot? Pure (lsm_pick.c). */
 bool lsm_due(const Version *v);
 /* How urgent a level is (from 1 on it is due), and what bringing all to their targets would write. Pure. */

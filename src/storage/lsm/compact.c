@@ -11,6 +11,8 @@
  *      inputs may hold an older version of the key: no older table of level 0, no table of the levels from
  *      the shallowest input level down. Otherwise an expired entry becomes a tombstone (its value is dead
  *      weight).
+ *   2a. On a full disk (compact_hidden()) the newest one below oldest goes, too, where a shallower level has a newer
+ *      one below oldest: that one hides it from everybody, and stays, being no input.
  *   3. Values in value files stay where they are, but for those of value_gc.c.
  *   4. Versions of one key go into one output table; all that comes out into level 0 goes into one, which
  *      has the place of its only input there.
@@ -19,6 +21,7 @@
 
 #include "common/config.h"
 #include "common/kv_assert.h"
+#include "ipc/epoch.h"
 #include "lsm_internal.h"
 #include "port/fs.h"
 
@@ -41,6 +44,9 @@ typedef struct Compaction {
 	uint64_t merged;          /* bytes since the last call of between */
 	uint64_t read, to_read;   /* bytes of keys and values */
 	uint64_t from_above;      /* file bytes of inputs not of the output's level */
+	bool above;               /* rule 2a: look into shallower levels */
+	bool dry;                 /* write nothing, count what would be */
+	ReclaimPlan plan;         /* dry: what comes of it */
 	uint32_t tables_in;
 	uint64_t bytes_in, bytes_out;
 } Compaction;
@@ -87,15 +93,56 @@ older_elsewhere(Compaction *c, Slice key, uint64_t version)
 	return false;
 }
 
+/* Has this table a version of key above `version` that every snapshot >= oldest sees? */
+static Status
+newer_in(const Compaction *c, const Table *t, Slice key, uint64_t hash, uint64_t version, bool *found)
+{
+	Entry e;
+	Status st;
+
+	if (t->info.version_max <= version || !table_covers(t, key) || !table_may_contain(&t->info, key, hash))
+		return ST_OK;
+	st = table_get(&t->info, key, c->opt->oldest, &e);
+	*found = st == ST_OK && e.version > version;
+	return st == ST_NOT_FOUND ? ST_OK : st;
+}
+
+/* Rule 2a, for a compaction of one table alone. */
+static Status
+newer_above(const Compaction *c, Slice key, uint64_t version, bool *found)
+{
+	const Version *v = c->base;
+	uint64_t hash = table_key_hash(key);
+	uint32_t n = c->pick->out_level == 0 ? c->pick->first[0] : v->ntables[0];
+	Status st = ST_OK;
+
+	epoch_enter(); /* its blocks come through the cache; no longer than this look */
+	for (uint32_t i = 0; i < n && st == ST_OK && !*found; i++)
+		st = newer_in(c, v->tables[0][i], key, hash, version, found);
+	for (uint32_t level = 1; level < c->pick->out_level && st == ST_OK && !*found; level++) {
+		uint32_t i = version_find(v->tables[level], v->ntables[level], key);
+
+		if (i < v->ntables[level])
+			st = newer_in(c, v->tables[level][i], key, hash, version, found);
+	}
+	epoch_leave();
+	return st;
+}
+
 /* Rules 1 and 2. Changes *e when it is to be written differently. */
 static Status
 judge(Compaction *c, Entry *e, bool *keep, bool *new_key)
 {
+	bool hidden = false;
 	Keep k;
 	bool expired = e->kind != ENTRY_DELETE && e->expire_ms != 0 && e->expire_ms <= c->opt->now_ms;
 
 	KV_TRY(keep_rule(&c->rule, e, &k, new_key));
-	*keep = k != DROP;
+	if (k == KEEP_NEWEST_BELOW && c->above)
+		KV_TRY(newer_above(c, e->key, e->version, &hidden));
+	*keep = k != DROP && !hidden;
+	if (hidden)
+		return ST_OK;
 	if (k != KEEP_NEWEST_BELOW || (e->kind != ENTRY_DELETE && !expired))
 		return ST_OK;
 	if (!older_elsewhere(c, e->key, e->version)) {
@@ -131,12 +178,28 @@ full(Compaction *c, Slice key)
 }
 
 static Status
+count_dry(Compaction *c, const Entry *e, bool keep)
+{
+	uint64_t bytes = e->key.len + e->value.len + sizeof(uint64_t);
+	ValueRef ref;
+
+	c->plan.seen += bytes;
+	if (keep)
+		c->plan.kept += bytes;
+	else if (e->kind == ENTRY_VALUE_REF && value_ref_decode(e->value, &ref))
+		c->plan.values += ref.length;
+	return ST_OK;
+}
+
+static Status
 take(Compaction *c, Entry *e)
 {
 	bool keep, new_key;
 	uint64_t relocated;
 
 	KV_TRY(judge(c, e, &keep, &new_key));
+	if (c->dry)
+		return count_dry(c, e, keep);
 	/* Rule 4: also when the first versions of the key are dropped, this is where it begins. */
 	if (new_key && full(c, e->key))
 		KV_TRY(finish_output(c));
@@ -279,11 +342,33 @@ run(Compaction *c)
 }
 
 Status
-compact_run(const Pick *p, const LsmCompactOptions *opt)
+compact_hidden(const Pick *p, const LsmCompactOptions *opt, ReclaimPlan *out)
+{
+	Compaction c = { .pick = p, .opt = opt, .base = lsm_writer.current, .rule = { .oldest = opt->oldest },
+		         .above = true, .dry = true };
+	Iter *it;
+	Status st = ST_OUT_OF_MEMORY;
+
+	c.rule.ranges = c.base->ranges;
+	KV_ASSERT(lsm_writer.held == NULL);
+	lsm_writer.held = c.base;
+	it = open_inputs(&c);
+	if (it != NULL) {
+		st = merge(&c, it);
+		iter_close(it);
+	}
+	lsm_writer.held = NULL;
+	buf_free(&c.rule.key);
+	*out = c.plan;
+	return st;
+}
+
+Status
+compact_run(const Pick *p, const LsmCompactOptions *opt, bool above)
 {
 	PickConfig sizes = pick_config();
 	Compaction c = { .pick = p, .opt = opt, .base = lsm_writer.current, .rule = { .oldest = opt->oldest },
-		         .cut = output_cut(&sizes, lsm_writer.current, p->out_level) };
+		         .cut = output_cut(&sizes, lsm_writer.current, p->out_level), .above = above };
 	Status st;
 
 	c.rule.ranges = c.base->ranges;
@@ -345,13 +430,28 @@ move(const Pick *p)
 	return ST_OK;
 }
 
+/* Of all inputs: what the outputs have at most. */
+static uint64_t
+pick_bytes(const Pick *p)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t level = 0; level < LSM_LEVELS; level++)
+		for (uint32_t i = 0; i < p->n[level]; i++)
+			bytes += lsm_writer.current->tables[level][p->first[level] + i]->info.bytes;
+	return bytes;
+}
+
 static Status
 compact(const Pick *p, const LsmCompactOptions *opt, Version **out)
 {
 	*out = NULL;
 	if (!p->any)
 		return ST_OK;
-	KV_TRY(p->trivial ? move(p) : compact_run(p, opt));
+	if (opt->room != 0 && !p->trivial && pick_bytes(p) > opt->room)
+		return status_fail(ST_NO_SPACE, "merging %llu MB needs as much again until it is done, %llu MB may be used",
+		                   (unsigned long long) (pick_bytes(p) / MB), (unsigned long long) (opt->room / MB));
+	KV_TRY(p->trivial ? move(p) : compact_run(p, opt, false));
 	*out = lsm_writer.current;
 	return ST_OK;
 }

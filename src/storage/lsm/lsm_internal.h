@@ -304,7 +304,16 @@ void writer_remove_file(const char *path);
 /* An edit that is not installed: remove the files it would have added, and the tables. */
 void writer_abandon(Edit *e);
 /* Compaction of a pick (not trivial): compact.c. */
-KV_CHECK Status compact_run(const Pick *p, const LsmCompactOptions *opt);
+KV_CHECK Status compact_run(const Pick *p, const LsmCompactOptions *opt, bool above);
+/*
+ * For a pick of one table with its own level as out_level: what would come of leaving out what newer versions in
+ * shallower levels hide; compact_run(above) does it.
+ */
+typedef struct ReclaimPlan {
+	uint64_t seen, kept;       /* bytes of the table's entries: all, and those that stay */
+	uint64_t values;           /* bytes in value files that it would not refer to any more */
+} ReclaimPlan;
+KV_CHECK Status compact_hidden(const Pick *p, const LsmCompactOptions *opt, ReclaimPlan *out);
 
 /*
  * Which versions of a key go on: fed in entry order. `oldest` as in LsmCompactOptions.

@@ -251,6 +251,16 @@ version_check(const Version *v)
 	return ST_OK;
 }
 
+uint64_t
+lsm_bytes(const Version *v)
+{
+	uint64_t bytes = 0;
+
+	for (int level = 0; level < LSM_LEVELS; level++)
+		bytes += v->bytes[level];
+	return bytes;
+}
+
 void
 version_drop(Version *v, void (*dead)(Table *t), void (*dead_values)(ValueFile *f))
 {

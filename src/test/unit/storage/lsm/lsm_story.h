@@ -136,7 +136,7 @@ compact(Pick p, uint64_t oldest, uint64_t now)
 {
 	LsmCompactOptions opt = { .oldest = oldest, .now_ms = now };
 
-	ok(compact_run(&p, &opt));
+	ok(compact_run(&p, &opt, false));
 	publish(lsm_writer.current);
 }
 

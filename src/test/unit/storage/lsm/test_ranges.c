@@ -281,7 +281,7 @@ test_deeper_tables_stay_hidden(void **state)
 	flush("a@4 b@5 z@6", "");
 	assert_true(compact(true, 50));
 	flush("b@11 x@12", "b-c@20");
-	ok(compact_run(&p, &opt)); /* in place */
+	ok(compact_run(&p, &opt, false)); /* in place */
 	publish(lsm_writer.current);
 	assert_int_equal(published->tables[0][0]->info.entries, 1);
 	assert_int_equal(get("b", 99), -20);

@@ -1,0 +1,122 @@
+#!/usr/bin/perl
+#
+# 102_full_disk.t - a disk that fills up: writes are refused before anything fails, and space comes back by itself.
+#
+# Why so: on a small file system of the test's own, the node is filled until it refuses, read, and emptied by plain
+# deletes; then nobody does anything, and writes have to come back. Two rounds, with a kill -9 while the space is on
+# its way back. Nothing may be lost, nothing deleted may return, and the log must not fill with complaints.
+#
+use strict;
+use warnings;
+use Test::More;
+use FindBin;
+use lib $FindBin::Bin;
+use Kvd::Test;
+use Kvd::Proto qw(:all);
+
+# A mount of our own goes with our name space, however this ends.
+if (!$ENV{KVD_TEST_UNSHARED}) {
+	plan(skip_all => 'no name space with a mount of its own (unshare -rm mount -t tmpfs)')
+		if system('unshare -rm sh -c "mount -t tmpfs none /mnt" >/dev/null 2>&1') != 0;
+	$ENV{KVD_TEST_UNSHARED} = 1;
+	exec 'unshare', '-rm', $^X, $0 or die "unshare: $!\n";
+}
+my $disk = test_dir() . '/main'; # the data directory: its log stays outside
+mkdir $disk or die $!;
+system('mount', '-t', 'tmpfs', '-o', 'size=80m', 'none', $disk) == 0 or die "mount: $?\n";
+
+use constant { BATCH => 200, RESERVE => 16 << 20 };
+my $pad = 'abcdefghij' x 80;
+my $node = Kvd::Test->new('main')->init(disk_reserve => RESERVE, compression => 'none', table_size => '4MB',
+	wal_keep_max => 0)->start;
+my $c = $node->client;
+my (%there, $next);
+$next = 0;
+
+sub key { return sprintf 'key%08d', $_[0] }
+sub value { return "value of $_[0] $pad" }
+
+# Once memory is in tables and log was let go, are writes still refused?
+sub full_for_good
+{
+	my $s;
+	poll_until(sub {
+		$s = $c->stats;
+		return !$s->{'space.full'} || ($s->{'log.flushed'} == $s->{'log.applied'} && $s->{'space.needed'} == RESERVE);
+	}, 30, 'memory to be written out');
+	return $s->{'space.full'};
+}
+
+# Put until it is refused, for good. How many batches were taken.
+sub fill
+{
+	for (my $n = 0; $n < 5000;) {
+		my @keys = map { $next++ } 1 .. BATCH;
+		my $a = $c->batch([ map { op(kind => 'put', key => key($_), value => value($_)) } @keys ]);
+		if ($a->{code} == 0) {
+			$there{$_} = 1 for @keys;
+			$n++;
+			next;
+		}
+		is($a->{status}, 'NO_SPACE', "refused after $n batches");
+		return $n if full_for_good();
+	}
+	die "it never fills\n";
+}
+
+sub check_all
+{
+	my ($what) = @_;
+	my ($lost, $back, @all) = (0, 0, sort { $a <=> $b } keys %there);
+	while (my @some = splice @all, 0, 500) {
+		my $got = $c->mget([ map { key($_) } @some ])->{entries};
+		for (0 .. $#some) {
+			my $right = $got->[$_] && $got->[$_]{value} eq value($some[$_]);
+			$lost++ if $there{ $some[$_] } && !$right;
+			$back++ if !$there{ $some[$_] } && $got->[$_];
+		}
+	}
+	is("$lost $back", '0 0', "$what: nothing lost, nothing deleted came back");
+}
+
+sub writes_again
+{
+	return poll_until(sub { $c->put('again', 'x')->{status} eq 'OK' }, 60, 'writes to be taken again');
+}
+
+for my $round (1 .. 2) {
+	my $taken = fill();
+	cmp_ok($taken, '>', 20, "round $round: it took a lot before");
+	my $s = $c->stats;
+	is($s->{'space.full'}, 1, 'STATS says so');
+	cmp_ok($s->{'space.free'}, '<', $s->{'space.needed'} + (8 << 20), '... and why');
+	cmp_ok($s->{'space.refused'}, '>', 0, '... and how many were refused');
+	my @live = grep { $there{$_} } sort { $a <=> $b } keys %there;
+	is($c->get(key($live[0]))->{value}, value($live[0]), 'reads go on');
+	my @doomed = grep { $_ % 10 != 3 } @live;
+	while (my @some = splice @doomed, 0, 500) {
+		my $a = $c->batch([ map { op(kind => 'delete', key => key($_)) } @some ]);
+		$a->{code} == 0 or die "a delete was refused: $a->{status}\n";
+		$there{$_} = 0 for @some;
+	}
+	pass('deletes are taken');
+	if ($round == 1) {
+		poll_until(sub { $c->stats->{'space.reclaims'} > 0 || $c->stats->{'space.full'} == 0 }, 60, 'the first space');
+		$node->kill9('postmaster');
+		$node->start;
+		$c = $node->client;
+	}
+	ok(eval { writes_again() }, 'writes come back by themselves')
+		or do { my $s = $c->stats; diag join "\n", map { "$_ $s->{$_}" } sort keys %$s; last };
+	check_all("round $round");
+}
+my @complaints = $node->log =~ /(compaction failed|waits for space|no space for the log)/g;
+cmp_ok(scalar @complaints, '<', 20, 'the log says it a few times, not each time') or diag "@complaints";
+my $refused = () = $node->log =~ /writes are refused/g;
+cmp_ok($refused, '<', 12, 'the state does not flicker');
+diag join ' ', map { "$_=" . $c->stats->{$_} } qw(space.reclaims space.reclaimed_bytes compaction.count space.free);
+is($node->stop, 0, 'stop');
+my $r = run_command({ timeout => 60 }, kvd_bin('kvd'), '-D', $node->dir, '--check');
+is($r->{code}, 0, 'no damage') or diag $r->{out};
+chdir '/' and system('umount', '-l', $disk);
+done_testing;
