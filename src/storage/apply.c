@@ -109,7 +109,7 @@ static struct {
 static Memtable *
 active_memtable(void)
 {
-	return atomic_load_explicit(&kvs->current, memory_order_relaxed)->active;
+	return atomic_load_explicit(&kvs->current, memory_order_acquire)->active;
 }
 
 static void
@@ -477,7 +477,7 @@ static void
 freeze_if_wanted(void)
 {
 	Lsn applied = atomic_load_explicit(&kvs->applied, memory_order_relaxed);
-	Superversion *sv = atomic_load_explicit(&kvs->current, memory_order_relaxed);
+	Superversion *sv = atomic_load_explicit(&kvs->current, memory_order_acquire);
 	uint64_t ahead = applied - atomic_load_explicit(&kvs->flushed, memory_order_relaxed);
 	bool far = sv->nfrozen == 0 && ahead > (uint64_t) config.memtable_size * LOG_AHEAD_MEMTABLES;
 

@@ -34,7 +34,7 @@ kvstore_compactor_open(void)
 	union {
 		const Version *in;
 		Version *out;
-	} v = { atomic_load(&kvs->current)->version };
+	} v = { superversion_version() };
 
 	newest = v.out;
 	return lsm_writer_open(v.out);
@@ -57,7 +57,7 @@ publish(Version *v, bool flushed)
 	union {
 		const Version *in;
 		Version *out;
-	} old = { atomic_load(&kvs->current)->version };
+	} old = { superversion_version() };
 
 	for (int i = 0; superversion_publish(v, flushed) == ST_BUSY; i++) {
 		if (i == PUBLISH_TRIES)
@@ -150,7 +150,7 @@ between_blocks(void *arg)
 static uint64_t
 expired_by(void)
 {
-	uint64_t flushed = atomic_load(&kvs->current)->version->flushed_time, hash;
+	uint64_t flushed = superversion_version()->flushed_time, hash;
 	Lsn lsn;
 
 	return kvstore_hash_wanted(&lsn, &hash) && hash < flushed ? hash : flushed;

@@ -139,6 +139,8 @@ KV_CHECK Status superversion_first(const Version *v);
 KV_CHECK Status superversion_freeze(void);
 /* Compaction worker: make v current; flushed: also drop the oldest frozen memtable. */
 KV_CHECK Status superversion_publish(const Version *v, bool flushed);
+/* The Version that readers have. Compaction worker: it alone lets Versions go. */
+const Version *superversion_version(void);
 /* Oldest frozen memtable; false: none. Compaction worker. */
 bool superversion_oldest_frozen(MemSlot *out);
 /* Empty what no reader can see any more. Returns whether anything became free. Compaction worker or applier. */

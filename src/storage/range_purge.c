@@ -24,7 +24,7 @@ static struct {
 Status
 range_purge(Lsn oldest, Version **out)
 {
-	const Version *v = atomic_load(&kvs->current)->version;
+	const Version *v = superversion_version();
 	uint32_t old = lsm_ranges_below(v, oldest);
 	uint64_t now_ms = clock_mono_ns() / 1000000, newest = lsm_newest_range(v);
 	bool edges;

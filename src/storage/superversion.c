@@ -37,6 +37,21 @@ take_superversion(void)
 	return NULL;
 }
 
+/* A superversion that was replaced is used again as soon as no pin keeps it, also while its Version lives on. */
+const Version *
+superversion_version(void)
+{
+	bool pin = !epoch_pinned();
+	const Version *v;
+
+	if (pin)
+		epoch_enter();
+	v = atomic_load_explicit(&kvs->current, memory_order_acquire)->version;
+	if (pin)
+		epoch_leave();
+	return v;
+}
+
 /* REQUIRES SUPERVERSION. */
 static void
 make_current(Superversion *sv)
@@ -75,6 +90,24 @@ empty_slot(MemSlot *m)
 	m->state = MEM_FREE;
 }
 
+/* REQUIRES SUPERVERSION. Empty what no reader can see any more. False: there was none. */
+static bool
+reclaim(void)
+{
+	bool found = false;
+
+	for (int i = 0; i < kvs->nmem; i++) {
+		MemSlot *m = &kvs->mem[i];
+
+		if (m->state == MEM_RETIRED && epoch_safe(m->retire_epoch)) {
+			empty_slot(m);
+			found = true;
+		}
+	}
+	count_free();
+	return found;
+}
+
 Status
 superversion_first(const Version *v)
 {
@@ -103,9 +136,9 @@ superversion_freeze(void)
 	MemSlot *next, *m;
 
 	KV_ASSERT(lwlock_mine(LWLOCK_APPLY, 0));
-	if (find_slot(MEM_FREE) == NULL && !superversion_reclaim())
-		return ST_BUSY;
 	lwlock_acquire(LWLOCK_SUPERVERSION, 0);
+	if (find_slot(MEM_FREE) == NULL)
+		(void) reclaim();
 	next = find_slot(MEM_FREE);
 	sv = next != NULL ? take_superversion() : NULL;
 	if (sv == NULL) {
@@ -197,18 +230,10 @@ superversion_publish(const Version *v, bool flushed)
 bool
 superversion_reclaim(void)
 {
-	bool found = false;
+	bool found;
 
 	lwlock_acquire(LWLOCK_SUPERVERSION, 0);
-	for (int i = 0; i < kvs->nmem; i++) {
-		MemSlot *m = &kvs->mem[i];
-
-		if (m->state == MEM_RETIRED && epoch_safe(m->retire_epoch)) {
-			empty_slot(m);
-			found = true;
-		}
-	}
-	count_free();
+	found = reclaim();
 	lwlock_release(LWLOCK_SUPERVERSION, 0);
 	return found;
 }
