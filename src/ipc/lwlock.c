@@ -10,6 +10,7 @@
  * 2. Locks are acquired in the order of their places in LWLOCK_LIST (shards ascending). lwlock_try cannot
  *    wait, so it may be called out of order.
  */
+#include "common/process_local.h"
 #include "ipc/lwlock.h"
 
 #include <stdatomic.h>
@@ -46,7 +47,7 @@ static const struct {
 _Static_assert(LWLOCK_TOTAL <= 64, "held is a mask of 64 bits");
 
 static LwLock *locks;
-static uint64_t held; /* locks of this process, by place */
+static PROCESS_LOCAL uint64_t held; /* locks of this process, by place */
 
 size_t
 lwlock_shmem_size(void)

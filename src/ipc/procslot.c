@@ -10,6 +10,7 @@
  *    instructions in the owner counts (the postmaster looks after waitpid), so compiler fences suffice.
  * 3. All slots that were ever live lie below high_water.
  */
+#include "common/process_local.h"
 #include "ipc/procslot.h"
 
 #include <string.h>
@@ -29,10 +30,10 @@ typedef struct SlotTable {
 static SlotTable *table;
 static int table_count;
 
-int my_slot_no = -1;
-ProcSlot *my_slot;
+PROCESS_LOCAL int my_slot_no = -1;
+PROCESS_LOCAL ProcSlot *my_slot;
 static int wake_pipe[2] = { -1, -1 }; /* the same numbers in all processes: made before fork, never closed */
-static uint32_t slotless_depth; /* critical sections of a process without a slot (offline tools, tests) */
+static PROCESS_LOCAL uint32_t slotless_depth; /* critical sections of a process without a slot (offline tools, tests) */
 
 size_t
 procslot_shmem_size(int n)

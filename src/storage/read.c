@@ -5,12 +5,13 @@
  * below `applied` are seen, in whatever memtables and tables the superversion holds.
  */
 #include "common/kv_assert.h"
+#include "common/process_local.h"
 #include "ipc/epoch.h"
 #include "kvstore_internal.h"
 
 /* This process's read: NULL outside of one. */
-static const Superversion *reading;
-static uint64_t files_of; /* number of the Version whose files may be open here */
+static PROCESS_LOCAL const Superversion *reading;
+static PROCESS_LOCAL uint64_t files_of; /* number of the Version whose files may be open here */
 
 const Superversion *
 read_superversion(void)

@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/process_local.h"
 #include "common/status.h"
 
 typedef enum ProcKind {
@@ -60,8 +61,8 @@ int procslot_count(void);
 ProcSlot *procslot_get(int i);
 
 /* This process: number (-1 before attach) and slot (NULL before). Never inherited: a child attaches anew. */
-extern int my_slot_no;
-extern ProcSlot *my_slot;
+extern PROCESS_LOCAL int my_slot_no;
+extern PROCESS_LOCAL ProcSlot *my_slot;
 
 /* First thing in a child: make slot i mine. Asserts that it is FREE. */
 void procslot_attach(int i, ProcKind kind);

@@ -31,6 +31,7 @@
  * meet one twice. A miss is only a read from the file; the insert that follows looks again under the lock and
  * takes what it finds. The walk ends after one round of the index at the latest.
  */
+#include "common/process_local.h"
 #include "storage/cache.h"
 
 #include <stdatomic.h>
@@ -93,8 +94,8 @@ typedef struct Cache {
 } Cache;
 
 static Cache *cache;          /* NULL: no cache (offline tools): all lookups miss, all inserts are refused */
-static uint64_t hits_here;    /* not yet in cache->hits */
-static uint64_t misses_here;  /* not yet in a shard's misses */
+static PROCESS_LOCAL uint64_t hits_here;    /* not yet in cache->hits */
+static PROCESS_LOCAL uint64_t misses_here;  /* not yet in a shard's misses */
 
 /* One line more than 4 KiB: the blocks that a batch looks at do not meet in the same sets of the processor's caches. */
 _Static_assert(sizeof(Frame) == CACHE_BLOCK_MAX + 64, "one header line before the block");

@@ -10,6 +10,7 @@
  */
 #include "common/kv_assert.h"
 #include "lsm_internal.h"
+#include "common/process_local.h"
 #include "storage/cache.h"
 
 #define IN_FLIGHT 16
@@ -24,17 +25,17 @@ typedef struct Search {
 	int key;            /* place in the batch */
 } Search;
 
-static Search single;                /* lsm_get()'s: its buffer may hold a value given out */
-static Search searches[IN_FLIGHT];   /* between batches their buffers are empty */
-static Buf kept[LSM_BATCH_MAX];      /* values of the last batch that the cache did not take */
-static int nkept;
-static size_t kept_bytes;
+static PROCESS_LOCAL Search single;                /* lsm_get()'s: its buffer may hold a value given out */
+static PROCESS_LOCAL Search searches[IN_FLIGHT];   /* between batches their buffers are empty */
+static PROCESS_LOCAL Buf kept[LSM_BATCH_MAX];      /* values of the last batch that the cache did not take */
+static PROCESS_LOCAL int nkept;
+static PROCESS_LOCAL size_t kept_bytes;
 
 /* Figures: many of them are given to the shared ones at once, which all processes write. */
 static void
 count_read(uint32_t level)
 {
-	static uint32_t reads[LSM_LEVELS];
+	static PROCESS_LOCAL uint32_t reads[LSM_LEVELS];
 
 	if (++reads[level] < READS_COUNTED)
 		return;

@@ -6,6 +6,7 @@
  */
 #include <stdio.h>
 
+#include "common/process_local.h"
 #include "port/fs.h"
 #include "sstable_internal.h"
 
@@ -61,7 +62,7 @@ block_open(const BlockFile *f, BlockHandle h, const uint8_t *raw, Buf *own, Slic
 Status
 block_take(const BlockFile *f, BlockHandle h, size_t at, Buf *own, Slice *out)
 {
-	static Buf unpacked; /* changes places with `own` when it is used, so that nothing is copied */
+	static PROCESS_LOCAL Buf unpacked; /* changes places with `own` when it is used, so that nothing is copied */
 
 	KV_TRY(block_open(f, h, own->data + at, &unpacked, out));
 	if (out->data == unpacked.data) {

@@ -6,6 +6,7 @@
  * codec must fill exactly that.
  */
 #include "sstable_internal.h"
+#include "common/process_local.h"
 
 #ifdef WITH_LZ4
 #include <lz4.h>
@@ -48,7 +49,7 @@ lz4_unpack(Slice in, uint8_t *out, size_t len)
 static size_t
 zstd_pack(Slice in, uint8_t *out, size_t cap)
 {
-	static ZSTD_CCtx *context;
+	static PROCESS_LOCAL ZSTD_CCtx *context;
 	size_t n;
 
 	if (context == NULL && (context = ZSTD_createCCtx()) == NULL)
@@ -60,7 +61,7 @@ zstd_pack(Slice in, uint8_t *out, size_t cap)
 static bool
 zstd_unpack(Slice in, uint8_t *out, size_t len)
 {
-	static ZSTD_DCtx *context;
+	static PROCESS_LOCAL ZSTD_DCtx *context;
 
 	/* without one it is tried with a context of its own for this block */
 	if (context == NULL)

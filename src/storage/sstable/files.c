@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "common/elog.h"
+#include "common/process_local.h"
 #include "port/fs.h"
 #include "sstable_internal.h"
 
@@ -17,9 +18,9 @@ typedef struct OpenFile {
 	int fd;
 } OpenFile;
 
-static OpenFile files[TABLE_FILES_MAX];
-static int nfiles;
-static uint64_t tick;
+static PROCESS_LOCAL OpenFile files[TABLE_FILES_MAX];
+static PROCESS_LOCAL int nfiles;
+static PROCESS_LOCAL uint64_t tick;
 static const char *files_dir = TABLE_DIR;
 
 void

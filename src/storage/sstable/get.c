@@ -14,6 +14,7 @@
  * stop, into the lookup's own buffer, one at a time.
  */
 #include "sstable_internal.h"
+#include "common/process_local.h"
 
 #define SPARE_BYTES (256 * 1024) /* a buffer that held a larger block is given back at the next call */
 /* What a search looks at: of an index block the first half of its heads, of a data block its keys. */
@@ -25,8 +26,9 @@ typedef enum Stage {
 	STAGE_FILTER_WORD, STAGE_FILTER, STAGE_BLOCK_WORD, STAGE_BLOCK, STAGE_ITEM, STAGE_DONE
 } Stage;
 
-static TableLookup single; /* table_get()'s: a value given out may lie in its buffer until the next call */
-static TableLookup aside;  /* for questions that leave that value alone */
+/* table_get()'s: a value given out may lie in its buffer until the next call */
+static PROCESS_LOCAL TableLookup single;
+static PROCESS_LOCAL TableLookup aside; /* for questions that leave that value alone */
 
 static bool
 done(TableLookup *l, Status st)

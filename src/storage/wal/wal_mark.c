@@ -24,6 +24,7 @@
 #include "common/crc32c.h"
 #include "common/elog.h"
 #include "common/kv_assert.h"
+#include "common/process_local.h"
 #include "ipc/lwlock.h"
 #include "port/clock.h"
 #include "port/fs.h"
@@ -37,7 +38,7 @@
 #define MARK_INTERVAL_NS UINT64_C(50000000)
 #define MARK_IDLE_NS UINT64_C(10000000) /* nothing flushed for so long: idle */
 
-static int mark_fd = -1;
+static PROCESS_LOCAL int mark_fd = -1;
 
 static void
 mark_encode(const WalMark *m, uint8_t out[MARK_SIZE])

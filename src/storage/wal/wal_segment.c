@@ -19,6 +19,7 @@
 
 #include "common/elog.h"
 #include "common/kv_assert.h"
+#include "common/process_local.h"
 #include "ipc/lwlock.h"
 #include "ipc/procslot.h"
 #include "port/fs.h"
@@ -31,7 +32,7 @@
  * This process's descriptors: the segment being written and the next. fd 0 is never one: number 0 is no
  * segment.
  */
-static struct {
+static PROCESS_LOCAL struct {
 	uint64_t segment; /* 0: free */
 	int fd;
 } open_files[2];
