@@ -88,8 +88,8 @@ check(['size', '--start', 'r2', '--end', 'r4', '--format', 'csv'], 0,
 	"keys,bytes,disk_bytes,entries,tombstones\n2,8,0,2,0\n");
 check(['mget', 'r1', 'zz', 'r2'], 1, "r1\tv1\nr2\tv2\n", qr/1 of 3 keys not found/);
 check(['get', 'r1', 'r2', '--format', 'csv'], 0, "key,value\nr1,v1\nr2,v2\n");
-check(['del', '--range', 'r1', 'r3'], 0, "2\n");
-check(['del', '--prefix', 'r'], 0, "3\n");
+check(['del', '--range', 'r1', 'r3', '--count'], 0, "2\n");
+check(['del', '--prefix', 'r', '--count'], 0, "3\n");
 check(['count', 'r'], 0, "0\n");
 
 say_why('the server itself');

@@ -259,6 +259,11 @@ early_size_check(const ProtoHeader *h, const uint8_t *payload, size_t have)
 	if (get_u32(op + AT_OP_KEY) > KV_KEY_MAX)
 		return status_fail(ST_KEY_TOO_LARGE, "a key has at most %d bytes, this one %u", KV_KEY_MAX,
 						   get_u32(op + AT_OP_KEY));
+	if (op[0] == PROTO_OP_DELETE_RANGE) /* its value is the end, a key */
+		return get_u32(op + AT_OP_VALUE) <= KV_KEY_MAX
+				   ? ST_OK
+				   : status_fail(ST_KEY_TOO_LARGE, "a key has at most %d bytes, this one %u", KV_KEY_MAX,
+								 get_u32(op + AT_OP_VALUE));
 	if (get_u32(op + AT_OP_VALUE) > (uint64_t) config.max_value_size)
 		return status_fail(ST_VALUE_TOO_LARGE, "a value has at most %lld bytes (max_value_size), this one %u",
 						   (long long) config.max_value_size, get_u32(op + AT_OP_VALUE));

@@ -24,6 +24,8 @@ typedef struct Pending {
 	bool conditional;     /* its outcome has to be looked up */
 	bool stamped;         /* a stamp stands before its operations: the outcome is in the session's slot */
 	uint32_t first, count;/* its operations in the run */
+	uint32_t ranges;      /* how many of these delete a range, with how many bytes of keys */
+	size_t range_bytes;
 	uint64_t session, serial; /* stamped */
 	size_t body_at;       /* where they begin in the run's body */
 } Pending;
@@ -31,7 +33,8 @@ typedef struct Pending {
 typedef struct WriteRun {
 	Buf body;             /* encoded operations */
 	Buf pending;          /* Pending[] */
-	uint32_t ops;
+	uint32_t ops, ranges; /* ranges: how many of them are range deletions, with how many bytes of keys */
+	size_t range_bytes;
 	Ack ack;
 	int timeout_ms;
 	bool conditional, deletes_only;

@@ -14,12 +14,13 @@
 #include "port/clock.h"
 #include "replication/replstate.h"
 #include "session.h"
+#include "storage/range.h"
 #include "storage/session.h"
 
 /* Header and padding of the record around the run's body. */
 #define RUN_BODY_MAX (KV_RECORD_MAX - WAL_HEADER_SIZE - 8)
-/* An operation grows by its keyspace byte when it enters the run. */
-#define OP_GROWTH 1
+/* An operation grows by its keyspace bytes, one or two, when it enters the run. */
+#define OP_GROWTH 2
 
 /*
  * An operation's internal key without a copy: the byte before the key is the end of the operation's
@@ -38,6 +39,34 @@ internal_key_in_place(Slice key)
 	return slice_of(p.out, key.len + 1);
 }
 
+/* The rest of a range deletion, whose header is at p: key is the start, value the end, none if it is empty. */
+static Status
+decode_range(Reader *r, const uint8_t *p, Op *op)
+{
+	static uint8_t end[INTERNAL_KEY_MAX]; /* until the operation is in the run */
+	uint32_t start_len = get_u32(p + 4), end_len = get_u32(p + 8);
+	Slice start, given;
+
+	if (p[1] != COND_NONE || p[2] != 0 || p[3] != 0 || get_u32(p + 12) != 0)
+		return status_fail(ST_BAD_REQUEST, "a range is deleted without condition and flags");
+	if (start_len > KV_KEY_MAX || end_len > KV_KEY_MAX)
+		return status_fail(ST_KEY_TOO_LARGE, "a key has at most %d bytes", KV_KEY_MAX);
+	start = read_bytes(r, start_len);
+	given = read_bytes(r, end_len);
+	if (!reader_ok(r))
+		return status_fail(ST_BAD_REQUEST, "request ends inside an operation");
+	if (end_len > 0 && slice_cmp(start, given) >= 0)
+		return status_fail(ST_BAD_REQUEST, "the start of a range lies before its end");
+	*op = (Op){ .kind = OP_DELETE_RANGE, .value = range_user_end() };
+	if (end_len > 0) {
+		end[0] = KEYSPACE_USER;
+		memcpy(end + 1, given.data, end_len);
+		op->value = slice_of(end, end_len + 1);
+	}
+	op->key = internal_key_in_place(start);
+	return ST_OK;
+}
+
 /* One operation off the wire; the key becomes internal in place. */
 static Status
 decode_op(Reader *r, OpKind want, Op *op)
@@ -46,6 +75,8 @@ decode_op(Reader *r, OpKind want, Op *op)
 
 	if (p == NULL)
 		return status_fail(ST_BAD_REQUEST, "request ends inside an operation");
+	if (p[0] == PROTO_OP_DELETE_RANGE && (want == 0 || want == OP_DELETE))
+		return decode_range(r, p, op);
 	if (p[0] < OP_PUT || p[0] > OP_INCR || (want != 0 && p[0] != want) || p[1] > COND_VALUE || p[3] != 0)
 		return status_fail(ST_BAD_REQUEST, "bad operation: kind %u, condition %u", p[0], p[1]);
 	op->kind = (OpKind) p[0];
@@ -98,6 +129,16 @@ decode_count(const Request *r, Reader *reader, uint32_t *count)
 	return ST_OK;
 }
 
+/* May the request delete so many ranges? */
+static Status
+check_ranges(const WriteRun *run, const Pending *p)
+{
+	if (p->ranges > KV_BATCH_RANGES_MAX)
+		return status_fail(ST_BATCH_TOO_LARGE, "a batch deletes at most %d ranges, this one %u", KV_BATCH_RANGES_MAX,
+						   p->ranges);
+	return kvstore_admit_ranges(run->ranges + p->ranges, run->range_bytes + p->range_bytes);
+}
+
 /* Append the request's operations, behind their stamp if they have one, to the run's body. */
 static Status
 encode_ops(WriteRun *run, const Request *r, Reader *reader, uint32_t count, Pending *p, bool *deletes_only)
@@ -115,9 +156,15 @@ encode_ops(WriteRun *run, const Request *r, Reader *reader, uint32_t count, Pend
 		if (i > 0 || p->stamped)
 			op.flags |= OP_GROUPED;
 		p->conditional |= op_is_conditional(&op);
-		*deletes_only &= op.kind == OP_DELETE;
+		*deletes_only &= op.kind == OP_DELETE || op.kind == OP_DELETE_RANGE;
+		if (op.kind == OP_DELETE_RANGE) {
+			p->ranges++;
+			p->range_bytes += op.key.len + op.value.len;
+		}
 		KV_TRY(op_encode(&run->body, &op));
 	}
+	if (p->ranges > 0)
+		KV_TRY(check_ranges(run, p));
 	return reader_left(reader) == 0 ? ST_OK
 									: status_fail(ST_BAD_REQUEST, "bytes left over after the last operation");
 }
@@ -127,7 +174,8 @@ run_reset(WriteRun *run)
 {
 	buf_clear(&run->body);
 	buf_clear(&run->pending);
-	run->ops = 0;
+	run->ops = run->ranges = 0;
+	run->range_bytes = 0;
 	run->conditional = false;
 	run->deletes_only = true;
 }
@@ -155,6 +203,7 @@ add_request(WriteRun *run, const Request *r, bool *too_full)
 	p.first = run->ops + p.stamped;
 	ops = p.count + p.stamped;
 	if (run->ops > 0 && (run->ack != prefix.ack || run->ops + ops > OP_RECORD_MAX ||
+						 run->ranges > OP_RANGES_MAX - KV_BATCH_RANGES_MAX ||
 						 run->body.len + r->header.length + (size_t) ops * OP_GROWTH > WRITE_RUN_BYTES)) {
 		*too_full = true;
 		return ST_OK;
@@ -175,6 +224,8 @@ add_request(WriteRun *run, const Request *r, bool *too_full)
 		run->timeout_ms = prefix.timeout_ms;
 	run->ack = prefix.ack;
 	run->ops += ops;
+	run->ranges += p.ranges;
+	run->range_bytes += p.range_bytes;
 	run->conditional |= p.conditional || p.stamped;
 	run->deletes_only = run->deletes_only && deletes_only;
 	return ST_OK;

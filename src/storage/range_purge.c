@@ -62,7 +62,7 @@ old_ranges(const Memtable *m, Lsn oldest)
 
 /*
  * The list of tables learns of a range deletion when its memtable is written out. If that is a good bargain, more bytes
- * of tables going than are to be written, it is not left until the memtable is full.
+ * of tables hidden than are to be written, it is not left until the memtable is full.
  */
 void
 range_ask_for_flush(Lsn oldest)

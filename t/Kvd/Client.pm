@@ -178,6 +178,14 @@ sub delete
 	return with_version($self->call($CMD{DELETE}, write_prefix(%o) . op(%o, kind => 'delete', key => $key)));
 }
 
+# All of [start, end) at once; end undef: no end.
+sub drop_range
+{
+	my ($self, $start, $end, %o) = @_;
+	return with_version($self->call($CMD{DELETE},
+		write_prefix(%o) . op(kind => 'delete_range', key => $start, value => $end)));
+}
+
 sub incr
 {
 	my ($self, $key, $step, %o) = @_;

@@ -129,7 +129,7 @@ sub read_prefix
 	return pack 'Cx3VQ<', defined $o{read} ? $READ{ $o{read} } : 0, $o{deadline} || 0, $o{at_least} || 0;
 }
 
-my %KIND = (put => 1, delete => 2, incr => 3);
+my %KIND = (put => 1, delete => 2, incr => 3, delete_range => 4);
 my %CONDITION = (none => 0, absent => 1, present => 2, version => 3, value => 4);
 
 # kind, key, value (incr: the step), ttl (ms), keep_ttl, if => absent | present | version | value, expect

@@ -23,6 +23,17 @@
 #define ACK_HELP \
 	"  --ack A            answer when durable on a majority (quorum), on this node (local), not at all (none)\n"
 
+#define DEL_OPTIONS \
+	{ VALUE("--prefix"), FLAG("--range"), VALUE("--if-version"), VALUE("--if-value"), VALUE("--ack"), FLAG("--count") }
+#define DEL_HELP \
+	"Keys: exit code 1 when one was absent; prints how many were deleted. A range goes at once, as one write,\n" \
+	"however much is in it; prints the version.\n" \
+	"  --prefix P         all keys that begin with P\n" \
+	"  --range            all keys from START on and before END; END \"\" means to the end\n" \
+	"  --count            a range: key by key, in steps, and print how many were deleted\n" \
+	"  --if-version N     one key: only when its version is N\n" \
+	"  --if-value V       one key: only when its value is V\n" ACK_HELP
+
 const Command command_table[] = {
 	{ "put", "KEY [VALUE] [--ttl TIME] [--if-...]", "store a value",
 	  "Prints the new version. Without VALUE, -x or --file say where it comes from, byte for byte.\n"
@@ -41,14 +52,9 @@ const Command command_table[] = {
 	  run_get, 1, -1, { FLAG("--with-version"), FLAG("--local") } },
 	{ "mget", "KEY... [--with-version] [--local]", "the same as get", "", run_get, 1, -1,
 	  { FLAG("--with-version"), FLAG("--local") } },
-	{ "del", "KEY... | --prefix P | --range START END", "delete keys",
-	  "Exit code 1 when a key was absent. Prints how many were deleted.\n"
-	  "  --prefix P         all keys that begin with P (in steps, not all at once)\n"
-	  "  --range            all keys from START on and before END; END \"\" means to the end\n"
-	  "  --if-version N     one key: only when its version is N\n"
-	  "  --if-value V       one key: only when its value is V\n" ACK_HELP,
-	  run_del, 0, -1, { VALUE("--prefix"), FLAG("--range"), VALUE("--if-version"), VALUE("--if-value"),
-	    VALUE("--ack") } },
+	{ "del", "KEY... | --prefix P | --range START END", "delete keys", DEL_HELP, run_del, 0, -1, DEL_OPTIONS },
+	{ "delete", "KEY... | --prefix P | --range START END", "the same as del", DEL_HELP, run_del, 0, -1,
+	  DEL_OPTIONS },
 	{ "scan", "[PREFIX] [--start S] [--end E] [--limit N] [--reverse] [--keys]", "list keys and values in order",
 	  "All at one snapshot.\n" RANGE_HELP
 	  "  --limit N          at most N\n"

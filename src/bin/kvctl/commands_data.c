@@ -99,21 +99,28 @@ fail_condition(Ctl *ctl, int code, uint64_t version)
 }
 
 static int
+show_version(Ctl *ctl, uint64_t version)
+{
+	char shown[64];
+
+	snprintf(shown, sizeof shown, "OK (version %" PRIu64 ")", version);
+	output_fact(&ctl->out, "version", CELL_OF_U64(version), version > 0 ? shown : "OK");
+	return EXIT_DONE;
+}
+
+static int
 put(Ctl *ctl, kv_bytes key, kv_bytes value, const kv_write_options *o)
 {
 	uint64_t version = 0;
 	int code = EXIT_DONE;
 	kv_client *client = ctl_client(ctl, &code);
-	char shown[64];
 
 	if (client == NULL)
 		return code;
 	code = kv_put(client, key, value, o, &version);
 	if (code != KV_OK)
 		return fail_condition(ctl, code, version);
-	snprintf(shown, sizeof shown, "OK (version %" PRIu64 ")", version);
-	output_fact(&ctl->out, "version", CELL_OF_U64(version), version > 0 ? shown : "OK");
-	return EXIT_DONE;
+	return show_version(ctl, version);
 }
 
 int
@@ -255,6 +262,19 @@ show_deleted(Ctl *ctl, uint64_t deleted)
 	return EXIT_DONE;
 }
 
+/* All of it at once. */
+static int
+drop_range(Ctl *ctl, kv_client *client, const kv_range *r, const kv_write_options *o)
+{
+	uint64_t version = 0;
+	int code = kv_drop_range(client, r, o, &version);
+
+	if (code != KV_OK)
+		return ctl_fail(ctl, code);
+	return show_version(ctl, version);
+}
+
+/* Key by key, counted. */
 static int
 del_range(Ctl *ctl, kv_client *client, const kv_range *r, const kv_write_options *o)
 {
@@ -298,13 +318,15 @@ del_keys(Ctl *ctl, kv_client *client, const Args *a, const kv_write_options *o)
 int
 run_del(Ctl *ctl, const Args *a)
 {
-	enum { PREFIX, RANGE, VERSION, VALUE, ACK };
+	enum { PREFIX, RANGE, VERSION, VALUE, ACK, COUNT };
 	kv_write_options o = { 0 };
+	bool count = a->option[COUNT] != NULL;
 	bool range = a->option[RANGE] != NULL;
 	int wanted = range ? 2 : a->option[PREFIX] != NULL ? 0 : a->n;
 	bool conditional = a->option[VERSION] != NULL || a->option[VALUE] != NULL;
 	int code = EXIT_DONE;
 	kv_client *client;
+	kv_range r;
 
 	if (ack_parse(a->option[ACK], &o) != ST_OK ||
 		condition_parse(NULL, NULL, a->option[VERSION], a->option[VALUE], &o) != ST_OK)
@@ -313,18 +335,14 @@ run_del(Ctl *ctl, const Args *a)
 		return ctl_usage(ctl, "name keys, or --prefix P, or --range START END");
 	if (conditional && (range || wanted != 1))
 		return ctl_usage(ctl, "conditions are for one key");
+	if (count && !range && wanted != 0)
+		return ctl_usage(ctl, "--count is for a range; keys are counted in any case");
 	client = ctl_client(ctl, &code);
 	if (client == NULL)
 		return code;
-	if (range) {
-		kv_range r = range_from(NULL, &a->positional[0], a->positional[1].len > 0 ? &a->positional[1] : NULL);
-
-		return del_range(ctl, client, &r, &o);
-	}
-	if (wanted == 0) {
-		kv_range r = range_from(a->option[PREFIX], NULL, NULL);
-
-		return del_range(ctl, client, &r, &o);
-	}
-	return del_keys(ctl, client, a, &o);
+	if (!range && wanted != 0)
+		return del_keys(ctl, client, a, &o);
+	r = range ? range_from(NULL, &a->positional[0], a->positional[1].len > 0 ? &a->positional[1] : NULL)
+			  : range_from(a->option[PREFIX], NULL, NULL);
+	return count ? del_range(ctl, client, &r, &o) : drop_range(ctl, client, &r, &o);
 }

@@ -60,6 +60,8 @@ typedef enum ProtoCommand {
 /* In an answer to SCAN: there is more behind its last entry; behind the key that follows the entries. */
 #define PROTO_MORE 1
 #define PROTO_MORE_BEHIND 2
+/* Kind of an operation, of DELETE and BATCH: its key is the start of a range, its value the end (empty: none). */
+#define PROTO_OP_DELETE_RANGE 4
 #define PROTO_HELLO_ADMIN 1
 #define PROTO_HELLO_FORWARDED 2 /* a follower passes its clients' requests on: they go no further */
 #define PROTO_CHECKPOINT_COMPACT 1

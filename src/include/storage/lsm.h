@@ -128,7 +128,7 @@ uint64_t lsm_newest_range(const Version *v);
 /* Bytes of their keys; into how many fragments they cut all keys. */
 size_t lsm_range_key_bytes(const Version *v);
 uint32_t lsm_range_fragments(const Version *v);
-/* Bytes of the tables that the view hides wholly. */
+/* Under a pin: bytes of tables that the view hides; of parts of tables an estimate, which may read index blocks. */
 uint64_t lsm_hidden_bytes(const Version *v, const RangeView *view);
 /* What those below snapshot say of key. */
 void lsm_cover(const Version *v, Slice key, uint64_t snapshot, Cover *narrow);

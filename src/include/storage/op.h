@@ -42,8 +42,11 @@ typedef enum OpKind {
 
 /* A client's largest batch and its stamp. */
 #define OP_RECORD_MAX (KV_BATCH_OPS_MAX + 1)
-/* Most range deletions of a record: a memtable has to have room for them all when it is applied. */
-#define OP_RANGES_MAX KV_BATCH_RANGES_MAX
+/*
+ * Most range deletions of a record, which may be of several requests: a memtable has to have room for them all when it
+ * is applied.
+ */
+#define OP_RANGES_MAX (2 * KV_BATCH_RANGES_MAX)
 
 typedef enum OpCondition {
 	COND_NONE = 0,

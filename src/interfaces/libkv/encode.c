@@ -163,6 +163,27 @@ range_of(const kv_range *r, Range *out)
 	return ST_OK;
 }
 
+Status
+encode_drop(Buf *b, const kv_range *r)
+{
+	uint8_t header[PROTO_OP_HEADER] = { PROTO_OP_DELETE_RANGE };
+	Range range;
+	Status st = range_of(r, &range);
+
+	if (st == ST_OK && range.empty)
+		st = status_fail(ST_USAGE, "no key can be in the range");
+	put_u32(header + 4, (uint32_t) range.start.len);
+	put_u32(header + 8, range.unbounded ? 0 : (uint32_t) range.end.len);
+	if (st == ST_OK)
+		st = buf_append(b, header, sizeof header);
+	if (st == ST_OK)
+		st = buf_append_slice(b, slice_buf(&range.start));
+	if (st == ST_OK && !range.unbounded)
+		st = buf_append_slice(b, slice_buf(&range.end));
+	range_free(&range);
+	return st;
+}
+
 void
 range_free(Range *r)
 {

@@ -222,8 +222,14 @@ KV_API int kv_delete(kv_client *c, kv_bytes key, const kv_write_options *o, uint
 KV_API int kv_incr(kv_client *c, kv_bytes key, int64_t step, const kv_write_options *o, int64_t *result,
 	uint64_t *version);
 /*
- * Delete a range, in steps of which each is atomic; the time limit is that of one step. *deleted: how many are gone for
- * certain, after failures too. Only ack and timeout_ms of the options count.
+ * Delete a range at once, as one write, however many keys are in it: the server does not look at them, and does not
+ * count them. Only ack and timeout_ms of the options count. KV_BUSY: the server keeps so many range deletions that it
+ * takes no more for the moment. KV_USAGE: no key can be in the range.
+ */
+KV_API int kv_drop_range(kv_client *c, const kv_range *r, const kv_write_options *o, uint64_t *version);
+/*
+ * Delete a range and count: key by key, in steps of which each is atomic; the time limit is that of one step. *deleted:
+ * how many are gone for certain, after failures too. Only ack and timeout_ms of the options count.
  */
 KV_API int kv_delete_range(kv_client *c, const kv_range *r, const kv_write_options *o, uint64_t *deleted);
 
@@ -314,6 +320,8 @@ KV_API kv_batch *kv_batch_new(void);
  */
 KV_API int kv_batch_put(kv_batch *b, kv_bytes key, kv_bytes value, const kv_write_options *o);
 KV_API int kv_batch_delete(kv_batch *b, kv_bytes key, const kv_write_options *o);
+/* As kv_drop_range(): at most 64 in a batch. KV_USAGE: no key can be in the range. */
+KV_API int kv_batch_drop_range(kv_batch *b, const kv_range *r);
 KV_API int kv_batch_incr(kv_batch *b, kv_bytes key, int64_t step, const kv_write_options *o);
 KV_API size_t kv_batch_count(const kv_batch *b);
 /* Bytes that it takes in a request. */
@@ -395,6 +403,8 @@ typedef struct kv_reply {
 
 KV_API int kv_append_put(kv_client *c, kv_bytes key, kv_bytes value, const kv_write_options *o);
 KV_API int kv_append_delete(kv_client *c, kv_bytes key, const kv_write_options *o);
+/* As kv_drop_range(); its command in the reply is 6. KV_USAGE: no key can be in the range. */
+KV_API int kv_append_drop_range(kv_client *c, const kv_range *r, const kv_write_options *o);
 KV_API int kv_append_incr(kv_client *c, kv_bytes key, int64_t step, const kv_write_options *o);
 KV_API int kv_append_batch(kv_client *c, const kv_batch *b, const kv_write_options *o);
 KV_API int kv_append_get(kv_client *c, kv_bytes key, const kv_read_options *o);

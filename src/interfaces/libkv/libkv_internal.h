@@ -213,12 +213,20 @@ typedef struct Range {
 } Range;
 /* Free with range_free(), after failures too. */
 KV_CHECK Status range_of(const kv_range *r, Range *out);
+/* What of the options deleting it heeds. */
+static inline WriteOptions
+drop_options(const WriteOptions *o)
+{
+	return o == NULL ? (WriteOptions){ 0 } : (WriteOptions){ .ack = o->ack, .timeout_ms = o->timeout_ms };
+}
+/* The operation that deletes it. USAGE: it is empty. */
+KV_CHECK Status encode_drop(Buf *b, const kv_range *r);
 void range_free(Range *r);
 
 /* --- write.c --- */
 struct kv_batch {
 	Buf ops;
-	uint32_t count;
+	uint32_t count, ranges;
 	bool conditional; /* holds a condition or an increment */
 };
 /* What PUT, DELETE, INCR and BATCH carry behind the write prefix. */

@@ -171,6 +171,21 @@ kv_append_delete(kv_client *c, kv_bytes key, const kv_write_options *o)
 }
 
 int
+kv_append_drop_range(kv_client *c, const kv_range *r, const kv_write_options *o)
+{
+	WriteOptions options = drop_options(o);
+	bool stamped = encode_is_stamped(c, &options, false);
+	size_t at;
+	Status st;
+
+	KV_TRY(append_begin(c, &at, stamped));
+	st = encode_write_prefix(c, &c->out, &options, false);
+	if (st == ST_OK)
+		st = encode_drop(&c->out, r);
+	return append_end(c, at, st, PROTO_DELETE, true, stamped);
+}
+
+int
 kv_append_incr(kv_client *c, kv_bytes key, int64_t step, const kv_write_options *o)
 {
 	uint8_t bytes[8];

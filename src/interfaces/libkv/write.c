@@ -1,5 +1,5 @@
 /*
- * write.c - put, delete, incr, delete_range, batch.
+ * write.c - put, delete, incr, ranges, batch.
  *
  * Each call: lock, encode into c->out, call_run(), decode, unlock. Runs in the client's threads.
  */
@@ -69,6 +69,30 @@ kv_incr(kv_client *c, kv_bytes key, int64_t step, const kv_write_options *o, int
 		result != NULL ? result : &ignored));
 }
 
+static Status
+drop_range(kv_client *c, const kv_range *r, const WriteOptions *o, uint64_t *version)
+{
+	Call call = { .command = PROTO_DELETE, .write = true, .deadline_at = 4, .timeout_ms = timeout_of(o) };
+
+	KV_TRY(encode_write_prefix(c, &c->out, o, false));
+	KV_TRY(encode_drop(&c->out, r));
+	KV_TRY(call_run(c, &call));
+	if (call.answer.len < 8)
+		return call_short_answer(c, PROTO_DELETE);
+	if (version != NULL)
+		*version = get_u64(call.answer.data);
+	return ST_OK;
+}
+
+int
+kv_drop_range(kv_client *c, const kv_range *r, const kv_write_options *o, uint64_t *version)
+{
+	WriteOptions options = drop_options(o);
+
+	KV_TRY(call_begin(c));
+	return call_end(c, drop_range(c, r, &options, version));
+}
+
 /* One step of DELETE_RANGE; range->start moves on. */
 static Status
 delete_step(kv_client *c, Range *range, const WriteOptions *o, uint64_t *deleted, bool *more)
@@ -128,15 +152,12 @@ kv_batch_new(void)
 	return calloc(1, sizeof(kv_batch));
 }
 
-static int
-batch_add(kv_batch *b, int kind, kv_bytes key, kv_bytes value, const WriteOptions *o)
+/* An operation was encoded behind `before`, or st says why not. */
+static Status
+batch_added(kv_batch *b, size_t before, Status st)
 {
-	size_t before = b->ops.len;
-	Status st;
-
-	if (b->count == KV_BATCH_OPS_MAX)
-		return status_fail(ST_BATCH_TOO_LARGE, "a batch holds at most %d operations", KV_BATCH_OPS_MAX);
-	st = encode_op(&b->ops, kind, key, value, o);
+	if (st == ST_OK && b->count == KV_BATCH_OPS_MAX)
+		st = status_fail(ST_BATCH_TOO_LARGE, "a batch holds at most %d operations", KV_BATCH_OPS_MAX);
 	if (st == ST_OK && b->ops.len + PROTO_WRITE_PREFIX + PROTO_STAMP + 8 > KV_FRAME_MAX)
 		st = status_fail(ST_BATCH_TOO_LARGE, "a batch holds at most %d bytes", KV_FRAME_MAX);
 	if (st != ST_OK) {
@@ -144,6 +165,15 @@ batch_add(kv_batch *b, int kind, kv_bytes key, kv_bytes value, const WriteOption
 		return st;
 	}
 	b->count++;
+	return ST_OK;
+}
+
+static int
+batch_add(kv_batch *b, int kind, kv_bytes key, kv_bytes value, const WriteOptions *o)
+{
+	size_t before = b->ops.len;
+
+	KV_TRY(batch_added(b, before, encode_op(&b->ops, kind, key, value, o)));
 	if (kind == KIND_INCR || (o != NULL && o->condition != KV_IF_ALWAYS))
 		b->conditional = true;
 	return KV_OK;
@@ -170,6 +200,18 @@ kv_batch_incr(kv_batch *b, kv_bytes key, int64_t step, const kv_write_options *o
 	return batch_add(b, KIND_INCR, key, (kv_bytes){ bytes, sizeof bytes }, o);
 }
 
+int
+kv_batch_drop_range(kv_batch *b, const kv_range *r)
+{
+	size_t before = b->ops.len;
+
+	if (b->ranges == KV_BATCH_RANGES_MAX)
+		return status_fail(ST_BATCH_TOO_LARGE, "a batch deletes at most %d ranges", KV_BATCH_RANGES_MAX);
+	KV_TRY(batch_added(b, before, encode_drop(&b->ops, r)));
+	b->ranges++;
+	return KV_OK;
+}
+
 size_t
 kv_batch_count(const kv_batch *b)
 {
@@ -186,7 +228,7 @@ void
 kv_batch_clear(kv_batch *b)
 {
 	buf_clear(&b->ops);
-	b->count = 0;
+	b->count = b->ranges = 0;
 	b->conditional = false;
 }
 

@@ -146,3 +146,48 @@ lsm_purge(uint64_t oldest, bool edges, Version **out)
 		*out = lsm_writer.current;
 	return ST_OK;
 }
+
+/* ---- how much would go */
+
+/* Where in the file the key is, roughly. A read that fails says that nothing is behind it. */
+static uint64_t
+offset_of(const Table *t, Slice key)
+{
+	uint64_t offset;
+
+	if (key.len == 0 || slice_cmp(key, t->largest) > 0 || table_offset_of(&t->info, key, &offset) != ST_OK)
+		return t->info.bytes;
+	return offset;
+}
+
+/* Of a table: the stretches that the view hides, as far as PARTS_MAX changes between hidden and not go. */
+#define PARTS_MAX 64
+static uint64_t
+hidden_part(const Table *t, const RangeView *view)
+{
+	Cover c = { .known = false };
+	Slice at = t->smallest;
+	uint64_t bytes = 0;
+
+	if (table_hidden(t, view))
+		return t->info.bytes;
+	for (int i = 0; i < PARTS_MAX; i++) {
+		if (range_view_at(view, at, &c) > t->info.version_max)
+			bytes += offset_of(t, c.to) - offset_of(t, at);
+		if (c.to.len == 0 || slice_cmp(c.to, t->largest) > 0)
+			break;
+		at = c.to;
+	}
+	return bytes;
+}
+
+uint64_t
+lsm_hidden_bytes(const Version *v, const RangeView *view)
+{
+	uint64_t bytes = 0;
+
+	for (int level = 0; level < LSM_LEVELS; level++)
+		for (uint32_t i = 0; i < v->ntables[level]; i++)
+			bytes += hidden_part(v->tables[level][i], view);
+	return bytes;
+}

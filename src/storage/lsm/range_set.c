@@ -265,18 +265,6 @@ lsm_range_fragments(const Version *v)
 	return v->ranges != NULL ? v->ranges->nbounds - 1 : 0;
 }
 
-uint64_t
-lsm_hidden_bytes(const Version *v, const RangeView *view)
-{
-	uint64_t bytes = 0;
-
-	for (int level = 0; level < LSM_LEVELS; level++)
-		for (uint32_t i = 0; i < v->ntables[level]; i++)
-			if (table_hidden(v->tables[level][i], view))
-				bytes += v->tables[level][i]->info.bytes;
-	return bytes;
-}
-
 void
 lsm_hide(const Version *v, uint64_t snapshot, Entry *e)
 {

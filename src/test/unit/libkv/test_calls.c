@@ -130,6 +130,63 @@ test_ranges(void **state)
 	fake_stop(&f);
 }
 
+/* The operation is the last thing in the request: kind 4, the start as key, the end as value. */
+static void
+expect_drop(const Fake *f, const char *start, const char *end)
+{
+	size_t n = strlen(start) + strlen(end);
+	const uint8_t *op = f->last.data + f->last.len - n - PROTO_OP_HEADER;
+
+	assert_int_equal(op[0], PROTO_OP_DELETE_RANGE);
+	assert_int_equal(get_u32(op + 4), strlen(start));
+	assert_int_equal(get_u32(op + 8), strlen(end));
+	assert_memory_equal(op + PROTO_OP_HEADER, start, strlen(start));
+	assert_memory_equal(op + PROTO_OP_HEADER + strlen(start), end, strlen(end));
+}
+
+static void
+test_drop_range(void **state)
+{
+	kv_range prefix = { .prefix = kv_str("k0") }, all = { .start = { NULL, 0 } };
+	kv_range none = { .start = kv_str("b"), .end = kv_str("a") };
+	kv_batch *b = kv_batch_new();
+	uint64_t version = 0;
+	kv_reply reply;
+	kv_client *c;
+	size_t bytes;
+	Fake f;
+
+	(void) state;
+	fake_start(&f, fake_polite);
+	assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, ""), NULL), KV_OK);
+	assert_int_equal(kv_drop_range(c, &prefix, NULL, &version), KV_OK);
+	assert_true(version > 0);
+	expect_drop(&f, "k0", "k1");
+	assert_int_equal(kv_drop_range(c, &all, NULL, NULL), KV_OK);
+	expect_drop(&f, "", "");
+	assert_int_equal(kv_drop_range(c, &none, NULL, &version), KV_USAGE);
+	assert_int_equal(kv_append_drop_range(c, &none, NULL), KV_USAGE);
+	assert_int_equal(kv_append_drop_range(c, &prefix, NULL), KV_OK);
+	assert_int_equal(kv_get_reply(c, &reply), KV_OK);
+	assert_int_equal(reply.code, KV_OK);
+	assert_int_equal(reply.command, PROTO_DELETE);
+	expect_drop(&f, "k0", "k1");
+	for (int i = 0; i < KV_BATCH_RANGES_MAX; i++)
+		assert_int_equal(kv_batch_drop_range(b, &prefix), KV_OK);
+	bytes = kv_batch_bytes(b);
+	assert_int_equal(kv_batch_drop_range(b, &prefix), KV_BATCH_TOO_LARGE);
+	assert_int_equal(kv_batch_bytes(b), bytes);
+	kv_batch_clear(b);
+	assert_int_equal(kv_batch_drop_range(b, &none), KV_USAGE);
+	assert_int_equal(kv_batch_bytes(b), 0);
+	assert_int_equal(kv_batch_drop_range(b, &prefix), KV_OK);
+	assert_int_equal(kv_batch_write(c, b, NULL, &version, NULL), KV_OK);
+	expect_drop(&f, "k0", "k1");
+	kv_batch_free(b);
+	kv_close(c);
+	fake_stop(&f);
+}
+
 /* Pages, also empty ones, that end because the server has looked at enough. */
 static void
 test_pages_that_end_early(void **state)
@@ -261,6 +318,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_keys), cmocka_unit_test(test_wire), cmocka_unit_test(test_ranges),
+		cmocka_unit_test(test_drop_range),
 		cmocka_unit_test(test_pages_that_end_early),
 		cmocka_unit_test(test_mget), cmocka_unit_test(test_limits), cmocka_unit_test(test_threads),
 	};

@@ -392,7 +392,7 @@ many_at_once(void)
 		op.value = key_of("d", end);
 		MUST(op_encode(&body, &op));
 	}
-	/* Three records of the most there may be fit, and the fourth: then there would be no room for one more. */
+	/* So many records of the most there may be fit; then there would be no room for one more. */
 	for (int i = 0; i < MEMTABLE_RANGES_MAX / OP_RANGES_MAX; i++) {
 		MUST(kvstore_write(wal_generation(), &body, OP_RANGES_MAX, ACK_QUORUM, 1000, true, &version));
 		CHECK(atomic_load(&kvs->freezes) == freezes);
