@@ -134,6 +134,12 @@ emit_node(StatsOut *o)
 	KV_TRY(emit_line(o, "node.gate_open", atomic_load(&n->gate_open)));
 	KV_TRY(emit_line(o, "node.port", n->port));
 	KV_TRY(emit_line(o, "node.restarts", n->restarts));
+	KV_TRY(emit_line(o, "memory.block_cache", (uint64_t) config.block_cache_size));
+	KV_TRY(emit_line(o, "memory.limit", n->memory_limit));
+	KV_TRY(emit_line(o, "memory.mapped", n->memory_mapped));
+	KV_TRY(emit_line(o, "memory.memtables", (uint64_t) (config.memtable_count * config.memtable_size)));
+	KV_TRY(emit_line(o, "memory.metadata", (uint64_t) config.metadata_size));
+	KV_TRY(emit_line(o, "memory.wal_buffers", (uint64_t) config.wal_buffers));
 	KV_TRY(emit_line(o, "node.term", atomic_load(&n->term)));
 	return emit_line(o, "node.uptime_ms", clock_wall_ms() - n->started_ms);
 }

@@ -57,6 +57,15 @@ KV_CHECK Status recover_alone(const Control *control, bool yes);
 KV_CHECK Status pidfile_write(const char *dir, uint64_t started_ms, int port, const char *state);
 void pidfile_remove(void);
 
+/* ---- memory.c */
+/* Most that may be mapped now, and who says so; UINT64_MAX: nobody knows of a bound. */
+uint64_t memory_limit(const char **what);
+/* BAD_SETTING with the sum of the settings if that is less. */
+KV_CHECK Status memory_check(uint64_t bytes);
+/* The failure of mapping them, with the sum. */
+Status memory_failed(Status st, uint64_t bytes);
+void memory_log(uint64_t bytes);
+
 /* ---- shmem.c */
 /* Slots: the fixed children, then regular backends, then reserved ones. Some more of each than may be used
  * at once: a dead backend's slot is free only after the WAL writer has cleared it. */

@@ -4,11 +4,9 @@
  * Postmaster only, before it forks the children that use it. Each room says how much it needs and initialises its
  * piece; after a crash all of it is zeroed and made anew (nobody is attached then), so no room ever cleans up.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "common/config.h"
-#include "common/elog.h"
 #include "common/kv_assert.h"
 #include "backend/backend.h"
 #include "ipc/delegate.h"
@@ -17,7 +15,6 @@
 #include "ipc/logclock.h"
 #include "ipc/lwlock.h"
 #include "ipc/nodestate.h"
-#include "port/fs.h"
 #include "port/proc.h"
 #include "postmaster_internal.h"
 #include "replication/check.h"
@@ -27,6 +24,7 @@
 
 static void *mapping;
 static size_t mapping_bytes;
+static uint64_t limit; /* most it could have had */
 static const Control *init_control;
 
 int
@@ -174,7 +172,6 @@ static const struct {
 	{ kvstore_size, kvstore_make },
 };
 #define PIECES (sizeof pieces / sizeof *pieces)
-#define LOWER_THESE "lower memtable_size, memtable_count, block_cache_size, wal_buffers or metadata_size in kvd.conf"
 #define PIECE_ALIGN 4096 /* no two rooms share a page: cheap, and keeps their cache lines apart */
 
 static size_t
@@ -183,44 +180,18 @@ piece_room(size_t i)
 	return (pieces[i].size() + PIECE_ALIGN - 1) & ~(size_t) (PIECE_ALIGN - 1);
 }
 
-/* What this machine, or the control group we run in (Linux), lets us have; 0 unknown. */
-static uint64_t
-memory_limit(void)
-{
-	static const char *const files[] = { "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes" };
-	uint64_t limit = proc_memory_bytes();
-
-	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-		char *text;
-		size_t len;
-		uint64_t n;
-
-		if (fs_read_file(files[i], 64, &text, &len) != ST_OK)
-			continue; /* not there: no limit of this kind */
-		n = strtoull(text, NULL, 10); /* "max": 0 */
-		if (n > 0 && (limit == 0 || n < limit))
-			limit = n;
-		free(text);
-	}
-	return limit;
-}
-
 static Status
 map_all(void)
 {
-	uint64_t limit = memory_limit();
+	const char *what;
 	Status st;
 
 	for (size_t i = 0; i < PIECES; i++)
 		mapping_bytes += piece_room(i);
-	/* All of it is touched at once: without this check the system would kill us, or somebody else. */
-	if (limit > 0 && mapping_bytes > limit)
-		return status_fail(ST_BAD_SETTING, "the settings ask for %zu MB of shared memory, but only %llu MB of memory "
-		                   "can be had: " LOWER_THESE, mapping_bytes >> 20, (unsigned long long) limit >> 20);
+	limit = memory_limit(&what); /* before it is taken */
+	KV_TRY(memory_check(mapping_bytes));
 	st = proc_shm_map(mapping_bytes, &mapping);
-	if (st == ST_OK)
-		return ST_OK;
-	return status_prefix(st, "cannot get %zu MB of shared memory: " LOWER_THESE, mapping_bytes >> 20);
+	return st == ST_OK ? ST_OK : memory_failed(st, mapping_bytes);
 }
 
 Status
@@ -238,6 +209,8 @@ shmem_create(const Control *control)
 		at += piece_room(i);
 	}
 	KV_ASSERT(at == mapping_bytes); /* sizes were asked for before the first piece was made, and are the same now */
-	elog(LOG_LEVEL_INFO, "shared memory: %zu MB, %d process slots", mapping_bytes >> 20, shmem_slots());
+	nodestate()->memory_mapped = mapping_bytes;
+	nodestate()->memory_limit = limit;
+	memory_log(mapping_bytes);
 	return ST_OK;
 }

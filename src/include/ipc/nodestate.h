@@ -21,6 +21,8 @@ typedef struct NodeState {
 	uint32_t restarts;               /* times the node was restarted after a crash since then */
 	uint32_t port;                   /* the real one when `port` is 0 */
 	uint32_t postmaster_pid;
+	uint64_t memory_mapped;          /* bytes of shared memory */
+	uint64_t memory_limit;           /* most that could have been had then */
 	/* written by the replay process; never fall back */
 	_Alignas(64) _Atomic uint32_t manifest_open; /* 1: tables are known: the compaction worker may work */
 	_Atomic uint32_t replayed;       /* 1: the log has been read and all that is certain applied */
