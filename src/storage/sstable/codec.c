@@ -122,7 +122,7 @@ codec_unpack(uint8_t codec, Slice packed, size_t most, Buf *out)
 {
 	size_t len;
 
-	if (codec >= NCODECS)
+	if (codec == TABLE_CODEC_NONE || codec >= NCODECS) /* the former is not compressed */
 		return status_fail(ST_CORRUPT, "unknown codec %u", codec);
 	if (!table_codec_built(codec))
 		return status_fail(ST_FOREIGN, "compressed with %s, which this kvd was built without: use one built with %s",

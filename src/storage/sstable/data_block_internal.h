@@ -78,43 +78,93 @@ entry_lengths(const uint8_t *p, const uint8_t *end, EntryView *e)
 	return p;
 }
 
+/* Up to the version, whose first byte *e then names. NULL: malformed. */
+static inline const uint8_t *
+entry_head(const DataView *v, const uint8_t *p, EntryView *e)
+{
+	if ((p = entry_lengths(p, v->limit, e)) == NULL || p == v->limit)
+		return NULL;
+	e->flags = *p++;
+	e->version_at = p;
+	return (e->flags & ~(ENTRY_KIND_MASK | ENTRY_FLAG_EXPIRE)) != 0 || (e->flags & ENTRY_KIND_MASK) > ENTRY_KIND_MAX
+		? NULL : p;
+}
+
+/* The rest of *e, from its key bytes on. */
+static inline bool
+entry_tail(const DataView *v, const uint8_t *p, EntryView *e)
+{
+	e->delta = p;
+	e->next = p + e->unshared;
+	return (size_t) (v->limit - p) >= e->unshared;
+}
+
 /* All of *e but the value lies inside the entries when this is true. */
 static inline bool
 data_entry(const DataView *v, const uint8_t *p, EntryView *e)
 {
-	const uint8_t *end = v->limit;
+	if ((p = entry_head(v, p, e)) == NULL || (p = varint_skip(p, v->limit)) == NULL)
+		return false;
+	if ((e->flags & ENTRY_FLAG_EXPIRE) != 0 && (p = varint_skip(p, v->limit)) == NULL)
+		return false;
+	return entry_tail(v, p, e);
+}
 
-	if ((p = entry_lengths(p, end, e)) == NULL || p == end)
-		return false;
-	e->flags = *p++;
-	e->version_at = p;
-	if ((e->flags & ~(ENTRY_KIND_MASK | ENTRY_FLAG_EXPIRE)) != 0 || (e->flags & ENTRY_KIND_MASK) > ENTRY_KIND_MAX ||
-		(p = varint_skip(p, end)) == NULL)
-		return false;
-	if ((e->flags & ENTRY_FLAG_EXPIRE) != 0 && (p = varint_skip(p, end)) == NULL)
-		return false;
-	if ((size_t) (end - p) < e->unshared)
-		return false;
-	e->delta = p;
-	e->next = p + e->unshared;
-	return true;
+/*
+ * As get_varint(), without a loop for up to eight bytes with as many to read: the seven-bit groups are moved together
+ * in pairs, then pairs of pairs, then the halves.
+ */
+static inline const uint8_t *
+version_get(const uint8_t *p, const uint8_t *end, uint64_t *v)
+{
+	uint64_t x, last;
+
+	if (end - p < 8)
+		return get_varint(p, end, v);
+	x = get_u64(p);
+	last = ~x & UINT64_C(0x8080808080808080); /* the lowest of these bits is in the last byte */
+	if (last == 0)
+		return get_varint(p, end, v);
+	x &= (last ^ (last - 1)) & UINT64_C(0x7f7f7f7f7f7f7f7f);
+	x = (x & UINT64_C(0x007f007f007f007f)) | (x & UINT64_C(0x7f007f007f007f00)) >> 1;
+	x = (x & UINT64_C(0x00003fff00003fff)) | (x & UINT64_C(0x3fff00003fff0000)) >> 2;
+	*v = (x & UINT64_C(0x0fffffff)) | (x & UINT64_C(0x0fffffff00000000)) >> 4;
+	return p + __builtin_ctzll(last) / 8 + 1;
+}
+
+/* Version and deadline of an entry with a good head; NULL: malformed. */
+static inline const uint8_t *
+entry_times(const EntryView *e, const uint8_t *end, Entry *out)
+{
+	const uint8_t *p = version_get(e->version_at, end, &out->version);
+
+	out->expire_ms = 0;
+	return p != NULL && (e->flags & ENTRY_FLAG_EXPIRE) != 0 ? get_varint(p, end, &out->expire_ms) : p;
+}
+
+static inline bool
+entry_value(const DataView *v, const EntryView *e, uint32_t value_at, Entry *out)
+{
+	size_t values = (size_t) (v->end - v->limit);
+
+	out->kind = (EntryKind) (e->flags & ENTRY_KIND_MASK);
+	out->value = slice_of(v->limit + value_at, e->value_len);
+	return value_at <= values && values - value_at >= e->value_len;
 }
 
 /* All but the key; the value begins at `value_at` among the values. */
 static inline bool
 data_entry_fill(const DataView *v, const EntryView *e, uint32_t value_at, Entry *out)
 {
-	const uint8_t *p = get_varint(e->version_at, e->delta, &out->version);
-	size_t values = (size_t) (v->end - v->limit);
+	return entry_times(e, e->delta, out) != NULL && entry_value(v, e, value_at, out);
+}
 
-	out->expire_ms = 0;
-	if (p == NULL || ((e->flags & ENTRY_FLAG_EXPIRE) != 0 && get_varint(p, e->delta, &out->expire_ms) == NULL))
-		return false;
-	if (value_at > values || values - value_at < e->value_len)
-		return false;
-	out->kind = (EntryKind) (e->flags & ENTRY_KIND_MASK);
-	out->value = slice_of(v->limit + value_at, e->value_len);
-	return true;
+/* data_entry() and data_entry_fill() of an entry that is wanted for certain. */
+static inline bool
+data_entry_whole(const DataView *v, const uint8_t *p, uint32_t value_at, EntryView *e, Entry *out)
+{
+	return entry_head(v, p, e) != NULL && (p = entry_times(e, v->limit, out)) != NULL && entry_tail(v, p, e) &&
+	       entry_value(v, e, value_at, out);
 }
 
 /* See data_block.c. False: malformed. */

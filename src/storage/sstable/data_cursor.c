@@ -5,20 +5,36 @@
  */
 #include "data_block_internal.h"
 
+#define KEY_PIECE 16 /* a longer rest of a key is copied by a call */
+
+/* Cut the key to `shared` bytes and append the others, which lie before `end`. */
+static bool
+extend_key(DataCursor *c, const EntryView *e, const uint8_t *end)
+{
+	Buf *key = &c->key;
+
+	key->len = e->shared;
+	if (key->cap - key->len < e->unshared + KEY_PIECE && buf_reserve(key, e->unshared + KEY_PIECE) != ST_OK) {
+		c->out_of_memory = true;
+		return false;
+	}
+	if (e->unshared <= KEY_PIECE && end - e->delta >= KEY_PIECE)
+		memcpy(key->data + key->len, e->delta, KEY_PIECE);
+	else if (e->unshared > 0)
+		memcpy(key->data + key->len, e->delta, e->unshared);
+	key->len += e->unshared;
+	return true;
+}
+
 /* Make the entry at offset `at` current, its value at `value_at`; c->key holds the key before it. */
 static bool
 load(DataCursor *c, const DataView *v, uint32_t at, uint32_t value_at)
 {
 	EntryView e;
 
-	if (!data_entry(v, v->base + at, &e) || e.shared > c->key.len || e.shared + e.unshared == 0 ||
-		!data_entry_fill(v, &e, value_at, &c->entry))
+	if (!data_entry_whole(v, v->base + at, value_at, &e, &c->entry) || e.shared > c->key.len ||
+		e.shared + e.unshared == 0 || !extend_key(c, &e, v->end))
 		return false;
-	c->key.len = e.shared;
-	if (buf_append(&c->key, e.delta, e.unshared) != ST_OK) {
-		c->out_of_memory = true;
-		return false;
-	}
 	c->at = at;
 	c->next = (uint32_t) (e.next - v->base);
 	c->value_next = value_at + e.value_len;

@@ -65,7 +65,7 @@ fuzz_seeds(FuzzAdd add)
 
 			e.key = slice_of(key, (size_t) snprintf(key, sizeof key, "\1key-%04d", i / 3));
 			e.value = e.kind == ENTRY_PUT ? slice_str("some value") : slice_of(NULL, 0);
-			FUZZ_MUST(data_builder_add(&b, &e));
+			FUZZ_MUST(data_builder_add(&b, &e, data_builder_common(&b, e.key)));
 		}
 		FUZZ_MUST(data_builder_finish(&b));
 		add(b.content.data, b.content.len);

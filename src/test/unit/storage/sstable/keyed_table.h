@@ -8,6 +8,7 @@
 
 #define KEY_BYTES 17
 #define VALUE_BYTES 100
+#define FIRST_VERSION (UINT64_C(1) << 33) /* as long as they are after some GB of log */
 
 static uint64_t next_number = 1;
 
@@ -31,7 +32,7 @@ make_table(uint64_t n, TableInfo *t)
 
 	assert_ok(table_builder_open(&opt, &b));
 	for (uint64_t i = 0; i < n; i++) {
-		Entry e = { key_of(2 * i, key), slice_of(value, sizeof(value)), 1 + i % 100, 0, ENTRY_PUT };
+		Entry e = { key_of(2 * i, key), slice_of(value, sizeof(value)), FIRST_VERSION + i % 100, 0, ENTRY_PUT };
 
 		assert_ok(table_builder_add(b, &e));
 	}
