@@ -23,6 +23,12 @@
  * feed it.
  */
 #define PATIENCE 2.0
+/*
+ * Level 0 waits until it has so many times l0_trigger tables while its bytes are less than this part of what it
+ * would be merged with: fewer merges, of more each, write less (a sixth when all is overwritten at random).
+ */
+#define LEVEL0_WAITS 1.5
+#define LEVEL0_PART 2
 /* Tables' worth of bytes that are taken from level 0 at once: seconds of work, not minutes. */
 #define L0_TABLES 16
 /* Tables' worth of bytes of the last level that are written anew at once. */
@@ -305,6 +311,16 @@ pick_emptied(const Version *v, uint64_t oldest)
 	return (Pick){ .any = false };
 }
 
+/* Is what level 0 brings worth the merge? Moving it always is. */
+static bool
+level0_worth(const PickConfig *c, const LevelPlan *plan, const Version *v, double level0_score)
+{
+	uint32_t to = level_below(plan, v, 0);
+
+	return level0_score >= LEVEL0_WAITS || v->bytes[0] >= v->bytes[to] / LEVEL0_PART ||
+	       movable_l0(c, v, to) > 0;
+}
+
 Pick
 pick_compaction(const PickConfig *c, const Version *v, uint64_t oldest)
 {
@@ -315,6 +331,8 @@ pick_compaction(const PickConfig *c, const Version *v, uint64_t oldest)
 
 	pick_levels(c, v, &plan);
 	first = score(c, &plan, v, 0);
+	if (first >= 1.0 && !level0_worth(c, &plan, v, first))
+		first = 0;
 	for (uint32_t i = 1; i < LSM_LEVELS; i++) {
 		double s = score(c, &plan, v, i);
 

@@ -319,7 +319,7 @@ test_random_fill(void **state)
 {
 	Prng rng;
 	const struct { double speed, fill, overwrite; } runs[] = {
-		{ 1.5, 1.6, 3.0 }, { 3, 2.5, 4.0 }, { AT_ONCE, 2.5, 5.0 }
+		{ 1.5, 1.6, 3.0 }, { 3, 2.3, 3.5 }, { AT_ONCE, 2.3, 4.3 }
 	};
 
 	(void) state;

@@ -132,7 +132,7 @@ test_level0_goes_to_the_base(void **state)
 	(void) state;
 	empty();
 	for (int i = 0; i < 4; i++)
-		have(0, "bk", 1);
+		have(0, "bk", 10);
 	have(6, "aa", 10);
 	have(6, "be", 10);
 	have(6, "gh", 10);
@@ -197,6 +197,31 @@ test_level0_in_parts(void **state)
 		have(0, "az", 100);
 	have(6, "az", 100);
 	assert_string_equal(next(), "0:2-5 6:0-0 >6");
+}
+
+/* A little against much: a merge would write mostly what is there already. */
+static void
+test_level0_waits_to_be_worth_it(void **state)
+{
+	(void) state;
+	empty();
+	for (int i = 0; i < 4; i++)
+		have(0, "az", 10);
+	have(6, "az", 82);
+	assert_string_equal(next(), "");
+	have(0, "az", 1);
+	assert_string_equal(next(), "0:0-4 6:0-0 >6");
+	version.bytes[6] = 100;
+	assert_string_equal(next(), "");
+	/* But not longer than until there are half as many again. */
+	have(0, "az", 1);
+	assert_string_equal(next(), "0:0-5 6:0-0 >6");
+	/* To move costs nothing. */
+	empty();
+	for (int i = 0; i < 4; i++)
+		have(0, "az", 1);
+	have(6, "~~", 200);
+	assert_string_equal(next(), "0:3-3 >6 move");
 }
 
 /* ---- moving */
@@ -328,7 +353,7 @@ test_level0_first(void **state)
 	 */
 	empty();
 	for (int i = 0; i < 4; i++)
-		have(0, "az", 1);
+		have(0, "az", 25);
 	have(5, "az", 199);
 	have(6, "az", 1000);
 	assert_string_equal(next(), "0:0-3 5:0-0 >5");
@@ -356,7 +381,7 @@ test_rewrite_in_place(void **state)
 	(void) state;
 	empty();
 	for (int i = 0; i < 3; i++)
-		have(0, "az", 1);
+		have(0, "az", 25);
 	have(5, "ab", 50);
 	have(5, "cd", 49);
 	have(6, "ad", 1000);
@@ -507,6 +532,7 @@ main(void)
 		cmocka_unit_test(test_level0_goes_to_the_base),
 		cmocka_unit_test(test_levels_above_the_base_are_emptied),
 		cmocka_unit_test(test_level0_in_parts),
+		cmocka_unit_test(test_level0_waits_to_be_worth_it),
 		cmocka_unit_test(test_ascending_load_is_never_rewritten),
 		cmocka_unit_test(test_moved_only_if_cheap_later),
 		cmocka_unit_test(test_tombstones_are_not_moved_to_the_bottom),
