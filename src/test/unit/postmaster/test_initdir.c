@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../../lib/faultfs.h"
 #include "../../../postmaster/postmaster_internal.h"
 #include "common/config.h"
 #include "common/elog.h"
@@ -125,43 +126,15 @@ a_foreign_directory_is_refused(void **state)
 
 /* ---- cut off after each operation */
 
-static FsOps faulty;
-static int operations, cut_at;
+static uint64_t cut_at;
 
-static bool
-works(void)
+/* So many changes are made, then none. */
+static void
+cut_off(void)
 {
-	return operations++ < cut_at;
-}
-
-static Status
-faulty_open(const char *path, FsOpen how, int *fd)
-{
-	return how == FS_READ || works() ? fs_posix.open(path, how, fd) : status_fail(ST_IO_ERROR, "cut off");
-}
-
-static Status
-faulty_pwrite(int fd, const void *buf, size_t len, uint64_t off)
-{
-	return works() ? fs_posix.pwrite(fd, buf, len, off) : status_fail(ST_IO_ERROR, "cut off");
-}
-
-static Status
-faulty_rename(const char *from, const char *to)
-{
-	return works() ? fs_posix.rename(from, to) : status_fail(ST_IO_ERROR, "cut off");
-}
-
-static Status
-faulty_unlink(const char *path)
-{
-	return works() ? fs_posix.unlink(path) : status_fail(ST_IO_ERROR, "cut off");
-}
-
-static Status
-faulty_mkdir(const char *path)
-{
-	return works() ? fs_posix.mkdir(path) : status_fail(ST_IO_ERROR, "cut off");
+	fault_use(&fs_posix);
+	fault_forget(FAULT_SYNC | FAULT_SYNC_DIR, NULL); /* no disk is waited for */
+	fault_plan(&(FaultPlan){ .calls = FAULT_CHANGES, .nth = cut_at + 1, .forever = true, .kind = FAULT_EIO });
 }
 
 static void
@@ -170,17 +143,10 @@ cut_off_at_any_point_it_is_begun_again(void **state)
 	bool done = false;
 
 	(void) state;
-	faulty = fs_posix;
-	faulty.open = faulty_open;
-	faulty.pwrite = faulty_pwrite;
-	faulty.rename = faulty_rename;
-	faulty.unlink = faulty_unlink;
-	faulty.mkdir = faulty_mkdir;
 	for (cut_at = 0; !done; cut_at++) {
 		bool empty = false;
 
-		operations = 0;
-		fs = &faulty;
+		cut_off();
 		done = initdir_make(false, false) == ST_OK;
 		fs = &fs_posix;
 		assert_int_equal(initdir_look(dir, &empty), ST_OK);
@@ -201,12 +167,6 @@ a_blank_directory_gets_its_cluster_at_any_point_it_is_cut_off(void **state)
 	bool done = false;
 
 	(void) state;
-	faulty = fs_posix;
-	faulty.open = faulty_open;
-	faulty.pwrite = faulty_pwrite;
-	faulty.rename = faulty_rename;
-	faulty.unlink = faulty_unlink;
-	faulty.mkdir = faulty_mkdir;
 	for (cut_at = 0; !done; cut_at++) {
 		Bootstrap b = { .at = 7, .members = { .n = 1, .election_ms = 100, .node = { { .name = "x" } } } };
 		Membership m;
@@ -218,8 +178,7 @@ a_blank_directory_gets_its_cluster_at_any_point_it_is_cut_off(void **state)
 		assert_true(control_blank(&now));
 		assert_int_equal(control_make(&b.control, 1 << 20), ST_OK);
 		b.control.node_incarnation = b.members.node[0].incarnation = now.node_incarnation;
-		operations = 0;
-		fs = &faulty;
+		cut_off();
 		done = initdir_form(&b) == ST_OK;
 		fs = &fs_posix;
 		assert_int_equal(control_read(&now), ST_OK);

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "../../../replication/fetch_internal.h"
+#include "../../lib/faultfs.h"
 #include "replication/snapshot.h"
 #include "replication/votefile.h"
 
@@ -161,66 +162,19 @@ fetched(bool repair)
 }
 
 /* ---- starts */
-static int countdown = -1;
+static uint64_t changes_left;
 
-static bool
-works(void)
-{
-	return countdown < 0 || countdown-- > 0;
-}
-
-#define CUT status_fail(ST_IO_ERROR, "cut off")
-static Status
-cut_open(const char *path, FsOpen how, int *fd)
-{
-	*fd = -1;
-	return how == FS_READ || works() ? fs_posix.open(path, how, fd) : CUT;
-}
-static Status
-cut_pwrite(int fd, const void *buf, size_t len, uint64_t off)
-{
-	if (works())
-		return fs_posix.pwrite(fd, buf, len, off);
-	(void) !fs_posix.pwrite(fd, buf, len / 2, off); /* half of it is there */
-	return CUT;
-}
-static Status
-cut_sync(int fd)
-{
-	(void) fd;
-	return works() ? ST_OK : CUT;
-}
-static Status
-cut_sync_dir(const char *path)
-{
-	(void) path;
-	return works() ? ST_OK : CUT;
-}
-static Status
-cut_rename(const char *from, const char *to)
-{
-	return works() ? fs_posix.rename(from, to) : CUT;
-}
-static Status
-cut_unlink(const char *path)
-{
-	return works() ? fs_posix.unlink(path) : CUT;
-}
-static Status
-cut_rmdir(const char *path)
-{
-	return works() ? fs_posix.rmdir(path) : CUT;
-}
-
-static FsOps cut;
-
+/* After so many no change is made any more, and of the next write half. */
 static void
 cut_off_start(void)
 {
 	bool did;
 
 	prepare_engine();
-	fs = &cut;
+	fault_use(&fs_posix);
+	fault_forget(FAULT_SYNC | FAULT_SYNC_DIR, NULL); /* no disk is waited for */
+	fault_plan(&(FaultPlan){
+		.calls = FAULT_CHANGES, .nth = changes_left + 1, .forever = true, .kind = FAULT_SHORT });
 	sh->status = fetch_install(&did);
 }
 
@@ -293,14 +247,6 @@ cut_off_anywhere(void **state)
 	int cuts = 0;
 
 	(void) state;
-	cut = fs_posix;
-	cut.open = cut_open;
-	cut.pwrite = cut_pwrite;
-	cut.sync = cut.datasync = cut_sync;
-	cut.sync_dir = cut_sync_dir;
-	cut.rename = cut_rename;
-	cut.unlink = cut_unlink;
-	cut.rmdir = cut_rmdir;
 	make_node("template");
 	run_child(follower_with_more); /* a log that does not fit to the new tables */
 	fetched(true);                 /* with all there is to do */
@@ -310,14 +256,13 @@ cut_off_anywhere(void **state)
 		assert_int_equal(chdir(top), 0);
 		shell("rm -rf node && cp -a %s %s", "template", "node");
 		enter("node");
-		countdown = cuts;
+		changes_left = (uint64_t) cuts;
 		run_child(cut_off_start);
 		whole = sh->status == ST_OK;
 		if (!whole) { /* once more, at another place */
-			countdown = cuts * 2 / 3;
+			changes_left = (uint64_t) cuts * 2 / 3;
 			run_child(cut_off_start);
 		}
-		countdown = -1;
 		run_child(start);
 		assert_int_equal(sh->keys, NEW_KEYS);
 		assert_string_equal(sh->value, "new");

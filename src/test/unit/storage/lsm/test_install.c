@@ -4,6 +4,7 @@
  * Two directories: the leader's tables are exported, "fetched" by links under their global names, and installed over
  * the follower's. Whenever it stops, what a start finds is all of the old content or all of the new.
  */
+#include "../../../lib/faultfs.h"
 #include "lsm_test.h"
 
 static Version *published;
@@ -204,54 +205,12 @@ test_export_outlives_the_tables(void **state)
 	assert_content_ends("z@500");
 }
 
-/* ---- file operations that end */
-static int countdown;
-
-static bool
-works(void)
+/* From the n-th on no change is made any more, and of that write half. */
+static void
+cut_off_after(uint64_t n)
 {
-	return countdown < 0 || countdown-- > 0;
+	fault_plan(&(FaultPlan){ .calls = FAULT_CHANGES, .nth = n + 1, .forever = true, .kind = FAULT_SHORT });
 }
-
-#define CUT status_fail(ST_IO_ERROR, "cut off")
-static Status
-cut_open(const char *path, FsOpen how, int *fd)
-{
-	*fd = -1;
-	return how == FS_READ || works() ? fs_posix.open(path, how, fd) : CUT;
-}
-static Status
-cut_pwrite(int fd, const void *buf, size_t len, uint64_t off)
-{
-	if (works())
-		return fs_posix.pwrite(fd, buf, len, off);
-	(void) !fs_posix.pwrite(fd, buf, len / 2, off); /* half of it is there */
-	return CUT;
-}
-static Status
-cut_sync(int fd)
-{
-	(void) fd;
-	return works() ? ST_OK : CUT;
-}
-static Status
-cut_sync_dir(const char *path)
-{
-	(void) path;
-	return works() ? ST_OK : CUT;
-}
-static Status
-cut_rename(const char *from, const char *to)
-{
-	return works() ? fs_posix.rename(from, to) : CUT;
-}
-static Status
-cut_unlink(const char *path)
-{
-	return works() ? fs_posix.unlink(path) : CUT;
-}
-
-static FsOps cut;
 
 static void
 test_cut_off_anywhere(void **state)
@@ -259,13 +218,6 @@ test_cut_off_anywhere(void **state)
 	int old = 0, new = 0;
 
 	(void) state;
-	cut = fs_posix;
-	cut.open = cut_open;
-	cut.pwrite = cut_pwrite;
-	cut.sync = cut.datasync = cut_sync;
-	cut.sync_dir = cut_sync_dir;
-	cut.rename = cut_rename;
-	cut.unlink = cut_unlink;
 	for (int first = 0;; first++) {
 		LsmPlan plan;
 		char got[4096];
@@ -274,14 +226,13 @@ test_cut_off_anywhere(void **state)
 		two_nodes();
 		fetch_all();
 		ok(lsm_install_plan(&plan));
-		fs = &cut;
-		countdown = first;
+		fault_use(&quick_fs);
+		cut_off_after((uint64_t) first);
 		whole = install(&plan) == ST_OK;
 		if (!whole) { /* and once more, at another place */
-			countdown = first / 2;
+			cut_off_after((uint64_t) first / 2);
 			(void) !install(&plan);
 		}
-		countdown = -1;
 		fs = &quick_fs;
 		content(got, sizeof got);
 		if (strcmp(got, old_content) == 0)
