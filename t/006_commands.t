@@ -315,6 +315,20 @@ for my $s (@sent) {
 }
 is_deeply(\@bad, [], 'pipelined: ' . @sent . ' answers in order, each read sees the write before it');
 
+# The hash of a node's own contents: it follows what is there, not how it came there.
+sub contents
+{
+	my $out = $node->kvctl('cluster', 'check')->{out};
+	return $out =~ /^contents at position \d+: (hash \w{16}, \d+ entries)$/m ? $1 : $out;
+}
+my $hash = contents();
+like($hash, qr/^hash/, 'contents have a hash');
+is(contents(), $hash, '... the same when asked again');
+$c->put('for the hash', 1);
+isnt(contents(), $hash, '... another one after a write');
+$c->delete('for the hash');
+is(contents(), $hash, '... and the old one when it is gone again');
+
 is($node->stop, 0, 'stop');
 my $r = run_command(kvd_bin('kvd'), '-D', $node->dir, '--check');
 is($r->{code}, 0, 'what is left is sound') or diag $r->{out} . $r->{err};

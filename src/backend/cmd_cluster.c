@@ -7,12 +7,14 @@
  */
 #include <stdio.h>
 
+#include "common/config.h"
 #include "ipc/latency.h"
 #include "ipc/nodestate.h"
 #include "port/clock.h"
 #include "replication/address.h"
 #include "replication/replstate.h"
 #include "session.h"
+#include "storage/kvstore.h"
 
 #define CLUSTER_HEAD 8 /* action, flags, zero, deadline */
 
@@ -206,6 +208,43 @@ check_arguments(const ReplRequest *q)
 	return ST_OK;
 }
 
+static Status
+in_time(void *deadline_ns)
+{
+	if (clock_mono_ns() < *(uint64_t *) deadline_ns)
+		return ST_OK;
+	return status_fail(ST_TIMEOUT, "hashing the contents takes longer than that");
+}
+
+/* A node without others has no checker process: its contents are hashed here, as of a HASH record of now. */
+static Status
+hash_alone(int timeout_ms, Buf *out)
+{
+	uint64_t deadline_ns = clock_mono_ns() + (uint64_t) timeout_ms * 1000000, log_time, hash, entries;
+	Lsn lsn, wanted;
+	Status st;
+
+	KV_TRY(kvstore_insert_hash(wal_generation(), &lsn));
+	KV_TRY(kvstore_wait_applied(lsn, timeout_ms));
+	if (!kvstore_hash_wanted(&wanted, &log_time) || wanted != lsn)
+		return status_fail(ST_BUSY, "the contents are being hashed for somebody else");
+	st = kvstore_content_hash(lsn, log_time, in_time, &deadline_ns, &hash, &entries);
+	kvstore_hash_done(lsn);
+	KV_TRY(st);
+	return buf_printf(out, "contents at position %llu: hash %016llx, %llu entries", (unsigned long long) lsn,
+					  (unsigned long long) hash, (unsigned long long) entries);
+}
+
+static Status
+answer_action(const ReplRequest *q, int timeout_ms, Buf *out)
+{
+	if ((int) q->action == PROTO_CLUSTER_STATUS)
+		return put_status(out);
+	if (q->action == REPL_CHECK && config.peer_port == 0 && !q->dry_run)
+		return hash_alone(timeout_ms, out);
+	return replstate_request(q, timeout_ms, out);
+}
+
 Status
 cmd_cluster(Session *s, const Request *r)
 {
@@ -221,9 +260,8 @@ cmd_cluster(Session *s, const Request *r)
 	if (st != ST_OK)
 		return answer_error(s, r, st, 0);
 	KV_TRY(answer_begin(s, &at));
-	st = (int) q.action == PROTO_CLUSTER_STATUS ? put_status(&s->out)
-												: replstate_request(&q, timeout_ms, &s->out);
-	if (st == ST_TIMEOUT && !q.dry_run)
+	st = answer_action(&q, timeout_ms, &s->out);
+	if (st == ST_TIMEOUT && !q.dry_run && q.action != REPL_CHECK)
 		st = ST_OUTCOME_UNKNOWN; /* the worker goes on with it: not what TIMEOUT promises to a client */
 	if (st != ST_OK) {
 		s->out.len = at;

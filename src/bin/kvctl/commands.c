@@ -116,7 +116,8 @@ const Command command_table[] = {
 	  "  promote NAME            a learner that has caught up becomes a voter now\n"
 	  "  transfer [NAME]         another node leads: NAME, or whoever is furthest\n"
 	  "  replace NAME HOST:PORT  a blank node takes the place of a lost one\n"
-	  "  check                   the nodes compare their contents; status shows what came of it\n"
+	  "  check                   the nodes compare their contents; status shows what came of it. A node\n"
+	  "                          alone prints the hash of its own\n"
 	  "  repair NAME             a node whose contents differ gets those of the majority\n"
 	  "  --dry-run               say what would be done, or why not, and do nothing\n",
 	  run_cluster, 0, 3, { FLAG("--dry-run") } },
