@@ -4,6 +4,8 @@
  */
 #include "engine_test.h"
 
+#include "../../../storage/lsm/lsm_internal.h"
+
 #define MS UINT64_C(1000000)
 
 static ThrottleState
@@ -80,6 +82,7 @@ pay(void **state)
 	assert_int_equal(throttle_pay(1010 * MS, 1000 * MS, 1000000, 100e6), 1020 * MS);
 	/* Slowed, never stopped. */
 	assert_int_equal(throttle_pay(1045 * MS, 1000 * MS, 1000000, 100e6), 1050 * MS);
+	assert_int_equal(throttle_pay(1051 * MS, 1000 * MS, 1, 100e6), 1050 * MS);
 	assert_int_equal(throttle_pay(0, 1000 * MS, UINT64_MAX, 1e6), 1050 * MS);
 	assert_int_equal(throttle_pay(UINT64_MAX, 1000 * MS, 1, 1e6), 1050 * MS);
 }
@@ -237,6 +240,39 @@ slowed_writes_are_counted(void)
 	CHECK(atomic_load(&t->slowed) == 2);
 }
 
+/* Twelve tables, eight of them three quarters merged: six are left. */
+static void
+progress_counts(void)
+{
+	Version v = { .ntables = { 12 } };
+
+	start_engine();
+	throttle_level0(&v);
+	CHECK(atomic_load(&kvs->throttle.level0) == 12 * THROTTLE_TABLE);
+	atomic_store(&lsm_shared->running_level0, 8);
+	atomic_store(&lsm_shared->running_done, 750);
+	atomic_store(&lsm_shared->running_total, 1000);
+	throttle_level0(&v);
+	CHECK(atomic_load(&kvs->throttle.level0) == 6 * THROTTLE_TABLE);
+	/* Never below none, whatever the one and the other say. */
+	v.ntables[0] = 2;
+	atomic_store(&lsm_shared->running_done, 5000);
+	throttle_level0(&v);
+	CHECK(atomic_load(&kvs->throttle.level0) == 0);
+	atomic_store(&lsm_shared->running_total, 0);
+	throttle_level0(&v);
+	CHECK(atomic_load(&kvs->throttle.level0) == 2 * THROTTLE_TABLE);
+}
+
+static void
+compaction_under_way(void **state)
+{
+	(void) state;
+	enter_new_dir();
+	run_child(progress_counts);
+	leave_dir();
+}
+
 static void
 who_pauses(void **state)
 {
@@ -252,6 +288,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(by_level0), cmocka_unit_test(by_room), cmocka_unit_test(pay), cmocka_unit_test(sample),
 		cmocka_unit_test(writers_and_worker_settle), cmocka_unit_test(who_pauses),
+		cmocka_unit_test(compaction_under_way),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
