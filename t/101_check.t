@@ -13,10 +13,10 @@ use lib $FindBin::Bin;
 use Kvd::Test;
 
 my $kvd = kvd_bin('kvd');
-my $node = Kvd::Test->new('main')->init(peer_port => 0)->start;
+my $node = Kvd::Test->new('main')->init(peer_port => 0, blob_threshold => '1kB')->start;
 my $c = $node->client;
 for my $table (1 .. 3) {
-	$c->put("k$table.$_", 'x' x 500) for 1 .. 100;
+	$c->put("k$table.$_", 'x' x ($_ > 90 ? 2000 : 500)) for 1 .. 100;
 	is($c->checkpoint->{code}, 0, "table $table");
 }
 $c->put("tail$_", 'y' x 100) for 1 .. 20;
@@ -42,6 +42,9 @@ for (sort keys %before) {
 my ($manifest) = glob $node->dir . '/MANIFEST-*';
 my ($log) = glob $node->dir . '/wal/*.kvw';
 my @tables = sort glob $node->dir . '/tables/*.kvt';
+my ($values) = sort glob $node->dir . '/values/*.kvv';
+like(run_command(kvd_bin('kv_sstdump'), 'values', $node->dir)->{out}, qr/^[0-9a-f]{16}\t\d+\t10\t20000$/m,
+	'a value file');
 my $log_used = length($before{$log} =~ s/\0+\z//r);
 
 sub spoiled
@@ -63,6 +66,7 @@ my $dir = $node->dir;
 for my $case (
 	[ 'a table, first block', $tables[0], 10 ], [ 'a table, filter', $tables[1], length($before{ $tables[1] }) - 2000 ],
 	[ 'a table, footer', $tables[2], -1 ], [ 'the manifest, header', $manifest, 20 ],
+	[ 'a value file', $values, 1000 ],
 	[ 'the manifest, list of tables', $manifest, 50 ], [ 'CURRENT', "$dir/CURRENT", 3 ],
 	[ 'the log, last record', $log, $log_used - 20 ], [ 'kvd.control', "$dir/kvd.control", 30 ],
 	[ 'a vote file', "$dir/vote.0", 30 ], [ 'the other vote file', "$dir/vote.1", 60 ],

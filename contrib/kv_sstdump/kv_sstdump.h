@@ -2,7 +2,7 @@
  * kv_sstdump.h - what the files of kv_sstdump share.
  *
  * main.c      arguments, the table of commands       files.c     which tables: names of files, or the manifest's
- * tables.c    properties, scan                       levels.c    list, manifest, verify
+ * tables.c    properties, scan                       levels.c    list, manifest, values, verify
  */
 #ifndef KV_SSTDUMP_H
 #define KV_SSTDUMP_H
@@ -44,6 +44,7 @@ int run_scan(char **names, int n);
 /* ---- levels.c */
 int run_list(char **names, int n);
 int run_manifest(char **names, int n);
+int run_values(char **names, int n);
 int run_verify(char **names, int n);
 
 #endif

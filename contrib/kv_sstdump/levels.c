@@ -83,7 +83,7 @@ enum { C_OFFSET, C_EDIT, C_LEVEL, C_TABLE, C_BYTES, C_ENTRIES, C_SMALLEST, C_LAR
 
 static const char *const edit_names[] = { [MANIFEST_ADD] = "add", [MANIFEST_DELETE] = "delete",
 	[MANIFEST_STATE] = "state", [MANIFEST_NEXT] = "next", [MANIFEST_RANGE] = "range",
-	[MANIFEST_RANGE_DROP] = "range_drop" };
+	[MANIFEST_RANGE_DROP] = "range_drop", [MANIFEST_VALUES] = "values" };
 
 static bool
 known(ManifestOp op)
@@ -122,6 +122,12 @@ edit_row(void *arg, const ManifestEdit *e)
 		snprintf(text->number, sizeof text->number, "%016llx", (unsigned long long) e->number);
 		c[C_TABLE] = CELL_OF_STR(text->number);
 	}
+	if (e->op == MANIFEST_VALUES) {
+		snprintf(text->number, sizeof text->number, "%016llx", (unsigned long long) e->values->file_id);
+		c[C_TABLE] = CELL_OF_STR(text->number);
+		c[C_BYTES] = CELL_OF_U64(e->values->bytes);
+		c[C_ENTRIES] = CELL_OF_U64(e->values->values);
+	}
 	if (e->table != NULL && table_text(e->table, text) == ST_OK) {
 		c[C_BYTES] = CELL_OF_U64(e->table->info.bytes);
 		c[C_ENTRIES] = CELL_OF_U64(e->table->info.entries);
@@ -154,6 +160,31 @@ run_manifest(char **names, int n)
 	table_text_free(&text);
 	if (st != ST_OK)
 		return offline_failed(&dump.tool, st);
+	manifest_image_free(&img);
+	return OFFLINE_WHOLE;
+}
+
+/* ---- values */
+
+int
+run_values(char **names, int n)
+{
+	static const char *const columns[] = { "file_id", "bytes", "values", "value_bytes" };
+	ManifestImage img;
+	int code = open_manifest(names, n, &img);
+
+	if (code != OFFLINE_WHOLE)
+		return code;
+	output_begin(&dump.tool.out, 4, columns);
+	for (size_t i = 0; i < img.nvalues; i++) {
+		const ValueFileInfo *f = &img.values[i];
+		char id[32];
+
+		snprintf(id, sizeof id, "%016llx", (unsigned long long) f->file_id);
+		output_row(&dump.tool.out, (Cell[]){ CELL_OF_STR(id), CELL_OF_U64(f->bytes), CELL_OF_U64(f->values),
+			CELL_OF_U64(f->value_bytes) });
+	}
+	output_end(&dump.tool.out, false);
 	manifest_image_free(&img);
 	return OFFLINE_WHOLE;
 }

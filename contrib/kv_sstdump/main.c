@@ -18,6 +18,7 @@ static const char help_text[] =
 	"  list            the tables by level, as the manifest names them\n"
 	"  manifest        the edits that made the list, one a line\n"
 	"  properties      what each table says of itself\n"
+	"  values          the value files, as the manifest names them\n"
 	"  scan            entries, every version of every key\n"
 	"  verify          read every block: checksums, order, filter, counts; of a directory also against the manifest\n"
 	"\n"
@@ -38,7 +39,7 @@ static const struct {
 	const char *name;
 	int (*run)(char **names, int n);
 } commands[] = { { "list", run_list }, { "manifest", run_manifest }, { "properties", run_properties },
-	{ "scan", run_scan }, { "verify", run_verify } };
+	{ "scan", run_scan }, { "values", run_values }, { "verify", run_verify } };
 
 int
 main(int argc, char **argv)

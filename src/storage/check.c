@@ -7,6 +7,7 @@
 #include "kvstore_internal.h"
 #include "storage/manifest.h"
 #include "storage/op.h"
+#include "storage/value_file.h"
 
 #define TELL_BYTES 1048576 /* of log, between two calls of progress() */
 
@@ -62,6 +63,21 @@ check_tables(KvCheck *c, ManifestImage *img)
 		c->entries += t->info.entries;
 		if (p.before < t->info.bytes)
 			table_progress(&p, t->info.bytes);
+	}
+}
+
+static void
+check_values(KvCheck *c, const ManifestImage *img)
+{
+	for (size_t i = 0; i < img->nvalues; i++)
+		c->of += img->values[i].bytes;
+	for (size_t i = 0; i < img->nvalues; i++) {
+		TableProgress p = { .check = c };
+
+		(void) passed(c, value_file_verify(&img->values[i], table_progress, &p));
+		table_files_close_all();
+		if (p.before < img->values[i].bytes)
+			table_progress(&p, img->values[i].bytes);
 	}
 }
 
@@ -156,6 +172,7 @@ kvstore_check(const Control *control, KvCheck *c)
 
 	if (passed(c, manifest_read(&img))) {
 		check_tables(c, &img);
+		check_values(c, &img);
 		flushed = img.state.flushed;
 		manifest_image_free(&img);
 	}
