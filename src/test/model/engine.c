@@ -31,7 +31,7 @@ uint64_t __wrap_clock_wall_ms(void);
 void __wrap_procslot_sleep(uint32_t token, uint64_t timeout_us);
 Status __wrap_proc_random(void *buf, size_t len);
 
-static bool opened, working;
+static bool prepared, opened, working;
 
 /* There is one worker: while it waits for somebody, it is not called again. */
 void
@@ -161,7 +161,7 @@ engine_create(void)
 }
 
 Status
-engine_open(void)
+engine_prepare(void)
 {
 	Control c;
 
@@ -169,6 +169,15 @@ engine_open(void)
 	KV_TRY(control_read(&c));
 	KV_TRY(kvstore_shmem_init(memory(kvstore_shmem_size(procslot_count())), &c));
 	settings_small();
+	prepared = true;
+	return ST_OK;
+}
+
+Status
+engine_open(void)
+{
+	if (!prepared)
+		KV_TRY(engine_prepare());
 	KV_TRY(kvstore_open());
 	KV_TRY(kvstore_compactor_open());
 	opened = true;

@@ -10,14 +10,17 @@
 static void
 usage(FILE *to)
 {
-	fprintf(to, "usage: kvmodel model|power|io|malloc|damage|mistakes [--first SEED] [--seeds N] [--cuts N] "
-				"[--seconds N] [-v]\n"
-				"  model     random operations beside a model, killed and started again at random\n"
-				"  power     the same, but power fails, until --cuts failures\n"
-				"  io        the Nth call of the file system fails, for all N\n"
-				"  malloc    the Nth allocation fails, for all N\n"
-				"  damage    each byte of a small store changed; files cut, swapped, removed\n"
-				"  mistakes  is each known mistake noticed within --seeds seeds?\n");
+	fprintf(
+		to,
+		"usage: kvmodel model|power|install|io|malloc|damage|mistakes [--first SEED] [--seeds N] [--cuts N] "
+		"[--seconds N] [-v]\n"
+		"  model     random operations beside a model, killed and started again at random\n"
+		"  power     the same, but power fails, until --cuts failures\n"
+		"  install   tables take the place of all there are, power fails meanwhile\n"
+		"  io        the Nth call of the file system fails, for all N\n"
+		"  malloc    the Nth allocation fails, for all N\n"
+		"  damage    each byte of a small store changed; files cut, swapped, removed\n"
+		"  mistakes  is each known mistake noticed within --seeds seeds?\n");
 }
 
 static uint64_t
@@ -41,7 +44,8 @@ run(const char *what, const RunOptions *o)
 		int (*run)(const RunOptions *o);
 	} programs[] = {
 		{ "model", run_model },      { "power", run_power }, { "io", io_faults },
-		{ "malloc", malloc_faults }, { "damage", damage },   { "mistakes", mistakes },
+		{ "malloc", malloc_faults }, { "damage", damage },   { "install", installs },
+		{ "mistakes", mistakes },
 	};
 
 	for (size_t i = 0; i < sizeof programs / sizeof programs[0]; i++)

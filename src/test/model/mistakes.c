@@ -135,8 +135,8 @@ __wrap_manifest_crc(uint64_t number, uint64_t offset, Slice body)
 }
 
 Status
-__wrap_lsm_flush_ranges(Iter *src, const RangeDelete *ranges, uint32_t n, const LsmState *state, uint64_t oldest,
-						Version **out)
+__wrap_lsm_flush_ranges(Iter *src, const RangeDelete *ranges, uint32_t n, const LsmState *state,
+						uint64_t oldest, Version **out)
 {
 	LsmState s = *state;
 

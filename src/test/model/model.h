@@ -13,7 +13,7 @@
  *   steps.c     random operations;  checks.c  reads compared with the model
  *   run.c       a seed: incarnations, ends, verdict
  *   io_faults.c the Nth call fails, for all N;  malloc_faults.c  the Nth malloc
- *   damage.c    each byte of a small store
+ *   damage.c    each byte of a small store;  installs.c  tables that take the place of all there are
  *   mistakes.c  known mistakes, which have to be noticed
  */
 #ifndef TEST_MODEL_H
@@ -27,6 +27,7 @@
 #include "disk.h"
 #include "storage/kvstore.h"
 #include "storage/op.h"
+#include "storage/transfer.h"
 
 #define KEYS_MAX 256
 #define KEY_LONGEST 300
@@ -129,6 +130,9 @@ typedef struct World {
 	int nops;
 	int nacked;         /* of these the engine has said that they are durable */
 	uint64_t time_seen; /* log time that a start has shown */
+	/* -- installs.c */
+	TransferPlan plan;
+	bool planned, installed;
 	/* -- verdict */
 	End end;
 	char why[1024];
@@ -138,7 +142,7 @@ typedef struct World {
 	uint64_t refused, stopped, passed, harmless; /* io_faults.c, damage.c: how it ended */
 	uint64_t mallocs_failed;                     /* in the last child */
 	uint64_t ranges, ranges_refused;
-	uint64_t lost_unacked;                       /* operations that a power failure took, rightly */
+	uint64_t lost_unacked; /* operations that a power failure took, rightly */
 } World;
 
 extern World *world;
@@ -181,6 +185,8 @@ void journal_recover(Lsn end);
 /* ---- engine.c */
 /* A new data directory on an empty disk. */
 void engine_create(void);
+/* Shared memory. */
+KV_CHECK Status engine_prepare(void);
 /* kvstore_open() and what has to come before. */
 KV_CHECK Status engine_open(void);
 /* The rest of a start, and the gate open. */
@@ -238,6 +244,7 @@ int io_faults(const RunOptions *o);
 bool io_faults_seed(uint64_t seed);
 int malloc_faults(const RunOptions *o);
 int damage(const RunOptions *o);
+int installs(const RunOptions *o);
 int mistakes(const RunOptions *o);
 
 /* ---- mistakes.c */

@@ -312,11 +312,12 @@ report(const char *what, uint64_t first, uint64_t seeds, double began)
 		   what, (unsigned long long) first, (unsigned long long) (first + seeds - 1),
 		   (unsigned long long) w->starts, (unsigned long long) w->cuts, (unsigned long long) w->records,
 		   (unsigned long long) w->lost_unacked, run_now() - began);
-	printf("  %llu reads, %llu scans, %llu ranges deleted (%llu refused), %llu flushes, %llu compactions, %llu "
-		   "moves, levels",
-		   (unsigned long long) w->reads, (unsigned long long) w->scans, (unsigned long long) w->ranges,
-		   (unsigned long long) w->ranges_refused, (unsigned long long) w->flushes,
-		   (unsigned long long) w->compactions, (unsigned long long) w->moves);
+	printf(
+		"  %llu reads, %llu scans, %llu ranges deleted (%llu refused), %llu flushes, %llu compactions, %llu "
+		"moves, levels",
+		(unsigned long long) w->reads, (unsigned long long) w->scans, (unsigned long long) w->ranges,
+		(unsigned long long) w->ranges_refused, (unsigned long long) w->flushes,
+		(unsigned long long) w->compactions, (unsigned long long) w->moves);
 	for (int i = 0; i < LSM_LEVELS; i++)
 		printf(" %llu", (unsigned long long) w->levels_used[i]);
 	printf("\n");
