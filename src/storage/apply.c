@@ -130,9 +130,8 @@ batch_add(const Entry *e)
 		batch_flush();
 }
 
-/* REQUIRES APPLY: go on from what is published. */
-static void
-batch_begin(void)
+void
+apply_begin(void)
 {
 	batch.n = 0;
 	batch.cost = 0;
@@ -140,8 +139,7 @@ batch_begin(void)
 	batch.time = atomic_load_explicit(&kvs->applied_time, memory_order_relaxed);
 }
 
-/* What was taken in becomes visible. */
-static void
+void
 apply_publish(void)
 {
 	batch_flush();
@@ -432,9 +430,8 @@ apply_hash(const WalRecord *rec, uint64_t now_ms)
 	atomic_store(&kvs->hash_lsn, rec->header.lsn);
 }
 
-/* Take one record in; apply_publish() makes it seen. BUSY: no memtable is free, nothing was changed. */
-static Status
-take_record(const WalRecord *rec)
+Status
+apply_take(const WalRecord *rec)
 {
 	uint64_t now_ms = rec->header.log_time > batch.time ? rec->header.log_time : batch.time;
 	Status st = ST_OK;
@@ -456,17 +453,6 @@ take_record(const WalRecord *rec)
 	batch.time = now_ms;
 	batch.at = rec->end;
 	return ST_OK;
-}
-
-Status
-apply_record(const WalRecord *rec)
-{
-	Status st;
-
-	batch_begin();
-	st = take_record(rec);
-	apply_publish();
-	return st;
 }
 
 /*
@@ -506,7 +492,7 @@ take_from_ring(Lsn until)
 		if (st != ST_OK)
 			elog_panic("cannot read committed log record at %llu: %s", (unsigned long long) batch.at,
 					   status_detail());
-		if (take_record(&rec) == ST_BUSY)
+		if (apply_take(&rec) == ST_BUSY)
 			return false;
 		if (scratch.len > 0 && rec.body.data >= scratch.data && rec.body.data < scratch.data + scratch.len)
 			batch_flush(); /* the next record that wraps overwrites this one */
@@ -524,7 +510,7 @@ apply_from_ring(void)
 	Lsn commit = wal_commit(), until;
 	bool below = apply_below_ring();
 
-	batch_begin();
+	apply_begin();
 	until = commit - batch.at > APPLY_PIECE ? batch.at + APPLY_PIECE : commit;
 	if (below && batch.at < commit) {
 		if (my_slot_no != PROC_REPLAY)

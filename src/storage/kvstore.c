@@ -4,6 +4,8 @@
  * Set-up is run by the postmaster before it forks, opening and replay by the replay process. While the log is
  * replayed the compaction worker already writes full memtables out.
  */
+#include <string.h>
+
 #include "common/kv_assert.h"
 #include "ipc/epoch.h"
 #include "ipc/lwlock.h"
@@ -13,6 +15,7 @@
 
 /* Records applied between two looks at whether somebody else wants the lock. */
 #define REPLAY_BATCH 4096
+#define REPLAY_BODIES (256 * 1024) /* records that are taken in together */
 #define REPLAY_STALL_US 1000 /* the compaction worker is writing a table; it wakes us when done */
 
 KvShared *kvs;
@@ -95,6 +98,31 @@ kvstore_open(void)
 	return superversion_first(v);
 }
 
+/* Take one record in. Its body is the reader's, which goes on: a copy stays until apply_publish(). */
+static Status
+replay_record(const WalRecord *rec)
+{
+	static uint8_t bodies[REPLAY_BODIES];
+	static size_t used;
+	WalRecord copy = *rec;
+	Status st;
+
+	if (rec->body.len > sizeof bodies - used) {
+		apply_publish();
+		used = 0;
+	}
+	if (rec->body.len > sizeof bodies) {
+		st = apply_take(rec);
+		apply_publish();
+		return st;
+	}
+	if (rec->body.len > 0)
+		memcpy(bodies + used, rec->body.data, rec->body.len);
+	copy.body.data = bodies + used;
+	used += rec->body.len;
+	return apply_take(&copy);
+}
+
 /* Apply up to REPLAY_BATCH records under one hold of the lock. NOT_FOUND at the end of the log. */
 static Status
 replay_some(WalReader *reader, WalRecord *rec, bool *pending)
@@ -103,17 +131,19 @@ replay_some(WalReader *reader, WalRecord *rec, bool *pending)
 
 	lwlock_acquire(LWLOCK_APPLY, 0);
 	epoch_enter();
+	apply_begin();
 	for (int i = 0; i < REPLAY_BATCH; i++) {
 		if (!*pending)
 			st = wal_reader_next(reader, rec);
 		if (st != ST_OK)
 			break;
 		*pending = true;
-		st = apply_record(rec);
+		st = replay_record(rec);
 		if (st != ST_OK)
 			break;
 		*pending = false;
 	}
+	apply_publish();
 	wal_release_ring(kvstore_applied());
 	epoch_leave();
 	lwlock_release(LWLOCK_APPLY, 0);

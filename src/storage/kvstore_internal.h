@@ -155,8 +155,14 @@ uint64_t space_room(void);
 void space_reclaimed(uint64_t before, uint64_t after);
 
 /* ---- apply.c */
-/* REQUIRES APPLY, record at `applied`. BUSY: no free memtable. Panics when the engine cannot apply. */
-KV_CHECK Status apply_record(const WalRecord *r);
+/*
+ * REQUIRES APPLY. Take in records one after the other, the first at `applied`; publish makes them visible, also
+ * between two of them. Bodies must stay until then: the memtable gets them many at a time. BUSY: no memtable is free,
+ * nothing of this record was taken in. Panics when the engine cannot apply.
+ */
+void apply_begin(void);
+KV_CHECK Status apply_take(const WalRecord *r);
+void apply_publish(void);
 /*
  * Apply a piece of what is committed if nobody else does. True if it got the lock: then the caller has to call
  * commit_wake(), for those who went to sleep because the lock was held. *moved: something was applied (no

@@ -107,6 +107,7 @@ void
 report_reopen(uint64_t ns)
 {
 	printf("%-16s : %.3f seconds\n", "reopen", (double) ns / 1e9);
+	printf("  cpu ms         : replay %.1f\n", (double) engine_cpu().replay / 1e6);
 	fflush(stdout);
 }
 
