@@ -153,7 +153,7 @@ void
 throttle_level0(const Version *v)
 {
 	LsmRunning r;
-	uint64_t tables = (uint64_t) v->ntables[0] * THROTTLE_TABLE, done = 0;
+	uint64_t tables = (uint64_t) lsm_level0_depth(v) * THROTTLE_TABLE, done = 0;
 
 	lsm_running(&r);
 	if (r.total > 0)

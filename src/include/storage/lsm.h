@@ -136,6 +136,8 @@ void lsm_cover(const Version *v, Slice key, uint64_t snapshot, Cover *narrow);
 KV_CHECK Iter *iter_merge(Iter **sources, int n);
 /* A table, or a value file, by its id. */
 bool lsm_version_has(const Version *v, uint64_t number);
+/* Tables of level 0 that a key may have to be looked for in, about: the larger number of both keyspaces'. */
+uint32_t lsm_level0_depth(const Version *v);
 /*
  * About what v's tables have in [start, end) (unbounded: from start on; else start < end), values elsewhere included.
  * Exact for tables that lie in it wholly. *cuts: at how many places the range's ends cut one: each adds an error of up
@@ -150,7 +152,8 @@ typedef struct LsmState {    /* what the manifest remembers besides tables (rule
 	uint64_t flushed, flushed_term, flushed_time;
 } LsmState;
 /*
- * Write all of `src` as one level-0 table, add it and `state` to the manifest (synced), give the new Version.
+ * Write all of `src` as one level-0 table, or two, the system's keys in one of their own; add them and `state` to the
+ * manifest (synced), give the new Version.
  * All versions in src are newer than those in tables. Versions superseded below `oldest` are left out.
  * src is not closed. An empty src only moves `state`. A failure changes nothing, except that after a failed
  * sync of the manifest (IO_ERROR) every later call fails, too: the node has to restart.
@@ -223,7 +226,7 @@ void lsm_value_stats(const Version *v, LsmValueStats *out);
 /* The compaction under way, for figures and for who has to wait for it. Anyone; total 0: there is none. */
 typedef struct LsmRunning {
 	uint32_t level;        /* where it goes */
-	uint32_t level0;       /* tables of level 0 among its inputs */
+	uint32_t level0;       /* tables of level 0 among its inputs, as lsm_level0_depth() counts */
 	uint64_t done, total;  /* bytes of entries read, of those to read */
 } LsmRunning;
 void lsm_running(LsmRunning *out);

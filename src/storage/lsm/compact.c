@@ -307,7 +307,9 @@ show_running(const Compaction *c)
 
 	atomic_store_explicit(&s->running_done, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->running_level, c != NULL ? c->pick->out_level : 0, memory_order_relaxed);
-	atomic_store_explicit(&s->running_level0, c != NULL ? c->pick->n[0] : 0, memory_order_relaxed);
+	atomic_store_explicit(&s->running_level0,
+	                      c != NULL ? version_level0_depth(c->base, c->pick->first[0], c->pick->n[0]) : 0,
+	                      memory_order_relaxed);
 	atomic_store_explicit(&s->running_total, c != NULL ? c->to_read : 0, memory_order_release);
 }
 

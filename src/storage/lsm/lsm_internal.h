@@ -124,7 +124,7 @@ KV_CHECK Status version_table(const TableInfo *info, Slice smallest, Slice large
 KV_CHECK Status version_value_file(const ValueFileInfo *info, ValueFile **out);
 /* base (NULL: empty) with the edit, holding a reference on each of its tables. */
 KV_CHECK Status version_make(const Version *base, const Edit *e, Version **out);
-/* Level order, version order in level 0. Status CORRUPT names what is wrong. */
+/* Level order; in level 0 version order where keys are shared. Status CORRUPT names what is wrong. */
 KV_CHECK Status version_check(const Version *v);
 /* The same of two tables that follow each other in a level. */
 KV_CHECK Status version_check_order(uint32_t level, const Table *a, const Table *b);
@@ -132,8 +132,27 @@ KV_CHECK Status version_check_order(uint32_t level, const Table *a, const Table 
 KV_CHECK Status heap_full(void);
 /* Free it; each table and value file that nobody names any more is given to the one who frees it. */
 void version_drop(Version *v, void (*dead)(Table *t), void (*dead_values)(ValueFile *f));
+/* lsm_level0_depth() of the tables [first, first + n) of level 0. */
+uint32_t version_level0_depth(const Version *v, uint32_t first, uint32_t n);
 /* First table of a sorted run whose largest key is >= key; n if none. */
 uint32_t version_find(Table *const *tables, uint32_t n, Slice key);
+/*
+ * Replicated state that users do not see (sessions above all) is written with each memtable, and its keys come before
+ * all others. A table of both would reach from there to the newest of users' keys, share keys with every other, and
+ * tables of an ascending load would be merged for the sake of some session slots: so the two are never in one.
+ */
+static inline bool
+is_system_key(Slice key)
+{
+	return key.data[0] == KEYSPACE_SYSTEM;
+}
+
+static inline bool
+tables_share_keys(const Table *a, const Table *b)
+{
+	return slice_cmp(a->smallest, b->largest) <= 0 && slice_cmp(b->smallest, a->largest) <= 0;
+}
+
 static inline bool
 table_covers(const Table *t, Slice key)
 {
@@ -263,6 +282,7 @@ typedef struct OutputCut {
 	uint32_t n, i;             /* those before i lie before the last key */
 	uint64_t table_size;
 	uint64_t overlapped;       /* bytes of `below` that the output has passed */
+	bool system;               /* so is the last key */
 } OutputCut;
 OutputCut output_cut(const PickConfig *c, const Version *v, uint32_t out_level);
 /*

@@ -94,7 +94,7 @@ score(const PickConfig *c, const LevelPlan *plan, const Version *v, uint32_t lev
 	double bytes = 0;
 
 	if (level == 0)
-		return (double) v->ntables[0] / (double) c->l0_trigger;
+		return (double) lsm_level0_depth(v) / (double) c->l0_trigger;
 	if (level == LSM_LEVELS - 1 || v->ntables[level] == 0)
 		return 0; /* nowhere to go, or nothing */
 	for (uint32_t i = 0; i < v->ntables[level]; i++)
@@ -172,23 +172,29 @@ pick_run(uint32_t level, uint32_t first, uint32_t n, uint32_t to)
 	return p;
 }
 
+/* May this table of level 0 be moved as it is, past the older ones? */
 static bool
-share_keys(const Table *a, const Table *b)
+may_move_l0(const PickConfig *c, const Version *v, uint32_t i, uint32_t to)
 {
-	return slice_cmp(a->smallest, b->largest) <= 0 && slice_cmp(b->smallest, a->largest) <= 0;
+	for (uint32_t older = i + 1; older < v->ntables[0]; older++)
+		if (tables_share_keys(v->tables[0][older], v->tables[0][i]))
+			return false;
+	return may_move(c, v, v->tables[0][i], to);
 }
 
-/* How many of the oldest tables of level 0 can be moved as they are: an ascending load is never rewritten. */
+/* The oldest run of tables of level 0 that can be moved: an ascending load is never rewritten. *n 0: none. */
 static uint32_t
-movable_l0(const PickConfig *c, const Version *v, uint32_t to)
+movable_l0(const PickConfig *c, const Version *v, uint32_t to, uint32_t *n)
 {
-	uint32_t last = v->ntables[0] - 1, n = 0;
+	uint32_t i = v->ntables[0];
 
-	for (; n <= last && may_move(c, v, v->tables[0][last - n], to); n++)
-		for (uint32_t i = 0; i < n; i++)
-			if (share_keys(v->tables[0][last - i], v->tables[0][last - n]))
-				return n;
-	return n;
+	for (*n = 0; i > 0; i--) {
+		if (may_move_l0(c, v, i - 1, to))
+			++*n;
+		else if (*n > 0)
+			break;
+	}
+	return i;
 }
 
 /*
@@ -198,13 +204,13 @@ movable_l0(const PickConfig *c, const Version *v, uint32_t to)
 static Pick
 pick_l0(const PickConfig *c, const LevelPlan *plan, const Version *v)
 {
-	uint32_t to = level_below(plan, v, 0), i = v->ntables[0] - 1, n = movable_l0(c, v, to);
+	uint32_t to = level_below(plan, v, 0), i = v->ntables[0] - 1, n, first = movable_l0(c, v, to, &n);
 	Slice smallest = v->tables[0][i]->smallest, largest = v->tables[0][i]->largest;
 	uint64_t bytes = v->tables[0][i]->info.bytes;
 	Pick p;
 
 	if (n > 0) {
-		p = pick_run(0, i + 1 - n, n, to);
+		p = pick_run(0, first, n, to);
 		p.trivial = true;
 		return p;
 	}
@@ -315,10 +321,12 @@ pick_emptied(const Version *v, uint64_t oldest)
 static bool
 level0_worth(const PickConfig *c, const LevelPlan *plan, const Version *v, double level0_score)
 {
-	uint32_t to = level_below(plan, v, 0);
+	uint32_t to = level_below(plan, v, 0), n;
 
-	return level0_score >= LEVEL0_WAITS || v->bytes[0] >= v->bytes[to] / LEVEL0_PART ||
-	       movable_l0(c, v, to) > 0;
+	if (level0_score >= LEVEL0_WAITS || v->bytes[0] >= v->bytes[to] / LEVEL0_PART)
+		return true;
+	(void) movable_l0(c, v, to, &n);
+	return n > 0;
 }
 
 Pick
@@ -428,7 +436,7 @@ lsm_pending_bytes(const Version *v)
 	double pending = 0, comes = 0;
 
 	pick_levels(&c, v, &plan);
-	if (v->ntables[0] >= c.l0_trigger) {
+	if (lsm_level0_depth(v) >= c.l0_trigger) {
 		comes = (double) v->bytes[0];
 		pending = comes + (double) v->bytes[level_below(&plan, v, 0)];
 	}

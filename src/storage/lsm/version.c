@@ -233,13 +233,35 @@ version_make(const Version *base, const Edit *e, Version **out)
 Status
 version_check_order(uint32_t level, const Table *a, const Table *b)
 {
-	bool good = level == 0 ? b->info.version_max < a->info.version_min : slice_cmp(a->largest, b->smallest) < 0;
+	bool good;
 
+	if (level == 0)
+		good = b->info.version_max < (tables_share_keys(a, b) ? a->info.version_min : a->info.version_max);
+	else
+		good = slice_cmp(a->largest, b->smallest) < 0;
 	if (good)
 		return ST_OK;
 	return status_fail(ST_CORRUPT, "level %u: tables %llx and %llx overlap in %s", (unsigned) level,
 	                   (unsigned long long) a->info.number, (unsigned long long) b->info.number,
 	                   level == 0 ? "versions" : "keys");
+}
+
+uint32_t
+lsm_level0_depth(const Version *v)
+{
+	return version_level0_depth(v, 0, v->ntables[0]);
+}
+
+uint32_t
+version_level0_depth(const Version *v, uint32_t first, uint32_t n)
+{
+	uint32_t system = 0, user = 0;
+
+	for (uint32_t i = first; i < first + n; i++) {
+		system += is_system_key(v->tables[0][i]->smallest);
+		user += !is_system_key(v->tables[0][i]->largest);
+	}
+	return system > user ? system : user;
 }
 
 Status

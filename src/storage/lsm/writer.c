@@ -326,48 +326,72 @@ belongs_apart(const Entry *e)
 	return config.blob_threshold > 0 && e->kind == ENTRY_PUT && e->value.len >= (uint64_t) config.blob_threshold;
 }
 
+typedef struct Flush {
+	Edit *edit;
+	KeepRule rule;
+	ValueWriter values;
+	TableBuilder *builder; /* NULL: no entry yet, or none behind the system's */
+	bool system;           /* the builder's entries are the system's */
+	uint64_t bytes;
+} Flush;
+
 static Status
-flush_entries(Iter *src, KeepRule *rule, TableBuilder **b, ValueWriter *values)
+finish_flush_table(Flush *f)
+{
+	TableBuilder *b = f->builder;
+	uint64_t bytes;
+
+	if (b == NULL)
+		return ST_OK;
+	f->builder = NULL;
+	KV_TRY(writer_finish(b, f->edit, 0, &bytes));
+	f->bytes += bytes;
+	return ST_OK;
+}
+
+static Status
+flush_entries(Flush *f, Iter *src)
 {
 	for (iter_seek_first(src); src->valid; iter_next(src)) {
 		Entry e = src->entry;
 		Keep keep;
 		bool new_key;
 
-		KV_TRY(keep_rule(rule, &e, &keep, &new_key));
+		KV_TRY(keep_rule(&f->rule, &e, &keep, &new_key));
 		if (keep == DROP)
 			continue;
-		if (*b == NULL)
-			KV_TRY(writer_builder(0, 0, b));
+		if (f->builder != NULL && f->system && !is_system_key(e.key))
+			KV_TRY(finish_flush_table(f));
+		f->system = is_system_key(e.key);
+		if (f->builder == NULL)
+			KV_TRY(writer_builder(0, 0, &f->builder));
 		if (belongs_apart(&e))
-			KV_TRY(value_writer_put(values, &e));
-		KV_TRY(table_builder_add(*b, &e));
+			KV_TRY(value_writer_put(&f->values, &e));
+		KV_TRY(table_builder_add(f->builder, &e));
 	}
 	KV_TRY(src->status);
-	return value_writer_finish(values);
+	return value_writer_finish(&f->values);
 }
 
-/* One table, however large the memtable: level 0 then has one table for each range of versions. */
+/* One table for each keyspace, however large the memtable: level 0 then has one of it for each range of versions. */
 static Status
-flush_table(Iter *src, const RangeSet *ranges, Edit *e, uint64_t *bytes)
+flush_tables(Iter *src, const RangeSet *ranges, Edit *e, uint64_t *bytes)
 {
-	KeepRule rule = { .oldest = e->oldest, .ranges = ranges };
-	ValueWriter values = { .edit = e };
-	TableBuilder *b = NULL;
-	Status st = flush_entries(src, &rule, &b, &values);
+	Flush f = { .edit = e, .rule = { .oldest = e->oldest, .ranges = ranges }, .values = { .edit = e } };
+	Status st = flush_entries(&f, src);
 
-	buf_free(&rule.key);
-	lsm_count(&lsm_shared->range_entries, rule.hidden);
+	buf_free(&f.rule.key);
+	lsm_count(&lsm_shared->range_entries, f.rule.hidden);
 	if (st != ST_OK) {
-		value_writer_abandon(&values);
-		if (b != NULL)
-			table_builder_abandon(b);
+		value_writer_abandon(&f.values);
+		if (f.builder != NULL)
+			table_builder_abandon(f.builder);
 		return st;
 	}
-	if (b == NULL)
+	KV_TRY(finish_flush_table(&f));
+	if (f.bytes == 0)
 		return ST_OK;
-	KV_TRY(writer_finish(b, e, 0, bytes));
-	*bytes += values.bytes;
+	*bytes = f.bytes + f.values.bytes;
 	return fs_sync_dir(LSM_TABLES_DIR);
 }
 
@@ -398,7 +422,7 @@ lsm_flush_ranges(Iter *src, const RangeDelete *list, uint32_t n, const LsmState 
 	if (st == ST_OK && n > 0)
 		st = buf_append(&e.range_adds, list, n * sizeof *list);
 	if (st == ST_OK)
-		st = flush_table(src, own, &e, &bytes);
+		st = flush_tables(src, own, &e, &bytes);
 	range_set_drop(own);
 	if (st == ST_OK)
 		st = writer_install(&e);

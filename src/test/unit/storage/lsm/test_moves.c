@@ -139,6 +139,49 @@ test_moved_together(void **state)
 	assert_string_equal(contents(), "6: a@1 b@2 6: c@3 d@4 6: e@5 f@6 6: g@8 g@7 h@9");
 }
 
+/* One memtable of a load: a session slot, written again and again, and a key of its own. */
+static void
+flush_both(char letter, uint64_t version)
+{
+	Entry e[] = { { .key = slice_of("\0slot", 5), .value = slice_str("x"), .version = version },
+		          { .key = slice_of(&letter, 1), .value = slice_str("x"), .version = version + 1 } };
+	LsmState state = { version + 2, 1, 1 };
+	Iter *it = array_iter(e, 2);
+	Version *v;
+
+	ok(lsm_flush(it, &state, version, &v));
+	iter_close(it);
+	publish(v);
+}
+
+/* The slots are merged, among themselves; the load is moved. */
+static void
+test_session_slots_apart(void **state)
+{
+	LsmCompactOptions opt = { .oldest = 1000 };
+	LsmStats s;
+	Version *v;
+
+	(void) state;
+	start();
+	for (int i = 0; i < 8; i++) {
+		flush_both((char) ('a' + i), 10 * (uint64_t) i + 1);
+		assert_int_equal(lsm_level0_depth(published) * 2, published->ntables[0]);
+		do {
+			ok(lsm_compact(&opt, &v));
+			if (v != NULL)
+				publish(v);
+		} while (v != NULL && lsm_level0_depth(published) >= 4);
+	}
+	lsm_stats(&s);
+	assert_true(s.trivial_moves >= 5);
+	ok(lsm_compact_all(&opt, &v));
+	publish(v);
+	assert_int_equal(published->ntables[6], 2);
+	assert_int_equal(published->tables[6][0]->info.entries, 1);
+	assert_int_equal(published->tables[6][1]->info.entries, 8);
+}
+
 /* Step by step: the same in the end, and it ends although new tables come. */
 static int
 down_steps(const LsmDown *down, bool flush_between)
@@ -208,6 +251,7 @@ main(void)
 		cmocka_unit_test(test_rewrite_in_a_level),
 		cmocka_unit_test(test_deleted_space_comes_back),
 		cmocka_unit_test(test_moved_together),
+		cmocka_unit_test(test_session_slots_apart),
 		cmocka_unit_test(test_down),
 	};
 

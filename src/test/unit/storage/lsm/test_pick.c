@@ -239,9 +239,35 @@ test_ascending_load_is_never_rewritten(void **state)
 	/* A newer one shares keys with an older one: it has to wait. */
 	version.tables[0][1]->smallest = slice_str("d");
 	assert_string_equal(next(), "0:2-3 >6 move");
-	/* The oldest would land on a key below: merged after all. */
+	/* The oldest would land on a key below: newer ones that share none with it pass it. */
 	have(6, "bb", 1);
+	assert_string_equal(next(), "0:2-2 >6 move");
+	version.tables[0][2]->smallest = slice_str("b");
+	assert_string_equal(next(), "0:0-0 >6 move");
+	/* Until none can: merged after all. */
+	version.tables[0][0]->smallest = slice_str("b");
 	assert_string_equal(next(), "0:0-3 6:0-0 >6");
+}
+
+/* Each flush of a load also has session slots, in a table of their own. */
+static void
+test_session_slots_hold_up_no_load(void **state)
+{
+	(void) state;
+	empty();
+	for (int i = 0; i < 4; i++) {
+		have(0, (const char *[]){ "gh", "ef", "cd", "ab" }[i], 25);
+		have(0, "\0\0", 1);
+	}
+	assert_int_equal(lsm_level0_depth(&version), 4);
+	assert_string_equal(next(), "0:6-7 >6 move");
+	/* Slots are there: those wait, the load passes them. */
+	have(6, "\0\0", 1);
+	assert_string_equal(next(), "0:6-6 >6 move");
+	version.tables[0][6]->smallest = version.tables[0][6]->largest = slice_str("\0");
+	/* A table of both, of an earlier version, counts in both. */
+	version.tables[0][7]->largest = slice_str("a");
+	assert_int_equal(lsm_level0_depth(&version), 5);
 }
 
 static void
@@ -505,6 +531,21 @@ test_outputs_end_where_the_next_level_does(void **state)
 	assert_true(output_ends(&o, slice_str("z"), 10));
 }
 
+/* No table holds keys of both keyspaces. */
+static void
+test_outputs_end_where_users_keys_begin(void **state)
+{
+	OutputCut o;
+
+	(void) state;
+	empty();
+	o = output_cut(&settings, &version, 6);
+	assert_false(output_ends(&o, slice_of("\0a", 2), 0));
+	assert_false(output_ends(&o, slice_of("\0b", 2), 1));
+	assert_true(output_ends(&o, slice_str("a"), 2));
+	assert_false(output_ends(&o, slice_str("b"), 1));
+}
+
 static void
 test_outputs_overlap_little(void **state)
 {
@@ -534,6 +575,7 @@ main(void)
 		cmocka_unit_test(test_level0_in_parts),
 		cmocka_unit_test(test_level0_waits_to_be_worth_it),
 		cmocka_unit_test(test_ascending_load_is_never_rewritten),
+		cmocka_unit_test(test_session_slots_hold_up_no_load),
 		cmocka_unit_test(test_moved_only_if_cheap_later),
 		cmocka_unit_test(test_tombstones_are_not_moved_to_the_bottom),
 		cmocka_unit_test(test_cheapest_table_first),
@@ -546,6 +588,7 @@ main(void)
 		cmocka_unit_test(test_down),
 		cmocka_unit_test(test_outputs_end_where_the_next_level_does),
 		cmocka_unit_test(test_outputs_overlap_little),
+		cmocka_unit_test(test_outputs_end_where_users_keys_begin),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
