@@ -66,7 +66,7 @@ sub wait_log
 	return;
 }
 
-my $FETCHING = qr/fetching \d+ tables/;
+my $FETCHING = qr/fetching tables in \d+ files/;
 my $INSTALLING = qr/restarting the node with the tables/;
 my %seen;
 

@@ -99,7 +99,7 @@ my $bounded = eval {
 		# The compaction worker reads the setting when it gets to it, and files go when nobody reads them any more.
 		$c->checkpoint(compact => 1, deadline => 60_000)->{code} == 0 or return 0;
 		$disk = 0;
-		$disk += -s || 0 for glob $node->dir . '/tables/*';
+		$disk += -s || 0 for glob $node->dir . '/{tables,values}/*';
 		return $disk < 2 * $live;
 	}, 30, 'tables of less than twice the live data');
 };

@@ -27,8 +27,8 @@ cmd_snapshot_open(Session *s, const Request *r)
 	put_u64(p, sum.flushed);
 	put_u64(p + 8, sum.term);
 	put_u64(p + 16, sum.log_time);
-	put_u64(p + 24, sum.tables);
-	put_u64(p + 32, sum.table_bytes);
+	put_u64(p + 24, sum.files);
+	put_u64(p + 32, sum.file_bytes);
 	put_u64(p + 40, sum.list_bytes);
 	KV_TRY(answer_begin(s, &at));
 	KV_TRY(buf_append(&s->out, p, sizeof p));

@@ -86,7 +86,8 @@ sweep_one(void *arg, const char *name)
 static Status
 sweep(void)
 {
-	static const Sweep places[] = { { "wal", "" }, { "tables", "" }, { ".", "MANIFEST" }, { ".", "CURRENT" } };
+	static const Sweep places[] = { { "wal", "" }, { "tables", "" }, { "values", "" }, { ".", "MANIFEST" },
+		{ ".", "CURRENT" } };
 
 	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
 		Sweep s = places[i];

@@ -1,5 +1,5 @@
 /*
- * fetch_snapshot.c - all tables of another node into FETCH_INCOMING (rule C5).
+ * fetch_snapshot.c - all tables and value files of another node into FETCH_INCOMING (rule C5).
  *
  * Fetcher process. The other node keeps its files while the connection lasts; here they are called by their
  * global ids, so when the fetch is cut off, at any point, the next one goes on with what is there: a file
@@ -116,21 +116,21 @@ typedef struct Present {
 	Buf useless; /* names, NUL-terminated */
 } Present;
 
-/* The table of the list that a file is (part of). */
+/* The file of the list that this one is (part of). */
 static bool
-is_wanted(const Incoming *in, const char *name, TransferTable *t)
+is_wanted(const Incoming *in, const char *name, TransferFile *f)
 {
 	char path[FS_PATH_MAX];
 	unsigned long long id;
 
 	if (sscanf(name, "%16llx", &id) != 1)
 		return false;
-	transfer_fetched_path(FETCH_INCOMING, id, path, sizeof path);
-	if (strcmp(path + sizeof FETCH_INCOMING, name) != 0)
-		return false;
-	for (uint64_t i = 0; i < in->sum.tables; i++) {
-		*t = transfer_list_table(in->list, i);
-		if (t->file_id == id)
+	for (uint64_t i = 0; i < in->sum.files; i++) {
+		*f = transfer_list_file(in->list, i);
+		if (f->file_id != id)
+			continue;
+		transfer_fetched_path(FETCH_INCOMING, f, path, sizeof path);
+		if (strcmp(path + sizeof FETCH_INCOMING, name) == 0)
 			return true;
 	}
 	return false;
@@ -141,20 +141,20 @@ look_at(void *arg, const char *name)
 {
 	Present *p = arg;
 	char path[FS_PATH_MAX];
-	TransferTable t;
+	TransferFile f;
 	uint64_t bytes;
 	int fd;
 
 	transfer_path(FETCH_INCOMING, TRANSFER_LIST, path, sizeof path);
 	if (strcmp(path + sizeof FETCH_INCOMING, name) == 0)
 		return ST_OK;
-	if (!is_wanted(p->in, name, &t))
+	if (!is_wanted(p->in, name, &f))
 		return buf_append(&p->useless, name, strlen(name) + 1);
-	transfer_fetched_path(FETCH_INCOMING, t.file_id, path, sizeof path);
+	transfer_fetched_path(FETCH_INCOMING, &f, path, sizeof path);
 	KV_TRY(fs_open(path, FS_READ, &fd));
 	KV_TRY(fs_size(fd, &bytes));
 	KV_TRY(fs_close(fd));
-	p->in->done += bytes <= t.bytes ? bytes : 0;
+	p->in->done += bytes <= f.bytes ? bytes : 0;
 	return ST_OK;
 }
 
@@ -192,12 +192,12 @@ open_remote(Incoming *in)
 		return status_fail(ST_CORRUPT, "the other node's answer has not the right length");
 	in->sum = (TransferSum){ get_u64(a.data),      get_u64(a.data + 8),  get_u64(a.data + 16),
 							 get_u64(a.data + 24), get_u64(a.data + 32), get_u64(a.data + 40) };
-	in->total = in->sum.table_bytes;
+	in->total = in->sum.file_bytes;
 	if (in->sum.flushed <= wal_commit() && !in->job->order.repair)
 		return status_fail(ST_CONDITION_FAILED,
 						   "its tables hold no more (%" PRIu64 ") than is committed here", in->sum.flushed);
-	elog(LOG_LEVEL_LOG, "fetching %" PRIu64 " tables, %" PRIu64 " MB, from %s: all up to %" PRIu64,
-		 in->sum.tables, in->sum.table_bytes >> 20, in->job->order.address, in->sum.flushed);
+	elog(LOG_LEVEL_LOG, "fetching tables in %" PRIu64 " files, %" PRIu64 " MB, from %s: all up to %" PRIu64,
+		 in->sum.files, in->sum.file_bytes >> 20, in->job->order.address, in->sum.flushed);
 	return ST_OK;
 }
 
@@ -223,14 +223,14 @@ get_list(Incoming *in)
 
 /* A file that turns out to be wrong goes, and is fetched anew by the next attempt. */
 static Status
-get_table(Incoming *in, uint64_t i)
+get_file(Incoming *in, uint64_t i)
 {
-	TransferTable t = transfer_list_table(in->list, i);
+	TransferFile f = transfer_list_file(in->list, i);
 	char path[FS_PATH_MAX];
 	Status st;
 
-	transfer_fetched_path(FETCH_INCOMING, t.file_id, path, sizeof path);
-	KV_TRY(fetch_file(in, path, t.number, t.bytes));
+	transfer_fetched_path(FETCH_INCOMING, &f, path, sizeof path);
+	KV_TRY(fetch_file(in, path, f.number, f.bytes));
 	st = transfer_verify(in->list, i, FETCH_INCOMING, NULL, NULL);
 	if (st == ST_OK)
 		return ST_OK;
@@ -247,8 +247,8 @@ get_all(Incoming *in)
 	KV_TRY(get_list(in));
 	KV_TRY(look_around(in));
 	KV_TRY(check_space(in));
-	for (uint64_t i = 0; i < in->sum.tables; i++)
-		KV_TRY(get_table(in, i));
+	for (uint64_t i = 0; i < in->sum.files; i++)
+		KV_TRY(get_file(in, i));
 	KV_TRY(fs_sync_dir(FETCH_INCOMING));
 	return fs_sync_dir(".");
 }

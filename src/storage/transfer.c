@@ -19,7 +19,7 @@ static TransferSum
 sum_of(const LsmSum *s)
 {
 	return (TransferSum){ s->state.flushed, s->state.flushed_term, s->state.flushed_time,
-						  s->tables,        s->table_bytes,        s->list_bytes };
+						  s->files,         s->file_bytes,         s->list_bytes };
 }
 
 Status
@@ -47,7 +47,7 @@ transfer_path(const char *dir, uint64_t number, char *out, size_t size)
 	if (number == TRANSFER_LIST)
 		snprintf(out, size, "%s/" LSM_LIST, dir);
 	else
-		snprintf(out, size, "%s/%016llx.kvt", dir, (unsigned long long) number);
+		lsm_exported_path(dir, number, out, size);
 }
 
 /* ---- receiving: TransferList is LsmList under a name that is known outside */
@@ -81,18 +81,18 @@ transfer_list_sum(const TransferList *l, TransferSum *out)
 	*out = sum_of(lsm_list_sum(inner(l)));
 }
 
-TransferTable
-transfer_list_table(const TransferList *l, uint64_t i)
+TransferFile
+transfer_list_file(const TransferList *l, uint64_t i)
 {
-	const TableInfo *t = lsm_list_table(inner(l), i);
+	LsmFile f = lsm_list_file(inner(l), i);
 
-	return (TransferTable){ t->number, t->file_id, t->bytes };
+	return (TransferFile){ f.number, f.file_id, f.bytes };
 }
 
 void
-transfer_fetched_path(const char *dir, uint64_t file_id, char *out, size_t size)
+transfer_fetched_path(const char *dir, const TransferFile *f, char *out, size_t size)
 {
-	lsm_fetched_path(dir, file_id, out, size);
+	lsm_fetched_path(dir, &(LsmFile){ f->number, f->file_id, f->bytes }, out, size);
 }
 
 Status

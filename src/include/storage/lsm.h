@@ -231,32 +231,40 @@ typedef struct LsmRunning {
 } LsmRunning;
 void lsm_running(LsmRunning *out);
 
-/* ---- tables that go to another node, or have come from one (rule C5) */
+/* ---- tables and value files that go to another node, or have come from one (rule C5) */
 typedef struct LsmSum {
 	LsmState state;
-	uint64_t tables, table_bytes, list_bytes;
+	uint64_t files, file_bytes;  /* tables and value files */
+	uint64_t list_bytes;
 } LsmSum;
 /*
- * Under a pin, any process: a directory (which is there, and empty) with a second name for each file of v,
- * <number as 16 hex digits>.kvt, and LSM_LIST, a manifest of them. Nothing is synced: it is to last no longer than
- * the server runs. The files stay, whatever becomes of v.
+ * Under a pin, any process: a directory (which is there, and empty) with a second name for each file of v (see
+ * lsm_exported_path()), and LSM_LIST, a manifest of them. Nothing is synced: it is to last no longer than the server
+ * runs. The files stay, whatever becomes of v.
  */
 #define LSM_LIST "LIST"
 KV_CHECK Status lsm_export(const Version *v, const char *dir, LsmSum *out);
+/* number: of a table, or a value file's id. */
+void lsm_exported_path(const char *dir, uint64_t number, char *out, size_t size);
 /* Read and check a list that came from another node. CORRUPT, FOREIGN. */
 typedef struct LsmList LsmList;
 KV_CHECK Status lsm_list_read(const char *path, LsmList **out);
 void lsm_list_free(LsmList *l);
 const LsmSum *lsm_list_sum(const LsmList *l);
-/* i < tables; numbers are those of the node that made the list. */
-const TableInfo *lsm_list_table(const LsmList *l, uint64_t i);
+typedef struct LsmFile {
+	uint64_t number;             /* of a table: that of the node that made the list; of a value file: its id */
+	uint64_t file_id;            /* everywhere */
+	uint64_t bytes;
+} LsmFile;
+/* i < files: the tables, then the value files. */
+LsmFile lsm_list_file(const LsmList *l, uint64_t i);
 /*
- * Here a fetched table is called by its global name until it is installed: <dir>/<file id>.kvt. Check all of it
- * (table_verify()) against the list. For a process that reads no other tables meanwhile.
+ * Here a fetched file is called by its global name until it is installed: <dir>/<file id>.kvt, or .kvv. Check all of it
+ * (table_verify(), value_file_verify()) against the list. For a process that reads no other tables meanwhile.
  */
 KV_CHECK Status lsm_list_verify(const LsmList *l, uint64_t i, const char *dir,
                                 void (*progress)(void *arg, uint64_t bytes), void *arg);
-void lsm_fetched_path(const char *dir, uint64_t file_id, char *out, size_t size);
+void lsm_fetched_path(const char *dir, const LsmFile *f, char *out, size_t size);
 /*
  * The tables of a list, from dir, take the place of all there are: one switch of CURRENT. Replay process, before
  * lsm_open(). First a plan, which names what is new and which the caller keeps; then lsm_install(), which can be cut

@@ -15,40 +15,42 @@
 #include "common/status.h"
 #include "storage/wal.h"
 
-/* What tables contain, and how much it is. */
+/* What tables and value files contain, and how much it is. */
 typedef struct TransferSum {
 	Lsn flushed;       /* all records below it */
 	uint64_t term;     /* of the record before it */
 	uint64_t log_time; /* reached there */
-	uint64_t tables, table_bytes, list_bytes;
+	uint64_t files, file_bytes; /* tables and value files */
+	uint64_t list_bytes;
 } TransferSum;
 
-#define TRANSFER_LIST 0 /* "number" of the list; tables count from 1 */
+#define TRANSFER_LIST 0 /* "number" of the list; tables count from 1, a value file's is its id */
 
 /*
  * Sender, an attached process without a read under way. dir: made by this call, must not exist. Whatever
  * becomes of the tables, the files stay until the directory is removed (fs_remove_dir()).
  */
 KV_CHECK Status transfer_export(const char *dir, TransferSum *out);
-/* Path of the list or of a table in an exported directory. */
+/* Path of the list or of a file in an exported directory. */
 void transfer_path(const char *dir, uint64_t number, char *out, size_t size);
 
 /* ---- receiver */
-typedef struct TransferTable {
+typedef struct TransferFile {
 	uint64_t number;  /* at the sender */
 	uint64_t file_id; /* everywhere */
 	uint64_t bytes;
-} TransferTable;
+} TransferFile;
 
 /* <dir>/LIST, as it came. CORRUPT, FOREIGN. */
 typedef struct TransferList TransferList;
 KV_CHECK Status transfer_list_read(const char *dir, TransferList **out);
 void transfer_list_free(TransferList *l);
 void transfer_list_sum(const TransferList *l, TransferSum *out);
-TransferTable transfer_list_table(const TransferList *l, uint64_t i);
-/* Where table i belongs until it is installed. */
-void transfer_fetched_path(const char *dir, uint64_t file_id, char *out, size_t size);
-/* Every byte of fetched table i against its checksums and the list. CORRUPT. `progress` may be NULL. */
+/* i < files */
+TransferFile transfer_list_file(const TransferList *l, uint64_t i);
+/* Where it belongs until it is installed. */
+void transfer_fetched_path(const char *dir, const TransferFile *f, char *out, size_t size);
+/* Every byte of fetched file i against its checksums and the list. CORRUPT. `progress` may be NULL. */
 KV_CHECK Status transfer_verify(const TransferList *l, uint64_t i, const char *dir,
 								void (*progress)(void *arg, uint64_t bytes), void *arg);
 

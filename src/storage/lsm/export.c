@@ -1,5 +1,5 @@
 /*
- * export.c - the tables of a Version as another node is to get them (rule C5): links, and a list.
+ * export.c - the tables and value files of a Version as another node is to get them (rule C5): links, and a list.
  *
  * Any process, under the pin that keeps the Version's files where they are. No locks. The links keep the
  * content when the worker removes the files, so the pin ends as soon as the directory is made. The list is a
@@ -10,13 +10,21 @@
 #include "lsm_internal.h"
 #include "port/fs.h"
 
-static Status
-link_table(const TableInfo *t, const char *dir)
+void
+lsm_exported_path(const char *dir, uint64_t number, char *out, size_t size)
 {
-	char from[FS_PATH_MAX], to[FS_PATH_MAX];
+	snprintf(out, size, "%s/%016llx.%s", dir, (unsigned long long) number,
+	         (number & VALUE_ID_BIT) != 0 ? "kvv" : "kvt");
+}
 
-	table_path(t->number, from, sizeof from);
-	snprintf(to, sizeof to, "%s/%016llx.kvt", dir, (unsigned long long) t->number);
+static Status
+link_file(const char *from, uint64_t number, uint64_t bytes, const char *dir, LsmSum *sum)
+{
+	char to[FS_PATH_MAX];
+
+	lsm_exported_path(dir, number, to, sizeof to);
+	sum->files++;
+	sum->file_bytes += bytes;
 	return fs_link(from, to);
 }
 
@@ -39,18 +47,24 @@ Status
 lsm_export(const Version *v, const char *dir, LsmSum *out)
 {
 	uint64_t next_number = 1;
+	char from[FS_PATH_MAX];
 
 	*out = (LsmSum){ .state = { v->flushed, v->flushed_term, v->flushed_time } };
 	for (int level = 0; level < LSM_LEVELS; level++) {
 		for (uint32_t i = 0; i < v->ntables[level]; i++) {
 			const TableInfo *t = &v->tables[level][i]->info;
 
-			KV_TRY(link_table(t, dir));
-			out->tables++;
-			out->table_bytes += t->bytes;
+			table_path(t->number, from, sizeof from);
+			KV_TRY(link_file(from, t->number, t->bytes, dir, out));
 			if (t->number >= next_number)
 				next_number = t->number + 1;
 		}
+	}
+	for (uint32_t i = 0; i < v->nvalues; i++) {
+		const ValueFileInfo *f = &v->values[i].file->info;
+
+		value_path(f->file_id, from, sizeof from);
+		KV_TRY(link_file(from, f->file_id, f->bytes, dir, out));
 	}
 	return write_list_file(v, dir, next_number, &out->list_bytes);
 }

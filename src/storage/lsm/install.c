@@ -21,14 +21,18 @@ struct LsmList {
 	LsmSum sum;
 	Table *tables; /* of img, in the order of `version` */
 	Table **slots;
+	Buf *shares;         /* ValueShare[] of each */
+	ValueFile *files;    /* of img, in its order */
+	LiveValues *values;  /* the same as the list in `version` */
 	RangeSet ranges; /* only its list is used */
 	Version version; /* so here */
 };
 
 void
-lsm_fetched_path(const char *dir, uint64_t file_id, char *out, size_t size)
+lsm_fetched_path(const char *dir, const LsmFile *f, char *out, size_t size)
 {
-	snprintf(out, size, "%s/%016llx.kvt", dir, (unsigned long long) file_id);
+	snprintf(out, size, "%s/%016llx.%s", dir, (unsigned long long) f->file_id,
+	         (f->number & VALUE_ID_BIT) != 0 ? "kvv" : "kvt");
 }
 
 /* ---- the list */
@@ -77,6 +81,35 @@ check_ids(const LsmList *l)
 }
 
 static Status
+build_table(LsmList *l, size_t i)
+{
+	const ManifestTable *t = &l->img.tables[i];
+
+	KV_TRY(value_shares_decode(t->shares, t->info.value_files, &l->shares[i])); /* sound: the manifest was read */
+	l->tables[i].info = t->info;
+	l->tables[i].smallest = t->smallest;
+	l->tables[i].largest = t->largest;
+	l->tables[i].values = (const ValueShare *) (const void *) l->shares[i].data;
+	l->slots[i] = &l->tables[i];
+	if (l->version.ntables[t->level]++ == 0)
+		l->version.tables[t->level] = &l->slots[i];
+	l->sum.file_bytes += t->info.bytes;
+	return ST_OK;
+}
+
+static void
+build_values(LsmList *l)
+{
+	for (size_t i = 0; i < l->img.nvalues; i++) {
+		l->files[i].info = l->img.values[i];
+		l->values[i].file = &l->files[i];
+		l->sum.file_bytes += l->img.values[i].bytes;
+	}
+	l->version.values = l->values;
+	l->version.nvalues = (uint32_t) l->img.nvalues;
+}
+
+static Status
 build_version(LsmList *l)
 {
 	size_t n = l->img.ntables;
@@ -84,24 +117,19 @@ build_version(LsmList *l)
 
 	l->tables = calloc(n + 1, sizeof *l->tables);
 	l->slots = calloc(n + 1, sizeof(Table *));
-	if (l->tables == NULL || l->slots == NULL)
+	l->shares = calloc(n + 1, sizeof *l->shares);
+	l->files = calloc(l->img.nvalues + 1, sizeof *l->files);
+	l->values = calloc(l->img.nvalues + 1, sizeof *l->values);
+	if (l->tables == NULL || l->slots == NULL || l->shares == NULL || l->files == NULL || l->values == NULL)
 		return status_fail(ST_OUT_OF_MEMORY, "no memory for the list of %zu tables", n);
 	if (n > 0)
 		qsort(l->img.tables, n, sizeof *l->img.tables, table_order);
 	l->version.flushed = l->img.state.flushed;
 	l->version.flushed_term = l->img.state.flushed_term;
 	l->version.flushed_time = l->img.state.flushed_time;
-	for (size_t i = 0; i < n; i++) {
-		const ManifestTable *t = &l->img.tables[i];
-
-		l->tables[i].info = t->info;
-		l->tables[i].smallest = t->smallest;
-		l->tables[i].largest = t->largest;
-		l->slots[i] = &l->tables[i];
-		if (l->version.ntables[t->level]++ == 0)
-			l->version.tables[t->level] = &l->slots[i];
-		l->sum.table_bytes += t->info.bytes;
-	}
+	for (size_t i = 0; i < n; i++)
+		KV_TRY(build_table(l, i));
+	build_values(l);
 	if (l->img.nranges > 0) {
 		l->ranges = (RangeSet){ .n = (uint32_t) l->img.nranges, .list = l->img.ranges };
 		l->version.ranges = &l->ranges;
@@ -142,7 +170,7 @@ lsm_list_read(const char *path, LsmList **out)
 		return st;
 	}
 	l->sum.state = l->img.state;
-	l->sum.tables = l->img.ntables;
+	l->sum.files = l->img.ntables + l->img.nvalues;
 	*out = l;
 	return ST_OK;
 }
@@ -152,9 +180,14 @@ lsm_list_free(LsmList *l)
 {
 	if (l == NULL)
 		return;
+	for (size_t i = 0; l->shares != NULL && i < l->img.ntables; i++)
+		buf_free(&l->shares[i]);
 	manifest_image_free(&l->img);
 	free(l->tables);
 	free(l->slots);
+	free(l->shares);
+	free(l->files);
+	free(l->values);
 	free(l);
 }
 
@@ -164,23 +197,40 @@ lsm_list_sum(const LsmList *l)
 	return &l->sum;
 }
 
-const TableInfo *
-lsm_list_table(const LsmList *l, uint64_t i)
+LsmFile
+lsm_list_file(const LsmList *l, uint64_t i)
 {
-	return &l->img.tables[i].info;
+	size_t n = l->img.ntables;
+
+	if (i < n) {
+		const TableInfo *t = &l->img.tables[i].info;
+
+		return (LsmFile){ t->number, t->file_id, t->bytes };
+	}
+	return (LsmFile){ l->img.values[i - n].file_id, l->img.values[i - n].file_id, l->img.values[i - n].bytes };
+}
+
+static Status
+verify_table(const LsmList *l, uint64_t i, void (*progress)(void *arg, uint64_t bytes), void *arg)
+{
+	ManifestTable t = l->img.tables[i];
+
+	t.info.number = t.info.file_id;
+	return manifest_check_table(&t, progress, arg);
 }
 
 Status
 lsm_list_verify(const LsmList *l, uint64_t i, const char *dir, void (*progress)(void *arg, uint64_t bytes),
 				void *arg)
 {
-	TableInfo t = *lsm_list_table(l, i);
 	Status st;
 
-	t.number = t.file_id;
 	table_files_dir(dir);
-	st = table_verify(&t, progress, arg);
+	value_files_dir(dir);
+	st = i < l->img.ntables ? verify_table(l, i, progress, arg)
+	                        : value_file_verify(&l->img.values[i - l->img.ntables], progress, arg);
 	table_files_dir(TABLE_DIR);
+	value_files_dir(VALUE_DIR);
 	return st;
 }
 
@@ -227,19 +277,37 @@ is_there(const char *path, uint64_t bytes)
 }
 
 static Status
-move_table(const char *dir, const TableInfo *t, uint64_t number)
+move_file(const char *dir, const LsmFile *f, const char *to)
 {
-	char from[FS_PATH_MAX], to[FS_PATH_MAX];
+	char from[FS_PATH_MAX];
 	Status st;
 
-	lsm_fetched_path(dir, t->file_id, from, sizeof from);
-	table_path(number, to, sizeof to);
+	lsm_fetched_path(dir, f, from, sizeof from);
 	st = fs_rename(from, to);
-	if (st == ST_NOT_FOUND && is_there(to, t->bytes))
+	if (st == ST_NOT_FOUND && is_there(to, f->bytes))
 		return ST_OK; /* moved before */
 	if (st == ST_NOT_FOUND)
-		return status_fail(ST_CORRUPT, "%s, a table that was fetched, is missing", from);
+		return status_fail(ST_CORRUPT, "%s, a file that was fetched, is missing", from);
 	return st;
+}
+
+/* A value file keeps its name: one that is here under it already, from an earlier fetch, has the same content. */
+static Status
+move_all(const LsmPlan *plan, const LsmList *l, const char *dir)
+{
+	KV_TRY(fs_mkdir(VALUE_DIR));
+	for (uint64_t i = 0; i < l->sum.files; i++) {
+		LsmFile f = lsm_list_file(l, i);
+		char to[FS_PATH_MAX];
+
+		if (i < l->img.ntables)
+			table_path(plan->first_table + i, to, sizeof to);
+		else
+			value_path(f.file_id, to, sizeof to);
+		KV_TRY(move_file(dir, &f, to));
+	}
+	KV_TRY(fs_sync_dir(VALUE_DIR));
+	return fs_sync_dir(LSM_TABLES_DIR);
 }
 
 /* The list as it is called here. */
@@ -279,9 +347,7 @@ lsm_install(const LsmPlan *plan, const LsmList *l, const char *dir)
 	KV_TRY(lsm_installed(plan, &done));
 	if (done)
 		return ST_OK;
-	for (size_t i = 0; i < l->img.ntables; i++)
-		KV_TRY(move_table(dir, lsm_list_table(l, i), plan->first_table + i));
-	KV_TRY(fs_sync_dir(LSM_TABLES_DIR));
+	KV_TRY(move_all(plan, l, dir));
 	return write_manifest(plan, l);
 }
 

@@ -37,6 +37,23 @@ manifest_check_order(const ManifestTable *a, const ManifestTable *b)
 	return a->level == b->level ? version_check_order(a->level, &x, &y) : ST_OK;
 }
 
+/* What it refers to, by the manifest and by its own properties. */
+static Status
+check_shares(const ManifestTable *t, const char *path)
+{
+	Buf said = { 0 }, has = { 0 };
+	Status st = value_shares_decode(t->shares, t->info.value_files, &said);
+
+	if (st == ST_OK)
+		st = table_read_shares(t->info.number, &has);
+	if (st == ST_OK && !slice_eq(slice_buf(&said), slice_buf(&has)))
+		st = status_fail(ST_CORRUPT, "%s: the manifest and the file refer to different values: restore the file or "
+		                 "this node's data", path);
+	buf_free(&said);
+	buf_free(&has);
+	return st;
+}
+
 Status
 manifest_check_table(const ManifestTable *t, void (*progress)(void *arg, uint64_t bytes), void *arg)
 {
@@ -53,6 +70,8 @@ manifest_check_table(const ManifestTable *t, void (*progress)(void *arg, uint64_
 		                 "this node's data", path);
 	if (st == ST_OK)
 		st = table_verify(&t->info, progress, arg);
+	if (st == ST_OK)
+		st = check_shares(t, path);
 	buf_free(&smallest);
 	buf_free(&largest);
 	return st;

@@ -147,13 +147,13 @@ fetched(bool repair)
 
 	shell("mkdir incoming && cp %s/leader/out/LIST incoming/%s", top, "LIST");
 	assert_int_equal(transfer_list_read(FETCH_INCOMING, &list), ST_OK);
-	for (uint64_t i = 0; i < sh->sum.tables; i++) {
+	for (uint64_t i = 0; i < sh->sum.files; i++) {
 		char from[FS_PATH_MAX], to[FS_PATH_MAX], out[FS_PATH_MAX];
-		TransferTable t = transfer_list_table(list, i);
+		TransferFile f = transfer_list_file(list, i);
 
 		snprintf(out, sizeof out, "%s/leader/out", top);
-		transfer_path(out, t.number, from, sizeof from);
-		transfer_fetched_path(FETCH_INCOMING, t.file_id, to, sizeof to);
+		transfer_path(out, f.number, from, sizeof from);
+		transfer_fetched_path(FETCH_INCOMING, &f, to, sizeof to);
 		assert_int_equal(fs_link(from, to), ST_OK);
 		assert_int_equal(transfer_verify(list, i, FETCH_INCOMING, NULL, NULL), ST_OK);
 	}
@@ -387,7 +387,7 @@ setup(void **state)
 	shell("cp -a %s %s", "leader", "before");
 	enter("leader");
 	run_child(export_leader);
-	assert_true(sh->sum.tables > 0);
+	assert_true(sh->sum.files > 0);
 	return 0;
 }
 

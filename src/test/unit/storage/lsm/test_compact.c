@@ -236,6 +236,7 @@ test_compressed_below_level_0(void **state)
 			continue;
 		start();
 		config.compression = codec;
+		config.blob_threshold = 0;
 		ok(lsm_flush(it, &s, 1, &v));
 		iter_close(it);
 		publish(v);

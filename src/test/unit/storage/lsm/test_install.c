@@ -107,7 +107,7 @@ two_nodes(void)
 	flush_one("m", 400);
 	assert_int_equal(mkdir("out", 0700), 0);
 	ok(lsm_export(published, "out", &sent));
-	assert_int_equal(sent.tables, 3);
+	assert_int_equal(sent.files, 3);
 	assert_int_equal(sent.state.flushed, 408);
 	assert_int_equal(sent.state.flushed_term, 3);
 	ok(lsm_collect());
@@ -130,12 +130,12 @@ fetch_all(void)
 	assert_int_equal(link("../leader/out/" LSM_LIST, "in/" LSM_LIST), 0);
 	ok(lsm_list_read("in/" LSM_LIST, &l));
 	assert_memory_equal(lsm_list_sum(l), &sent, sizeof sent);
-	for (uint64_t i = 0; i < sent.tables; i++) {
+	for (uint64_t i = 0; i < sent.files; i++) {
 		char from[FS_PATH_MAX], to[FS_PATH_MAX];
+		LsmFile f = lsm_list_file(l, i);
 
-		snprintf(from, sizeof from, "../leader/out/%016llx.kvt",
-				 (unsigned long long) lsm_list_table(l, i)->number);
-		lsm_fetched_path("in", lsm_list_table(l, i)->file_id, to, sizeof to);
+		lsm_exported_path("../leader/out", f.number, from, sizeof from);
+		lsm_fetched_path("in", &f, to, sizeof to);
 		assert_int_equal(link(from, to), 0);
 		ok(lsm_list_verify(l, i, "in", NULL, NULL));
 	}
@@ -272,6 +272,7 @@ test_damage_is_found(void **state)
 	char *text, *table, path[FS_PATH_MAX];
 	size_t len, n;
 	LsmList *l;
+	LsmFile f;
 
 	(void) state;
 	two_nodes();
@@ -290,7 +291,8 @@ test_damage_is_found(void **state)
 		st = lsm_list_read("in/" LSM_LIST, &bad);
 		assert_true(st == ST_CORRUPT || st == ST_FOREIGN);
 	}
-	lsm_fetched_path("in", lsm_list_table(l, 1)->file_id, path, sizeof path);
+	f = lsm_list_file(l, 1);
+	lsm_fetched_path("in", &f, path, sizeof path);
 	ok(fs_read_file(path, 1 << 20, &table, &n));
 	for (size_t at = 0; at < n; at++) {
 		table[at] ^= 1;
@@ -316,7 +318,7 @@ test_empty(void **state)
 	make_node("leader");
 	assert_int_equal(mkdir("out", 0700), 0);
 	ok(lsm_export(published, "out", &sent));
-	assert_int_equal(sent.tables, 0);
+	assert_int_equal(sent.files, 0);
 	make_node("follower");
 	flush_one("x", 50);
 	enter_node("follower");

@@ -540,9 +540,11 @@ test_travels(void **state)
 	assert_int_equal(mkdir("in", 0700), 0);
 	ok(lsm_export(published, "out", &sum));
 	ok(lsm_list_read("out/" LSM_LIST, &l));
-	for (uint64_t i = 0; i < sum.tables; i++) {
-		snprintf(from, sizeof from, "out/%016llx.kvt", (unsigned long long) lsm_list_table(l, i)->number);
-		lsm_fetched_path("in", lsm_list_table(l, i)->file_id, to, sizeof to);
+	for (uint64_t i = 0; i < sum.files; i++) {
+		LsmFile f = lsm_list_file(l, i);
+
+		lsm_exported_path("out", f.number, from, sizeof from);
+		lsm_fetched_path("in", &f, to, sizeof to);
 		assert_int_equal(rename(from, to), 0);
 		ok(lsm_list_verify(l, i, "in", NULL, NULL));
 	}
