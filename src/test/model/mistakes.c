@@ -44,6 +44,8 @@ static const struct {
 	{ "LOG_DIR_NOT_SYNCED", "a log file's name is not synced", IN_FS, FAULT_SYNC_DIR, "wal" },
 	{ "TABLE_NOT_SYNCED", "a table is in the manifest before it is synced", IN_FS, FAULT_SYNC, "tables/" },
 	{ "TABLES_DIR_NOT_SYNCED", "a table's name is not synced", IN_FS, FAULT_SYNC_DIR, "tables" },
+	{ "VALUES_NOT_SYNCED", "a value file is in the manifest before it is synced", IN_FS, FAULT_SYNC, "values/" },
+	{ "VALUES_DIR_NOT_SYNCED", "a value file's name is not synced", IN_FS, FAULT_SYNC_DIR, "values" },
 	{ "MANIFEST_NOT_SYNCED", "an edit counts before it is synced", IN_FS, FAULT_SYNC, "MANIFEST" },
 	{ "CURRENT_NOT_SYNCED", "CURRENT is renamed before its content is synced", IN_FS, FAULT_SYNC, "CURRENT" },
 	{ "ROOT_DIR_NOT_SYNCED", "the names of manifest and CURRENT are not synced", IN_FS, FAULT_SYNC_DIR, "." },

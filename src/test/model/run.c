@@ -182,7 +182,8 @@ add_figures(void)
 void
 run_child_begin(uint64_t seed)
 {
-	prng_seed(&world->engine_random, seed);
+	/* children with one seed make different ids: those of value files must never come again */
+	prng_seed(&world->engine_random, seed ^ prng_next(&world->engine_random));
 	fault_use(&disk_fs);
 	mistake_fs();
 	alarm(CHILD_SECONDS);

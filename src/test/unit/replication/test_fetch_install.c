@@ -314,6 +314,7 @@ what_is_damaged_changes_nothing(void **state)
 		"printf x | dd of=incoming/LIST bs=1 seek=50 conv=notrunc 2>/dev/null",
 		"rm incoming/LIST",
 		"rm incoming/*.kvt",
+		"rm incoming/*.kvv",
 	};
 
 	(void) state;

@@ -57,17 +57,43 @@ enter_node(const char *name)
 	assert_int_equal(chdir(name), 0);
 }
 
+static const char *
+value_of(const char *key)
+{
+	static char value[32];
+
+	snprintf(value, sizeof value, "value of %s", key);
+	return value;
+}
+
+/* All but b's go into value files. */
 static void
 flush_one(const char *key, uint64_t version)
 {
-	Entry e = { .version = version, .kind = ENTRY_PUT, .key = slice_str(key), .value = slice_str("value") };
+	Entry e = { .version = version, .kind = ENTRY_PUT, .key = slice_str(key), .value = slice_str(value_of(key)) };
 	LsmState state = { version + 8, 3, 4 };
 	Version *v;
 	Iter *it = array_iter(&e, 1);
 
+	config.blob_threshold = strcmp(key, "b") == 0 ? 0 : 1;
 	ok(lsm_flush(it, &state, 0, &v));
 	iter_close(it);
 	publish(v);
+}
+
+static void
+check_value(const Entry *e)
+{
+	ValueReader r = { 0 };
+	char key[8] = { 0 };
+	Slice value = e->value;
+
+	memcpy(key, e->key.data, e->key.len);
+	assert_int_equal(e->kind, strcmp(key, "b") == 0 ? ENTRY_PUT : ENTRY_VALUE_REF);
+	if (e->kind == ENTRY_VALUE_REF)
+		ok(value_read(&r, e->value, (TableIterOptions){ 0 }, &value));
+	assert_true(slice_eq(value, slice_str(value_of(key))));
+	buf_free(&r.own);
 }
 
 /* "flushed: key@version ..." of what a start finds. */
@@ -83,9 +109,11 @@ content(char *out, size_t size)
 	epoch_enter();
 	it = lsm_iter(published, (TableIterOptions){ 0 });
 	assert_non_null(it);
-	for (iter_seek_first(it); it->valid; iter_next(it))
+	for (iter_seek_first(it); it->valid; iter_next(it)) {
+		check_value(&it->entry);
 		n += (size_t) snprintf(out + n, size - n, " %.*s@%d", (int) it->entry.key.len,
 							   (const char *) it->entry.key.data, (int) it->entry.version);
+	}
 	ok(it->status);
 	iter_close(it);
 	epoch_leave();
@@ -107,7 +135,7 @@ two_nodes(void)
 	flush_one("m", 400);
 	assert_int_equal(mkdir("out", 0700), 0);
 	ok(lsm_export(published, "out", &sent));
-	assert_int_equal(sent.files, 3);
+	assert_int_equal(sent.files, 3 + 2); /* the values of the first two tables were put together */
 	assert_int_equal(sent.state.flushed, 408);
 	assert_int_equal(sent.state.flushed_term, 3);
 	ok(lsm_collect());
@@ -291,20 +319,22 @@ test_damage_is_found(void **state)
 		st = lsm_list_read("in/" LSM_LIST, &bad);
 		assert_true(st == ST_CORRUPT || st == ST_FOREIGN);
 	}
-	f = lsm_list_file(l, 1);
-	lsm_fetched_path("in", &f, path, sizeof path);
-	ok(fs_read_file(path, 1 << 20, &table, &n));
-	for (size_t at = 0; at < n; at++) {
-		table[at] ^= 1;
-		write_file(path, table, n); /* a link: the original stays */
-		table[at] ^= 1;
-		assert_int_not_equal(lsm_list_verify(l, 1, "in", NULL, NULL), ST_OK);
+	for (uint64_t i = 1; i < sent.files; i += 3) { /* a table, a value file */
+		f = lsm_list_file(l, i);
+		lsm_fetched_path("in", &f, path, sizeof path);
+		ok(fs_read_file(path, 1 << 20, &table, &n));
+		for (size_t at = 0; at < n; at++) {
+			table[at] ^= 1;
+			write_file(path, table, n); /* a link: the original stays */
+			table[at] ^= 1;
+			assert_int_not_equal(lsm_list_verify(l, i, "in", NULL, NULL), ST_OK);
+		}
+		ok(fs_unlink(path));
+		assert_int_equal(lsm_list_verify(l, i, "in", NULL, NULL), ST_CORRUPT);
+		free(table);
 	}
-	ok(fs_unlink(path));
-	assert_int_equal(lsm_list_verify(l, 1, "in", NULL, NULL), ST_CORRUPT);
 	lsm_list_free(l);
 	free(text);
-	free(table);
 	assert_content(old_content);
 }
 
