@@ -35,16 +35,6 @@ part_of(const Table *t, Slice start, Slice end, bool unbounded, uint32_t *cuts, 
 	return ST_OK;
 }
 
-static uint64_t
-bytes_of(const Table *t)
-{
-	uint64_t bytes = t->info.bytes;
-
-	for (uint32_t i = 0; i < t->info.value_files; i++)
-		bytes += t->values[i].bytes;
-	return bytes;
-}
-
 static void
 add(EntrySum *sum, const Table *t, double part)
 {
@@ -55,13 +45,13 @@ add(EntrySum *sum, const Table *t, double part)
 		sum->entries += info->entries;
 		sum->tombstones += info->tombstones;
 		sum->bytes += info->key_bytes + info->value_bytes;
-		sum->disk_bytes += bytes_of(t);
+		sum->disk_bytes += table_bytes(t);
 		return;
 	}
 	sum->entries += (uint64_t) ((double) info->entries * part);
 	sum->tombstones += (uint64_t) ((double) info->tombstones * part);
 	sum->bytes += (uint64_t) ((double) (info->key_bytes + info->value_bytes) * part);
-	sum->disk_bytes += (uint64_t) ((double) bytes_of(t) * part);
+	sum->disk_bytes += (uint64_t) ((double) table_bytes(t) * part);
 }
 
 Status

@@ -166,6 +166,8 @@ size_t version_values_room(const Version *base, const Edit *e);
 void version_values_fill(Version *v, const Version *base, const Edit *e, LiveValues *room);
 /* NULL: it refers to nothing in this file. */
 const LiveValues *version_values_find(const Version *v, uint64_t file_id);
+/* On disk: the table's file, and the values that it refers to. */
+uint64_t table_bytes(const Table *t);
 /*
  * So little of it is live that it is worth copying: less than half. Compactions copy values out of such files, and
  * tables get `rewrite` when what that would let go is worth their size.

@@ -59,7 +59,7 @@ drop_tables(Purge *p)
 				continue;
 			KV_TRY(edit_delete(&p->edit, level, t->info.number));
 			p->tables++;
-			p->bytes += t->info.bytes;
+			p->bytes += table_bytes(t);
 		}
 	}
 	return ST_OK;

@@ -41,6 +41,16 @@ version_values_find(const Version *v, uint64_t file_id)
 	return i < v->nvalues && v->values[i].file->info.file_id == file_id ? &v->values[i] : NULL;
 }
 
+uint64_t
+table_bytes(const Table *t)
+{
+	uint64_t bytes = t->info.bytes;
+
+	for (uint32_t i = 0; i < t->info.value_files; i++)
+		bytes += t->values[i].bytes;
+	return bytes;
+}
+
 static void
 insert(Version *v, ValueFile *f)
 {

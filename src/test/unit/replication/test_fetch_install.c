@@ -34,6 +34,7 @@ static Control control;
 static void
 put_keys(int n, const char *value)
 {
+	config.blob_threshold = 3; /* "new" and "old" go into value files */
 	for (int k = 0; k < n; k++) {
 		char key[16] = { KEYSPACE_USER };
 		Buf body = { 0 };

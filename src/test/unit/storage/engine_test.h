@@ -66,7 +66,6 @@ prepare_engine(void)
 	config.wal_keep = 0;
 	config.table_size = 1 * MB;
 	config.snapshot_retention = 0;
-	config.blob_threshold = 3; /* values of both kinds, everywhere */
 	if (control_read(&control) == ST_NOT_FOUND) {
 		MUST(control_make(&control, (uint32_t) config.wal_segment_size));
 		MUST(control_write(&control));
