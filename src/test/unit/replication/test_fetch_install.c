@@ -72,6 +72,7 @@ static void
 export_leader(void)
 {
 	open_engine();
+	config.blob_threshold = 3;
 	MUST(kvstore_recover(false));
 	MUST(kvstore_replay(true));
 	config.wal_keep = 1024 * MB;
