@@ -99,7 +99,7 @@ entries_in(int level)
 static uint64_t
 seen(int key, uint64_t snapshot)
 {
-	char text[8];
+	char text[16];
 	Entry e;
 	Status st;
 
