@@ -17,7 +17,7 @@
 #define STEPS 80
 #define TRIES 4 /* starts that end too early, at most */
 
-/* As the fetcher leaves what has come: the list as it was, tables under their global names, all synced. */
+/* As the fetcher leaves what has come: the list as it was, files under their global names, all synced. */
 static void
 stage(void)
 {
@@ -31,11 +31,11 @@ stage(void)
 	MUST(fs_link(from, to));
 	MUST(transfer_list_read(OUT, &l));
 	transfer_list_sum(l, &sum);
-	for (uint64_t i = 0; i < sum.tables; i++) {
-		TransferTable t = transfer_list_table(l, i);
+	for (uint64_t i = 0; i < sum.files; i++) {
+		TransferFile t = transfer_list_file(l, i);
 
 		transfer_path(OUT, t.number, from, sizeof from);
-		transfer_fetched_path(IN, t.file_id, to, sizeof to);
+		transfer_fetched_path(IN, &t, to, sizeof to);
 		MUST(fs_link(from, to));
 	}
 	transfer_list_free(l);
@@ -120,7 +120,6 @@ one_seed(uint64_t seed)
 	Prng g;
 
 	run_begin(seed, &g);
-	world->set.blob_threshold = 0; /* value files are not exported yet */
 	world->planned = world->installed = false;
 	if (!run_create())
 		return false;
