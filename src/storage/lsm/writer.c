@@ -124,17 +124,25 @@ lsm_writer_open(Version *v)
 	Orphans tables = { .v = v }, manifests = { .keep = lsm_shared->manifest_number };
 	Orphans values = { .v = v, .values = true };
 	Orphans old = { .keep = lsm_shared->manifest_number + 1 };
+	Status st;
 
 	KV_TRY(manifest_close(&w->manifest));
 	*w = (Writer){ .manifest = { .fd = -1 } };
 	KV_TRY(fs_mkdir(VALUE_DIR)); /* of a directory of an earlier version */
-	KV_TRY(remove_orphans(LSM_TABLES_DIR, LSM_TABLES_DIR "/", &tables));
-	KV_TRY(remove_orphans(VALUE_DIR, VALUE_DIR "/", &values));
 	KV_TRY(remove_orphans(".", "", &manifests));
+	st = fs_list(LSM_TABLES_DIR, note_orphan, &tables); /* for the highest number */
+	buf_free(&tables.names);
+	KV_TRY(st);
 	w->next_number = lsm_shared->next_number > tables.highest ? lsm_shared->next_number : tables.highest + 1;
 	KV_TRY(manifest_create(&w->manifest, lsm_shared->manifest_number + 1, v, w->next_number));
 	lsm_shared->manifest_number++;
 	w->current = v;
+	/*
+	 * Only now: the last edit that was read may have been in the page cache alone. Had the power failed before this
+	 * list was synced, the one before the edit would have been in effect, and named them.
+	 */
+	KV_TRY(remove_orphans(LSM_TABLES_DIR, LSM_TABLES_DIR "/", &tables));
+	KV_TRY(remove_orphans(VALUE_DIR, VALUE_DIR "/", &values));
 	return remove_orphans(".", "", &old);
 }
 
