@@ -1,0 +1,273 @@
+/*
+ * test_apart.c - large values apart from their keys: what goes there, when a file goes, what a failure leaves.
+ */
+#include "lsm_test.h"
+
+static Version *published;
+static uint8_t bytes[KV_VALUE_MAX];
+
+static void
+publish(Version *v)
+{
+	Version *old = published;
+
+	published = v;
+	lsm_retire(old);
+	ok(lsm_collect());
+}
+
+static void
+reopen(void)
+{
+	fresh_memory(TEST_HEAP);
+	ok(lsm_open(&published));
+	ok(lsm_writer_open(published));
+}
+
+static void
+start(void)
+{
+	fresh_directory();
+	config_init();
+	config.memtable_size = 64; /* no file is small */
+	ok(lsm_create(1));
+	reopen();
+}
+
+/* A table of the keys `keys`, a letter each, with values of `len` bytes. */
+static Status
+try_flush(const char *keys, uint64_t version, size_t len)
+{
+	Entry e[16];
+	int n = (int) strlen(keys);
+	LsmState state = { version + 16, 1, 1 };
+	Version *v;
+	Iter *it;
+	Status st;
+
+	memset(bytes, (int) version, len);
+	for (int i = 0; i < n; i++)
+		e[i] = (Entry){ slice_of(keys + i, 1), slice_of(bytes, len), version + (uint64_t) i, 0, ENTRY_PUT };
+	it = array_iter(e, n);
+	st = lsm_flush(it, &state, 0, &v);
+	iter_close(it);
+	if (st == ST_OK)
+		publish(v);
+	return st;
+}
+
+static void
+compact_all(void)
+{
+	LsmCompactOptions opt = { .oldest = UINT64_MAX };
+	Version *v;
+
+	ok(lsm_compact_all(&opt, &v));
+	publish(v);
+}
+
+static Status
+count_name(void *arg, const char *name)
+{
+	(void) name;
+	++*(int *) arg;
+	return ST_OK;
+}
+
+static int
+files(void)
+{
+	int n = 0;
+
+	ok(fs_list(VALUE_DIR, count_name, &n));
+	return n;
+}
+
+static void
+expect(const char *key, uint64_t version, size_t len)
+{
+	Entry e;
+
+	epoch_pin(0);
+	ok(lsm_get(published, slice_of(key, 1), UINT64_MAX, &e));
+	assert_int_equal(e.kind, ENTRY_PUT);
+	assert_int_equal(e.value.len, len);
+	for (size_t i = 0; i < len; i++)
+		assert_int_equal(e.value.data[i], version & 0xff);
+	epoch_unpin();
+}
+
+static void
+test_threshold(void **state)
+{
+	(void) state;
+	for (int64_t threshold = 0; threshold <= 1024; threshold += 1024) {
+		for (size_t len = 1023; len <= 1025; len++) {
+			start();
+			config.blob_threshold = threshold;
+			ok(try_flush("a", 10, len));
+			assert_int_equal(files(), threshold > 0 && len >= 1024);
+			assert_int_equal(published->nvalues, files());
+			expect("a", 10, len);
+			reopen();
+			expect("a", 10, len);
+		}
+	}
+}
+
+/* Keys are written anew, values are not, until less than half of a file is live; exactly half stays. */
+static void
+test_victims(void **state)
+{
+	uint64_t id;
+
+	(void) state;
+	start();
+	ok(try_flush("abcd", 10, 2000));
+	id = published->values[0].file->info.file_id;
+	ok(try_flush("ab", 40, 2000));
+	compact_all();
+	assert_true(lsm_version_has(published, id));
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 0);
+	assert_int_equal(published->nvalues, 2);
+	ok(try_flush("c", 70, 2000));
+	compact_all();
+	for (int i = 0; i < 4; i++) { /* its table has been marked: rewritten when nothing else is due */
+		LsmCompactOptions opt = { .oldest = UINT64_MAX };
+		Version *v;
+
+		ok(lsm_compact(&opt, &v));
+		if (v != NULL)
+			publish(v);
+	}
+	assert_false(lsm_version_has(published, id));
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 2000);
+	assert_int_equal(files(), published->nvalues);
+	expect("a", 40, 2000);
+	expect("b", 40, 2000);
+	expect("c", 70, 2000);
+	expect("d", 10, 2000);
+}
+
+/* A table refers to at most so many files: what would be one more is copied. */
+static void
+test_shares_bound(void **state)
+{
+	(void) state;
+	for (uint32_t most = 2; most <= 4; most++) {
+		start();
+		value_gc_shares_max = most;
+		ok(try_flush("a", 10, 2000));
+		ok(try_flush("b", 40, 2000));
+		ok(try_flush("c", 70, 2000));
+		compact_all();
+		assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), most < 3 ? 2000 : 0);
+		assert_int_equal(published->nvalues, 3);
+		expect("a", 10, 2000);
+		expect("c", 70, 2000);
+	}
+	value_gc_shares_max = VALUE_SHARES_MAX - VALUE_SHARES_OWN;
+}
+
+/* ---- failures */
+static FsOps failing;
+static int writes_left;
+
+static Status
+write_or_full(int fd, const void *buf, size_t len, uint64_t off)
+{
+	return writes_left-- > 0 ? fs_posix.pwrite(fd, buf, len, off) : status_fail(ST_NO_SPACE, "full");
+}
+
+/* A full disk at any write of a flush: nothing has changed, nothing stays. */
+static void
+test_full_disk(void **state)
+{
+	const FsOps *quick = fs;
+	int n = 0;
+	Status st;
+
+	(void) state;
+	start();
+	ok(try_flush("ab", 10, 3000));
+	failing = *quick;
+	failing.pwrite = write_or_full;
+	do {
+		writes_left = n++;
+		fs = &failing;
+		st = try_flush("ab", 40, 300000);
+		fs = quick;
+		if (st != ST_OK) {
+			assert_int_equal(st, ST_NO_SPACE);
+			assert_int_equal(files(), 1);
+			expect("a", 10, 3000);
+		}
+	} while (st != ST_OK);
+	assert_true(n > 3);
+	expect("a", 40, 300000);
+	reopen();
+	expect("b", 40, 300000);
+}
+
+/* What a crash before the edit leaves goes at the next start; a file that is named and missing is refused. */
+static void
+test_files_at_start(void **state)
+{
+	char path[FS_PATH_MAX];
+	int fd;
+	Version *v;
+
+	(void) state;
+	start();
+	ok(try_flush("a", 10, 3000));
+	value_path(VALUE_ID_BIT | 99, path, sizeof path);
+	ok(fs_open(path, FS_CREATE_NEW, &fd));
+	ok(fs_close(fd));
+	ok(fs_open(VALUE_DIR "/8000000000000001.kvv.tmp", FS_CREATE_NEW, &fd));
+	ok(fs_close(fd));
+	assert_int_equal(files(), 3);
+	reopen();
+	assert_int_equal(files(), 1);
+	expect("a", 10, 3000);
+	value_path(published->values[0].file->info.file_id, path, sizeof path);
+	ok(fs_unlink(path));
+	fresh_memory(TEST_HEAP);
+	assert_int_equal(lsm_open(&v), ST_CORRUPT);
+	assert_non_null(strstr(status_detail(), path));
+}
+
+/* A batch keeps at most LSM_BATCH_BYTES of values outside the cache, and one more; the rest is asked for again. */
+static void
+test_batch_bytes(void **state)
+{
+	Slice keys[3] = { slice_of("a", 1), slice_of("b", 1), slice_of("c", 1) };
+	Entry out[3];
+	Status st[3];
+	int n;
+
+	(void) state;
+	start();
+	ok(try_flush("abc", 10, KV_VALUE_MAX));
+	epoch_pin(0);
+	n = lsm_get_many(published, keys, 3, UINT64_MAX, out, st);
+	assert_true(n == 1 || n == 2);
+	assert_int_equal(lsm_get_many(published, keys + 2, 1, UINT64_MAX, out, st), 1);
+	assert_int_equal(out[0].value.len, KV_VALUE_MAX);
+	lsm_batch_end();
+	epoch_unpin();
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_threshold),
+		cmocka_unit_test(test_victims),
+		cmocka_unit_test(test_shares_bound),
+		cmocka_unit_test(test_full_disk),
+		cmocka_unit_test(test_files_at_start),
+		cmocka_unit_test(test_batch_bytes),
+	};
+
+	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
