@@ -129,6 +129,8 @@ lsm_writer_open(Version *v)
 	KV_TRY(manifest_close(&w->manifest));
 	*w = (Writer){ .manifest = { .fd = -1 } };
 	KV_TRY(fs_mkdir(VALUE_DIR)); /* of a directory of an earlier version */
+	/* The CURRENT that was read may have been in the page cache alone, and the one on disk name what goes here. */
+	KV_TRY(fs_sync_dir("."));
 	KV_TRY(remove_orphans(".", "", &manifests));
 	st = fs_list(LSM_TABLES_DIR, note_orphan, &tables); /* for the highest number */
 	buf_free(&tables.names);
