@@ -244,8 +244,12 @@ slowed_writes_are_counted(void)
 static void
 progress_counts(void)
 {
-	Version v = { .ntables = { 12 } };
+	Table table = { .smallest = slice_of("\1a", 2), .largest = slice_of("\1z", 2) };
+	Table *twelve[12];
+	Version v = { .ntables = { 12 }, .tables = { twelve } };
 
+	for (int i = 0; i < 12; i++)
+		twelve[i] = &table;
 	start_engine();
 	throttle_level0(&v);
 	CHECK(atomic_load(&kvs->throttle.level0) == 12 * THROTTLE_TABLE);
