@@ -9,6 +9,7 @@
 #include "port/clock.h"
 #include "port/proc.h"
 #include "postmaster_internal.h"
+#include "replication/fetch.h"
 #include "replication/membership.h"
 #include "replication/votefile.h"
 #include "storage/kvstore.h"
@@ -135,6 +136,9 @@ check_directory(const char *dir)
 		return refused(st);
 	r.told_ns = r.start_ns;
 	check_identity(&r, control.node_incarnation);
+	st = fetch_cut_off(&control, &c.installed, &c.installed_term);
+	if (st != ST_OK)
+		finding(&r, st);
 	kvstore_check(&control, &c);
 	clear_line(&r);
 	return summary(&r, &c, dir);

@@ -102,6 +102,30 @@ install(const FetchComplete *c, const Control *self, bool *did)
 }
 
 Status
+fetch_cut_off(const Control *self, Lsn *flushed, uint64_t *term)
+{
+	TransferPlan plan;
+	FetchComplete c;
+	bool done;
+	Status st = fetch_read_complete(&c, self);
+
+	*flushed = *term = 0;
+	if (st == ST_NOT_FOUND || st == ST_CORRUPT)
+		return ST_OK; /* nothing that would be installed */
+	KV_TRY(st);
+	st = fetch_read_plan(&plan);
+	if (st == ST_NOT_FOUND)
+		return ST_OK; /* not begun */
+	KV_TRY(st);
+	KV_TRY(transfer_installed(&plan, &done));
+	if (done) {
+		*flushed = c.flushed;
+		*term = c.repair ? 0 : c.term;
+	}
+	return ST_OK;
+}
+
+Status
 fetch_install(bool *did)
 {
 	const Control *self = kvstore_control();

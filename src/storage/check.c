@@ -148,6 +148,17 @@ check_kept(KvCheck *c, Lsn start, Lsn flushed, Lsn durable)
 	return st == ST_OK ? ST_OK : status_prefix(st, "log that tables hold already, kept for other nodes");
 }
 
+/* False: the next start forgets all of the log (wal_restart.c), which may end anywhere then, its files be gone. */
+static bool
+log_counts(KvCheck *c)
+{
+	bool kept = c->installed == 0;
+
+	if (!kept && c->installed_term != 0)
+		(void) passed(c, wal_offline_goes_on(c->installed, c->installed_term, &kept));
+	return kept;
+}
+
 /* flushed: all below is in tables; 0: nobody knows. */
 static void
 check_log(KvCheck *c, Lsn flushed)
@@ -156,6 +167,8 @@ check_log(KvCheck *c, Lsn flushed)
 
 	if (!passed(c, wal_offline_mark(&mark)))
 		return; /* nothing can be said about an end */
+	if (!log_counts(c))
+		return;
 	if (flushed == 0)
 		flushed = mark.start;
 	if (mark.durable > flushed)

@@ -20,6 +20,7 @@
 #include "common/status.h"
 #include "replication/membership.h"
 #include "replication/raft.h"
+#include "storage/control.h"
 
 size_t fetch_shmem_size(void);
 void fetch_shmem_init(void *mem);
@@ -73,6 +74,13 @@ KV_CHECK Status fetch_step(uint64_t *nap_us);
  */
 #define FETCH_INCOMING "incoming"
 KV_CHECK Status fetch_install(bool *did);
+
+/*
+ * kvd --check: was a start cut off between the switch to fetched tables and the end of step 4? Then *flushed is where
+ * they end, *term of the record that ends there, 0 for a repair, which keeps no log. *flushed 0: no. Else as the next
+ * start would fail.
+ */
+KV_CHECK Status fetch_cut_off(const Control *self, Lsn *flushed, uint64_t *term);
 
 /* ---- views */
 typedef struct FetchProgress {

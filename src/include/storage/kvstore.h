@@ -254,6 +254,12 @@ typedef struct KvCheck {
 	/* So far, and in all by what is known now. */
 	void (*progress)(void *arg, uint64_t bytes, uint64_t of);
 	void *arg;
+	/*
+	 * Tables up to here came from another node, and the start that put them in place was cut off before it had decided
+	 * whether the log goes on behind them; 0: none did. Only if it will be kept is anything asked of the log.
+	 */
+	Lsn installed;
+	uint64_t installed_term; /* of the record that ends there; 0: the log goes in any case */
 	/* what was looked at */
 	uint64_t tables, entries, records, bytes, of;
 } KvCheck;

@@ -261,6 +261,8 @@ typedef struct WalMarkInfo {
 	Lsn start; /* the log begins here; below it nothing ever was, or is to be read */
 } WalMarkInfo;
 KV_CHECK Status wal_offline_mark(WalMarkInfo *out);
+/* Would wal_restart_at() keep the log? */
+KV_CHECK Status wal_offline_goes_on(Lsn from, uint64_t from_term, bool *kept);
 /* The bytes there are files for: those of the lowest number up to the first that is missing. NOT_FOUND: no files. */
 KV_CHECK Status wal_offline_extent(Lsn *from, Lsn *to);
 /*

@@ -56,6 +56,15 @@ begin_at(Lsn from)
 	return wal_mark_write(&m);
 }
 
+static Status
+goes_on(const WalMark *m, Lsn from, uint64_t from_term, bool *kept)
+{
+	*kept = m->commit >= from; /* committed here, so equal; or done already */
+	if (m->commit > from)
+		return is_here(from, kept);
+	return *kept ? ST_OK : ends_there(m->commit, from, from_term, kept);
+}
+
 Status
 wal_restart_at(Lsn from, uint64_t from_term, bool *kept)
 {
@@ -65,12 +74,18 @@ wal_restart_at(Lsn from, uint64_t from_term, bool *kept)
 	wal_files_close();
 	KV_TRY(wal_mark_read(&m, &wal_sh->mark_slot));
 	wal_mark_set(&m);
-	*kept = m.commit >= from; /* committed here, so equal; or done already */
-	if (m.commit > from)
-		KV_TRY(is_here(from, kept));
-	else if (!*kept)
-		KV_TRY(ends_there(m.commit, from, from_term, kept));
+	KV_TRY(goes_on(&m, from, from_term, kept));
 	return *kept ? ST_OK : begin_at(from);
+}
+
+Status
+wal_offline_goes_on(Lsn from, uint64_t from_term, bool *kept)
+{
+	WalMark m;
+	int slot;
+
+	KV_TRY(wal_mark_read(&m, &slot));
+	return goes_on(&m, from, from_term, kept);
 }
 
 Status

@@ -20,11 +20,13 @@
 typedef struct Shared {
 	TransferSum sum; /* of the leader's export */
 	Status status;   /* of fetch_install() */
-	bool did, kept;
+	bool did;
+	bool undecided; /* the tables are in place, the log is as it was */
 	Lsn applied, end;
 	int keys; /* found, all with the same value */
 	char value[8];
 	uint32_t vote_flags;
+	int findings;    /* of kvd --check */
 } Shared;
 
 static Shared *sh;
@@ -180,6 +182,36 @@ cut_off_start(void)
 	sh->status = fetch_install(&did);
 }
 
+static void
+finding(void *arg, Status st)
+{
+	(void) arg;
+	(void) st;
+	print_message("kvd --check: %s\n", status_detail());
+	sh->findings++;
+}
+
+static void
+progress(void *arg, uint64_t bytes, uint64_t of)
+{
+	(void) arg;
+	(void) bytes;
+	(void) of;
+}
+
+/* As kvd --check does. */
+static void
+check(void)
+{
+	KvCheck c = { .finding = finding, .progress = progress };
+
+	config_init();
+	MUST(fetch_cut_off(&control, &c.installed, &c.installed_term));
+	sh->undecided = c.installed != 0;
+	sh->findings = 0;
+	kvstore_check(&control, &c);
+}
+
 /* A whole start; what there is then. */
 static void
 start(void)
@@ -244,6 +276,26 @@ whole_install(void **state)
 }
 
 static void
+assert_whole(void)
+{
+	run_child(check);
+	assert_int_equal(sh->findings, 0);
+}
+
+/* A node like the template, its start cut off after so many changes. False: it came to its end. */
+static bool
+cut_off(const char *template, int changes)
+{
+	assert_int_equal(chdir(top), 0);
+	shell("rm -rf node && cp -a %s %s", template, "node");
+	enter("node");
+	changes_left = (uint64_t) changes;
+	run_child(cut_off_start);
+	assert_whole();
+	return sh->status != ST_OK;
+}
+
+static void
 cut_off_anywhere(void **state)
 {
 	int cuts = 0;
@@ -253,17 +305,12 @@ cut_off_anywhere(void **state)
 	run_child(follower_with_more); /* a log that does not fit to the new tables */
 	fetched(true);                 /* with all there is to do */
 	for (;; cuts++) {
-		bool whole;
+		bool whole = !cut_off("template", cuts);
 
-		assert_int_equal(chdir(top), 0);
-		shell("rm -rf node && cp -a %s %s", "template", "node");
-		enter("node");
-		changes_left = (uint64_t) cuts;
-		run_child(cut_off_start);
-		whole = sh->status == ST_OK;
 		if (!whole) { /* once more, at another place */
 			changes_left = (uint64_t) cuts * 2 / 3;
 			run_child(cut_off_start);
+			assert_whole();
 		}
 		run_child(start);
 		assert_int_equal(sh->keys, NEW_KEYS);
@@ -279,14 +326,52 @@ cut_off_anywhere(void **state)
 	assert_true(cuts > 15);
 }
 
+/* The leader's directory before it wrote its tables: the same log, its end in the middle of F's segment. */
+static void
+make_node_with_the_log(const char *name)
+{
+	assert_int_equal(chdir(top), 0);
+	shell("rm -rf %s && cp -a before %s", name, name);
+	enter(name);
+}
+
+/* The first record of the log, cut off in between: is it damage? */
+static void
+check_damaged_log(const char *template, bool found)
+{
+	int seen = 0;
+
+	for (int cuts = 0; cut_off(template, cuts); cuts++) {
+		run_child(check);
+		if (!sh->undecided || access("wal/0000000000000001.kvw", F_OK) != 0)
+			continue;
+		shell("printf x | dd of=wal/0000000000000001.kvw bs=1 seek=20 conv=notrunc 2>/dev/null%s%s", "", "");
+		run_child(check);
+		assert_int_equal(sh->findings, found);
+		seen++;
+	}
+	assert_true(seen > 0);
+}
+
+/* What the next start would do with the log is what is asked of it. */
+static void
+a_log_counts_if_it_will_be_kept(void **state)
+{
+	(void) state;
+	make_node("template");
+	run_child(follower_of_its_own); /* its log ends below the tables */
+	fetched(false);
+	check_damaged_log("template", false);
+	make_node_with_the_log("template");
+	fetched(false);
+	check_damaged_log("template", true);
+}
+
 static void
 a_log_that_goes_on_is_kept(void **state)
 {
 	(void) state;
-	/* The leader's directory before it wrote its tables: the same log, its end in the middle of F's segment. */
-	assert_int_equal(chdir(top), 0);
-	shell("rm -rf node && cp -a %s %s", "before", "node");
-	enter("node");
+	make_node_with_the_log("node");
 	fetched(false);
 	assert_start(true, NEW_KEYS, "new");
 	assert_true(sh->end >= sh->sum.flushed);
@@ -409,6 +494,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(whole_install),
 		cmocka_unit_test(cut_off_anywhere),
+		cmocka_unit_test(a_log_counts_if_it_will_be_kept),
 		cmocka_unit_test(a_log_that_goes_on_is_kept),
 		cmocka_unit_test(tables_that_hold_less_are_dropped_unless_for_a_repair),
 		cmocka_unit_test(what_is_damaged_changes_nothing),
