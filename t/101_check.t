@@ -33,7 +33,8 @@ $r = check();
 is($r->{code}, 0, 'a sound directory') or diag $r->{out} . $r->{err};
 my @all = glob $node->dir . '/tables/*.kvt'; # the system's keys may have one of their own
 my $all = @all;
-like($r->{out}, qr/: $all tables with \d+ entries, \d+ log records, .*: no damage found$/, '... and what was looked at');
+like($r->{out}, qr/: $all tables with \d+ entries, \d+ log records, .*: no damage found$/,
+	'... and what was looked at');
 for (sort keys %before) {
 	next if /kvd\.(?:lock|alive)\z/;
 	fail("$_ was changed") if slurp($_) ne $before{$_};
