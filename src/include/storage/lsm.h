@@ -174,7 +174,11 @@ typedef struct LsmCompactOptions {
 	 */
 	bool (*between)(void *arg);
 	void *between_arg;
-	uint64_t room;       /* NO_SPACE if the inputs together have more bytes; 0: no bound */
+	/*
+	 * NO_SPACE if the inputs together have more bytes; 0: no bound. Values are copied out of files for which there is
+	 * room besides; a table with `rewrite` set for them waits, NO_SPACE, until there is for one.
+	 */
+	uint64_t room;
 } LsmCompactOptions;
 /*
  * For a full disk, where compactions find no room for what they merge: leave out of ONE table what newer versions in

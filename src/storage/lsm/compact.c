@@ -323,6 +323,37 @@ level0_bytes(const Pick *p, const Version *v)
 	return bytes;
 }
 
+/* Of all inputs: what the outputs have at most, but for values that are copied. */
+static uint64_t
+pick_bytes(const Pick *p)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t level = 0; level < LSM_LEVELS; level++)
+		for (uint32_t i = 0; i < p->n[level]; i++)
+			bytes += lsm_writer.current->tables[level][p->first[level] + i]->info.bytes;
+	return bytes;
+}
+
+/*
+ * Victims for which there is room. A table that is only written anew for them, or would be again and again, waits until
+ * there is room for one.
+ */
+static Status
+begin_values(Compaction *c)
+{
+	uint64_t room = c->opt->room, keys = pick_bytes(c->pick);
+	uint32_t out = c->pick->out_level;
+	bool anew = c->tables_in == 1 && c->pick->n[out] == 1 && c->base->tables[out][c->pick->first[out]]->rewrite;
+
+	room = room == 0 ? UINT64_MAX : room > keys ? room - keys : 0;
+	KV_TRY(value_gc_begin(&c->values, c->base, c->pick, room, &c->edit));
+	if (!c->values.left_out || c->values.victims.len > 0 || c->above || !anew)
+		return ST_OK;
+	return status_fail(ST_NO_SPACE, "copying the values that are left in a value file needs more than the %llu MB that "
+	                   "may be used", (unsigned long long) (room / MB));
+}
+
 static Status
 run(Compaction *c)
 {
@@ -330,7 +361,7 @@ run(Compaction *c)
 	Status st;
 
 	KV_TRY(edit_inputs(c));
-	KV_TRY(value_gc_begin(&c->values, c->base, &c->edit));
+	KV_TRY(begin_values(c));
 	show_running(c);
 	it = open_inputs(c);
 	if (it == NULL)
@@ -430,18 +461,6 @@ move(const Pick *p)
 	lsm_count(&lsm_shared->level_in[p->out_level], bytes);
 	lsm_count(&lsm_shared->level0_out, level0);
 	return ST_OK;
-}
-
-/* Of all inputs: what the outputs have at most. */
-static uint64_t
-pick_bytes(const Pick *p)
-{
-	uint64_t bytes = 0;
-
-	for (uint32_t level = 0; level < LSM_LEVELS; level++)
-		for (uint32_t i = 0; i < p->n[level]; i++)
-			bytes += lsm_writer.current->tables[level][p->first[level] + i]->info.bytes;
-	return bytes;
 }
 
 static Status

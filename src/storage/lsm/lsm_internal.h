@@ -198,8 +198,11 @@ typedef struct ValueGc {
 	ValueReader reader;
 	ValueWriter out;
 	uint64_t relocated;        /* bytes */
+	bool left_out;             /* there would be more victims, but not so much room */
 } ValueGc;
-KV_CHECK Status value_gc_begin(ValueGc *g, const Version *base, Edit *edit);
+/* room: bytes of values that may be copied. */
+struct Pick;
+KV_CHECK Status value_gc_begin(ValueGc *g, const Version *base, const struct Pick *p, uint64_t room, Edit *edit);
 /* An entry that goes into table b: copy its value if it lies in a victim, or b refers to too many files. */
 KV_CHECK Status value_gc_entry(ValueGc *g, const TableBuilder *b, Entry *e);
 KV_CHECK Status value_gc_finish(ValueGc *g);

@@ -7,6 +7,10 @@
  *   2. the file is small, as those of a flush that met few large values: many such files become one.
  *   3. the table would refer to too many files.
  * What is dropped needs nothing: the new tables do not count it.
+ *
+ * A file goes when the last table's part of it is copied, so all that is live in it needs room before any comes back.
+ * Where room is bounded, 1 and 2 are for files of which all fits: the first ones by their ids, so that the compactions
+ * that follow go on with the same files.
  */
 #include "common/config.h"
 #include "lsm_internal.h"
@@ -24,15 +28,37 @@ is_small(const ValueFileInfo *f)
 	return f->bytes < (usual < VALUE_FILE_BYTES ? usual : VALUE_FILE_BYTES) / SMALL_PART;
 }
 
+/* Does an input refer to it? */
+static bool
+is_referred(const Version *base, const Pick *p, uint64_t file_id)
+{
+	for (uint32_t level = 0; level < LSM_LEVELS; level++) {
+		for (uint32_t i = 0; i < p->n[level]; i++) {
+			const Table *t = base->tables[level][p->first[level] + i];
+			uint32_t at = value_share_find(t->values, t->info.value_files, file_id);
+
+			if (at < t->info.value_files && t->values[at].file_id == file_id)
+				return true;
+		}
+	}
+	return false;
+}
+
 Status
-value_gc_begin(ValueGc *g, const Version *base, Edit *edit)
+value_gc_begin(ValueGc *g, const Version *base, const Pick *p, uint64_t room, Edit *edit)
 {
 	g->out.edit = edit;
 	for (uint32_t i = 0; i < base->nvalues; i++) {
 		const LiveValues *l = &base->values[i];
 
-		if (values_are_few(l) || is_small(&l->file->info))
-			KV_TRY(buf_append(&g->victims, &l->file->info.file_id, sizeof l->file->info.file_id));
+		if ((!values_are_few(l) && !is_small(&l->file->info)) || !is_referred(base, p, l->file->info.file_id))
+			continue;
+		if (l->bytes > room) {
+			g->left_out = true;
+			continue;
+		}
+		room -= l->bytes;
+		KV_TRY(buf_append(&g->victims, &l->file->info.file_id, sizeof l->file->info.file_id));
 	}
 	return ST_OK;
 }

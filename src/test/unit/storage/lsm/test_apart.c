@@ -149,6 +149,61 @@ test_victims(void **state)
 	expect("d", 10, 2000);
 }
 
+static Status
+compact_within(uint64_t room)
+{
+	LsmCompactOptions opt = { .oldest = UINT64_MAX, .room = room };
+	Version *v = NULL;
+	Status st = lsm_compact(&opt, &v);
+
+	if (st == ST_OK && v != NULL)
+		publish(v);
+	return st;
+}
+
+/* Values are copied where all that is live in their file fits beside the table; a merge does without. */
+static void
+test_room(void **state)
+{
+	uint64_t keys, live[2];
+	LsmCompactOptions merge;
+	Version *v;
+
+	(void) state;
+	start();
+	ok(try_flush("abcd", 10, 20000));
+	ok(try_flush("efgh", 40, 30000));
+	ok(try_flush("abcefg", 70, 20000));
+	compact_all();
+	assert_int_equal(published->nvalues, 3);
+	keys = lsm_bytes(published);
+	assert_true(published->tables[LSM_LEVELS - 1][0]->rewrite);
+	for (int i = 0, n = 0; i < 3; i++)
+		if (values_are_few(&published->values[i]))
+			live[n++] = published->values[i].bytes;
+	assert_int_equal(live[0] + live[1], 50000);
+	assert_int_equal(compact_within(keys + 20000 - 1), ST_NO_SPACE);
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 0);
+	ok(compact_within(keys + live[0]));
+	assert_true(atomic_load(&lsm_shared->relocated_bytes) == live[0]);
+	assert_int_equal(published->nvalues, 3);
+	keys = lsm_bytes(published);
+	assert_int_equal(compact_within(keys + live[1] - 1), ST_NO_SPACE);
+	ok(try_flush("a", 100, 20000)); /* a merge has its keys to write */
+	merge = (LsmCompactOptions){ .oldest = UINT64_MAX, .room = lsm_bytes(published) };
+	ok(lsm_compact_all(&merge, &v));
+	publish(v);
+	assert_true(atomic_load(&lsm_shared->relocated_bytes) == live[0]);
+	ok(compact_within(lsm_bytes(published) + live[1]));
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 50000);
+	assert_int_equal(files(), published->nvalues);
+	expect("d", 10, 20000);
+	expect("h", 40, 30000);
+	reopen();
+	expect("a", 100, 20000);
+	expect("d", 10, 20000);
+}
+
 /* A table refers to at most so many files: what would be one more is copied. */
 static void
 test_shares_bound(void **state)
@@ -263,6 +318,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_threshold),
 		cmocka_unit_test(test_victims),
+		cmocka_unit_test(test_room),
 		cmocka_unit_test(test_shares_bound),
 		cmocka_unit_test(test_full_disk),
 		cmocka_unit_test(test_files_at_start),
