@@ -199,7 +199,7 @@ reclaim(bool *did)
 {
 	Status failed = ST_OK;
 	LsmCompactOptions opt = compact_options(&failed);
-	uint64_t before = lsm_bytes(atomic_load(&kvs->current)->version);
+	uint64_t before = lsm_bytes(superversion_version());
 	Version *v = NULL;
 	Status st = lsm_reclaim(&opt, &v, did);
 
