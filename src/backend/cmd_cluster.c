@@ -216,19 +216,31 @@ in_time(void *deadline_ns)
 	return status_fail(ST_TIMEOUT, "hashing the contents takes longer than that");
 }
 
-/* A node without others has no checker process: its contents are hashed here, as of a HASH record of now. */
+/* As of a HASH record of now; *lsn is its position, 0 if there is none. */
+static Status
+hash_now(int timeout_ms, Lsn *lsn, uint64_t *hash, uint64_t *entries)
+{
+	uint64_t deadline_ns = clock_mono_ns() + (uint64_t) timeout_ms * 1000000, log_time;
+	Lsn wanted;
+
+	*lsn = 0;
+	KV_TRY(kvstore_insert_hash(wal_generation(), lsn));
+	KV_TRY(kvstore_wait_applied(*lsn, timeout_ms));
+	if (!kvstore_hash_wanted(&wanted, &log_time) || wanted != *lsn)
+		return status_fail(ST_BUSY, "the contents are being hashed for somebody else");
+	return kvstore_content_hash(*lsn, log_time, in_time, &deadline_ns, hash, entries);
+}
+
+/* A node without others has no checker process: its contents are hashed here. */
 static Status
 hash_alone(int timeout_ms, Buf *out)
 {
-	uint64_t deadline_ns = clock_mono_ns() + (uint64_t) timeout_ms * 1000000, log_time, hash, entries;
-	Lsn lsn, wanted;
+	uint64_t hash, entries;
 	Status st;
+	Lsn lsn;
 
-	KV_TRY(kvstore_insert_hash(wal_generation(), &lsn));
-	KV_TRY(kvstore_wait_applied(lsn, timeout_ms));
-	if (!kvstore_hash_wanted(&wanted, &log_time) || wanted != lsn)
-		return status_fail(ST_BUSY, "the contents are being hashed for somebody else");
-	st = kvstore_content_hash(lsn, log_time, in_time, &deadline_ns, &hash, &entries);
+	kvstore_hash_claim();
+	st = hash_now(timeout_ms, &lsn, &hash, &entries);
 	kvstore_hash_done(lsn);
 	KV_TRY(st);
 	return buf_printf(out, "contents at position %llu: hash %016llx, %llu entries", (unsigned long long) lsn,

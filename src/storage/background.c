@@ -451,6 +451,7 @@ kvstore_walwriter_step(uint32_t *sleep_ms)
 	delegate_collect();
 	worked |= commit_serve_delegated();
 	bound_log();
+	replica_drop_unclaimed_hash();
 	space_check(now_ms);
 	move_history_floor(now_ms);
 	KV_TRY(wal_prepare_segments((int) config.wal_spare_segments, &prepared));

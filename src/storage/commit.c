@@ -464,6 +464,7 @@ kvstore_slot_cleared(int slot)
 {
 	atomic_store(&kvs->want[slot], 0);
 	atomic_store(&kvs->hold[slot], 0);
+	atomic_store(&kvs->hashing[slot], 0);
 	delegate_forget(slot);
 	/* It may have been woken to flush next: pass that on. */
 	commit_wake();

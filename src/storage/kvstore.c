@@ -29,7 +29,8 @@ round_line(size_t n)
 static size_t
 kvs_size(int slots)
 {
-	return round_line(sizeof(KvShared) + (size_t) slots * (sizeof kvs->want[0] + sizeof kvs->hold[0]));
+	return round_line(sizeof(KvShared) + (size_t) slots * (sizeof kvs->want[0] + sizeof kvs->hold[0] +
+                                                             sizeof kvs->hashing[0]));
 }
 
 size_t
@@ -64,6 +65,7 @@ kvstore_shmem_init(void *mem, const Control *control)
 	kvs->nmem = (int) config.memtable_count;
 	kvs->nslots = procslot_count();
 	kvs->hold = (_Atomic Lsn *) &kvs->want[kvs->nslots];
+	kvs->hashing = (_Atomic uint64_t *) &kvs->hold[kvs->nslots];
 	atomic_store(&kvs->keep_log, UINT64_MAX);
 	for (int i = 0; i < kvs->nmem; i++) {
 		kvs->mem[i].memory = p;

@@ -91,8 +91,9 @@ typedef struct KvShared {
 	_Atomic uint32_t flush_waits;            /* compaction worker sets it: a table waits for durable; flusher clears */
 	_Atomic Lsn keep_log;                    /* consensus worker: followers need the log from here; UINT64_MAX: none */
 	_Atomic Lsn log_floor;                   /* WAL writer: the log below is about to go; see kvstore_hold_log() */
-	/* Newest HASH record applied, 0: none or done. Holder of APPLY sets, kvstore_hash_done() clears. */
+	/* Newest HASH record applied, 0: none or done. Holder of APPLY sets, kvstore_hash_done() and WAL writer clear. */
 	_Atomic Lsn hash_lsn;
+	_Atomic uint32_t hash_claimed;           /* anyone sets, for good: HASH records here are for those in hashing[] */
 	_Atomic uint64_t hash_time;              /* effective log time there; holder of APPLY, while hash_lsn is 0 */
 	_Alignas(64) Throttle throttle;
 	/* -- figures; writers: holder of APPLY */
@@ -115,6 +116,11 @@ typedef struct KvShared {
 	 * cleared. Behind want[].
 	 */
 	_Atomic Lsn *hold;
+	/*
+	 * By slot: 1 while the process hashes as of a record of its own (kvstore_hash_claim()). Writer: the slot's owner;
+	 * WAL writer when the slot is cleared. Behind hold[].
+	 */
+	_Atomic uint64_t *hashing;
 	/*
 	 * want[slot]: position the process waits for (WANT_LOCAL: durable is enough), 0 = none. Writer: the slot's owner.
 	 */
@@ -251,6 +257,10 @@ void throttle_drained(bool idle);
 KV_CHECK Status range_purge(Lsn oldest, Version **out);
 /* Have the active memtable written out if its range deletions make whole tables superfluous. */
 void range_ask_for_flush(Lsn oldest);
+
+/* ---- replica.c: WAL writer */
+/* A HASH record of a process that has gone, on a node where those who ask hash by themselves. */
+void replica_drop_unclaimed_hash(void);
 
 /* ---- commit.c */
 /*

@@ -65,8 +65,30 @@ kvstore_hash_wanted(Lsn *lsn, uint64_t *log_time)
 }
 
 void
+kvstore_hash_claim(void)
+{
+	atomic_store(&kvs->hashing[my_slot_no], 1);
+	atomic_store(&kvs->hash_claimed, 1);
+}
+
+void
 kvstore_hash_done(Lsn lsn)
 {
+	atomic_compare_exchange_strong(&kvs->hash_lsn, &lsn, 0);
+	atomic_store(&kvs->hashing[my_slot_no], 0);
+}
+
+/* A claim stands from before the record is inserted: a record that is met here first belongs to one that stands. */
+void
+replica_drop_unclaimed_hash(void)
+{
+	Lsn lsn = atomic_load(&kvs->hash_lsn);
+
+	if (lsn == 0 || atomic_load(&kvs->hash_claimed) == 0)
+		return;
+	for (int i = 0; i < kvs->nslots; i++)
+		if (atomic_load(&kvs->hashing[i]) != 0)
+			return;
 	atomic_compare_exchange_strong(&kvs->hash_lsn, &lsn, 0);
 }
 

@@ -79,6 +79,12 @@ bool kvstore_hash_wanted(Lsn *lsn, uint64_t *log_time);
 KV_CHECK Status kvstore_content_hash(Lsn lsn, uint64_t log_time, Status (*between)(void *arg), void *arg,
                                      uint64_t *hash, uint64_t *entries);
 void kvstore_hash_done(Lsn lsn);
+/*
+ * A node without a checker process: this process will hash as of a HASH record that it inserts after this, until it
+ * calls kvstore_hash_done(), which it does in any case (0: it has no record). A record that nobody is there for any
+ * more, because its process died or gave up before it was applied, the WAL writer lets go.
+ */
+void kvstore_hash_claim(void);
 /* Insert a HASH record (leader). NOT_LEADER, BUSY. */
 KV_CHECK Status kvstore_insert_hash(uint32_t generation, Lsn *lsn);
 
