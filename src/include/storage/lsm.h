@@ -128,7 +128,10 @@ uint64_t lsm_newest_range(const Version *v);
 /* Bytes of their keys; into how many fragments they cut all keys. */
 size_t lsm_range_key_bytes(const Version *v);
 uint32_t lsm_range_fragments(const Version *v);
-/* Under a pin: bytes of tables that the view hides; of parts of tables an estimate, which may read index blocks. */
+/*
+ * Under a pin: bytes of tables, and of values elsewhere, that the view hides; of parts of tables an estimate, which may
+ * read index blocks.
+ */
 uint64_t lsm_hidden_bytes(const Version *v, const RangeView *view);
 /* What those below snapshot say of key. */
 void lsm_cover(const Version *v, Slice key, uint64_t snapshot, Cover *narrow);
@@ -140,10 +143,12 @@ bool lsm_version_has(const Version *v, uint64_t number);
 uint32_t lsm_level0_depth(const Version *v);
 /*
  * About what v's tables have in [start, end) (unbounded: from start on; else start < end), values elsewhere included.
- * Exact for tables that lie in it wholly. *cuts: at how many places the range's ends cut one: each adds an error of up
- * to a block of disk_bytes, and of what stands in it. Reads index blocks only.
+ * Exact for tables that lie in it wholly. What `view` (NULL: nothing) hides of tables that hold nothing newer does not
+ * count. *cuts: at how many places an end of the range, or of what is hidden, cuts a table: each adds an error of up to
+ * a block of disk_bytes, and of what stands in it. Reads index blocks only.
  */
-KV_CHECK Status lsm_estimate(const Version *v, Slice start, Slice end, bool unbounded, EntrySum *sum, uint32_t *cuts);
+KV_CHECK Status lsm_estimate(const Version *v, Slice start, Slice end, bool unbounded, const RangeView *view,
+							 EntrySum *sum, uint32_t *cuts);
 
 /* ---- the writer (compaction worker only): keeps the newest Version itself */
 /* Take over: start a fresh manifest from *v, delete files no version names. */

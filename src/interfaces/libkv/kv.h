@@ -268,14 +268,17 @@ KV_API void kv_items_free(kv_items *items);
 /* Count the keys of a range at one snapshot, in steps; the time limit is that of one step. */
 KV_API int kv_count(kv_client *c, const kv_range *r, const kv_read_options *o, uint64_t *count);
 
-/* About how much a range holds. What is overwritten, deleted or expired counts until it is merged away. */
+/*
+ * About how much a range holds. What is overwritten, deleted or expired counts until it is merged away; what a range
+ * deletion hides of files older than itself does not.
+ */
 typedef struct kv_size {
 	uint64_t keys;             /* a guess: each tombstone hides one entry */
 	uint64_t entries;          /* all versions of all keys, tombstones included */
 	uint64_t tombstones;
 	uint64_t bytes;            /* of keys and values of all entries */
 	uint64_t disk_bytes;       /* of files; what is still in memory has none */
-	uint32_t cuts;             /* so many times an end of the range lies within a file: up to 4 KiB of error each */
+	uint32_t cuts;             /* ends, also of deleted ranges, within a file: up to 4 KiB of error each */
 } kv_size;
 
 /* In microseconds, without reading the data. The same for a range of any size. */

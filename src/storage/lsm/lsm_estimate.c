@@ -1,5 +1,5 @@
 /*
- * lsm_estimate.c - about how much of a Version's tables lies in a range of keys.
+ * lsm_estimate.c - about how much of a Version's tables lies in a range of keys, or is hidden by range deletions.
  *
  * Any process, under a pin. A table that lies in the range wholly counts as its properties say. Of one that the range
  * cuts, the index tells which of its blocks do; the entries are taken to be spread over the blocks evenly. Data is not
@@ -14,25 +14,75 @@ data_end(const TableInfo *t)
 	return t->filter_pages > 0 ? t->filter_offset : t->root_offset;
 }
 
+typedef struct Keys {
+	Slice start, end;
+	bool unbounded; /* from start on */
+} Keys;
+
 /* The part of the table's data that lies in the range, 0 to 1. */
 static Status
-part_of(const Table *t, Slice start, Slice end, bool unbounded, uint32_t *cuts, double *part)
+part_of(const Table *t, const Keys *k, uint32_t *cuts, double *part)
 {
 	uint64_t from = 0, to = data_end(&t->info);
 
-	if (slice_cmp(t->smallest, start) < 0) {
-		KV_TRY(table_offset_of(&t->info, start, &from));
+	if (slice_cmp(t->smallest, k->start) < 0) {
+		KV_TRY(table_offset_of(&t->info, k->start, &from));
 		++*cuts;
 	}
-	if (!unbounded && slice_cmp(t->largest, end) >= 0) {
+	if (!k->unbounded && slice_cmp(t->largest, k->end) >= 0) {
 		uint64_t at;
 
-		KV_TRY(table_offset_of(&t->info, end, &at));
+		KV_TRY(table_offset_of(&t->info, k->end, &at));
 		to = at < to ? at : to;
 		++*cuts;
 	}
 	*part = to > from ? (double) (to - from) / (double) data_end(&t->info) : 0;
 	return ST_OK;
+}
+
+static Status
+add_part(const Table *t, const Keys *k, uint32_t *cuts, double *part)
+{
+	double more;
+
+	KV_TRY(part_of(t, k, cuts, &more));
+	*part += more;
+	return ST_OK;
+}
+
+/*
+ * Stretches of a table that are shown, between others that are hidden: looking up their ends takes some microseconds
+ * each. Behind so many all counts as shown.
+ */
+#define STRETCHES_MAX 64
+
+/* The same of what the view shows; entries of the table newer than a range deletion make that hide nothing of it. */
+static Status
+shown_part(const Table *t, const Keys *k, const RangeView *view, uint32_t *cuts, double *part)
+{
+	Slice at = slice_cmp(t->smallest, k->start) < 0 ? k->start : t->smallest;
+	Keys shown = { .start = at };
+	bool open = false, last = false;
+	Cover c = { .known = false };
+	int n = 0;
+
+	*part = 0;
+	for (; !last && n <= STRETCHES_MAX; at = c.to) {
+		bool hidden = range_view_at(view, at, &c) > t->info.version_max;
+
+		last = c.to.len == 0 || slice_cmp(c.to, t->largest) > 0 || (!k->unbounded && slice_cmp(c.to, k->end) >= 0);
+		if (hidden && open) {
+			shown.end = at;
+			KV_TRY(add_part(t, &shown, cuts, part));
+		} else if (!hidden && !open) {
+			shown.start = at;
+			n++;
+		}
+		open = !hidden;
+	}
+	shown.end = k->end;
+	shown.unbounded = k->unbounded;
+	return open ? add_part(t, &shown, cuts, part) : ST_OK;
 }
 
 static void
@@ -55,8 +105,11 @@ add(EntrySum *sum, const Table *t, double part)
 }
 
 Status
-lsm_estimate(const Version *v, Slice start, Slice end, bool unbounded, EntrySum *sum, uint32_t *cuts)
+lsm_estimate(const Version *v, Slice start, Slice end, bool unbounded, const RangeView *view, EntrySum *sum,
+			 uint32_t *cuts)
 {
+	Keys k = { start, end, unbounded };
+
 	*sum = (EntrySum){ 0 };
 	*cuts = 0;
 	for (int level = 0; level < LSM_LEVELS; level++) {
@@ -73,9 +126,27 @@ lsm_estimate(const Version *v, Slice start, Slice end, bool unbounded, EntrySum 
 			}
 			if (slice_cmp(t->largest, start) < 0)
 				continue;
-			KV_TRY(part_of(t, start, end, unbounded, cuts, &part));
+			KV_TRY(view == NULL ? part_of(t, &k, cuts, &part) : shown_part(t, &k, view, cuts, &part));
 			add(sum, t, part);
 		}
 	}
 	return ST_OK;
+}
+
+uint64_t
+lsm_hidden_bytes(const Version *v, const RangeView *view)
+{
+	Keys all = { .unbounded = true };
+	uint64_t bytes = 0;
+	uint32_t cuts = 0;
+	double part;
+
+	for (int level = 0; level < LSM_LEVELS; level++)
+		for (uint32_t i = 0; i < v->ntables[level]; i++) {
+			const Table *t = v->tables[level][i];
+
+			if (shown_part(t, &all, view, &cuts, &part) == ST_OK && part < 1)
+				bytes += (uint64_t) ((double) table_bytes(t) * (1 - part));
+		}
+	return bytes;
 }

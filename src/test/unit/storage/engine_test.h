@@ -117,6 +117,18 @@ start_engine(void)
 	CHECK(kvstore_applied() == end);
 }
 
+/* A record of one operation. */
+static inline void
+write_op(const Op *op)
+{
+	Buf body = { 0 };
+	uint64_t version;
+
+	MUST(op_encode(&body, op));
+	MUST(kvstore_write(wal_generation(), &body, 1, ACK_QUORUM, 1000, false, &version));
+	buf_free(&body);
+}
+
 static inline void
 ask_for_flush(void)
 {

@@ -20,13 +20,8 @@ static void
 write_key(void)
 {
 	char key[2] = { KEYSPACE_USER, 'k' };
-	Op op = { .kind = OP_PUT, .key = slice_of(key, 2), .value = slice_str("v") };
-	Buf body = { 0 };
-	uint64_t version;
 
-	MUST(op_encode(&body, &op));
-	MUST(kvstore_write(wal_generation(), &body, 1, ACK_QUORUM, 1000, false, &version));
-	buf_free(&body);
+	write_op(&(Op){ .kind = OP_PUT, .key = slice_of(key, 2), .value = slice_str("v") });
 }
 
 static void

@@ -313,11 +313,12 @@ file_bytes(void)
 
 /* Nobody asks for a flush or a compaction: background steps alone give the space back, without reading the tables. */
 static void
-space_comes_back(void)
+give_space_back(int64_t blob_threshold)
 {
 	uint64_t before, deadline = clock_mono_ns() + 20 * UINT64_C(1000000000);
 
 	start_engine();
+	config.blob_threshold = blob_threshold;
 	fill("p", 10000);
 	write_all("put a put z");
 	flush();
@@ -337,6 +338,19 @@ space_comes_back(void)
 		CHECK(s.compactions <= 4); /* tables were dropped, those at the ends rewritten */
 	}
 	expect("a z");
+}
+
+static void
+space_comes_back(void)
+{
+	give_space_back(0);
+}
+
+/* All references are in one table, of which the ends stay: no table goes as a whole. */
+static void
+space_of_values_comes_back(void)
+{
+	give_space_back(3);
 }
 
 static void
@@ -510,6 +524,7 @@ STORY(outcomes, outcomes)
 STORY(places, places, after_start, after_second_start)
 STORY(worked_off, worked_off)
 STORY(space_comes_back, space_comes_back, space_is_still_there)
+STORY(space_of_values_comes_back, space_of_values_comes_back, space_is_still_there)
 STORY(walk_is_short, walk_is_short)
 STORY(many_at_once, many_at_once)
 STORY(admission, admission)
@@ -524,6 +539,7 @@ main(void)
 		cmocka_unit_test(test_places),
 		cmocka_unit_test(test_worked_off),
 		cmocka_unit_test(test_space_comes_back),
+		cmocka_unit_test(test_space_of_values_comes_back),
 		cmocka_unit_test(test_walk_is_short),
 		cmocka_unit_test(test_many_at_once),
 		cmocka_unit_test(test_admission),
