@@ -8,7 +8,6 @@
 
 #include "replication/replstate.h"
 
-#define REPL_SLEEP_US UINT64_C(1000000) /* rule P2: every sleep looks again within a second */
 #define REPL_VIEW_WORDS ((sizeof(ReplView) + 7) / 8)
 #define REPL_TEXT_MAX 1024 /* of an answer: a few sentences, cut if longer */
 

@@ -68,16 +68,14 @@ wait_answer(uint64_t posted, uint64_t deadline_ns)
 	uint64_t answered = (posted & ~UINT64_C(0xff)) | MAIL_ANSWERED;
 
 	for (;;) {
-		uint64_t now = clock_mono_ns();
 		uint32_t token = procslot_prepare_sleep();
 
 		if (atomic_load(&repl_sh->mail) == answered) {
 			procslot_cancel_sleep();
 			return ST_OK;
 		}
-		if (now < deadline_ns) {
-			procslot_sleep(token, deadline_ns - now < REPL_SLEEP_US * 1000 ? (deadline_ns - now) / 1000 + 1
-																		   : REPL_SLEEP_US);
+		if (clock_mono_ns() < deadline_ns) {
+			procslot_sleep_until(token, deadline_ns);
 			continue;
 		}
 		procslot_cancel_sleep();

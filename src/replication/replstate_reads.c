@@ -130,8 +130,7 @@ ask_others(uint32_t generation, uint64_t deadline_ns, Lsn *index)
 		if (done)
 			procslot_cancel_sleep();
 		else
-			procslot_sleep(token,
-						   until - now < REPL_SLEEP_US * 1000 ? (until - now) / 1000 + 1 : REPL_SLEEP_US);
+			procslot_sleep_until(token, until);
 	}
 	atomic_store(&me->ticket, 0);
 	return st;

@@ -442,10 +442,9 @@ kvstore_wait_applied(Lsn at_least, int timeout_ms)
 	uint64_t deadline = clock_mono_ns() + (uint64_t) timeout_ms * 1000000;
 
 	while (kvstore_applied() <= at_least) {
-		uint64_t now = clock_mono_ns();
 		uint32_t token;
 
-		if (now >= deadline)
+		if (clock_mono_ns() >= deadline)
 			return status_fail(ST_TIMEOUT, "version %llu is not here yet, applied are those below %llu",
 							   (unsigned long long) at_least, (unsigned long long) kvstore_applied());
 		atomic_store(&kvs->want[my_slot_no], ((at_least & ~WANT_FLAGS) + 8) | WANT_WATCH);
@@ -453,7 +452,7 @@ kvstore_wait_applied(Lsn at_least, int timeout_ms)
 		if (kvstore_applied() > at_least)
 			procslot_cancel_sleep();
 		else
-			procslot_sleep(token, deadline - now < SLEEP_US * 1000 ? (deadline - now) / 1000 + 1 : SLEEP_US);
+			procslot_sleep_until(token, deadline);
 		atomic_store(&kvs->want[my_slot_no], 0);
 	}
 	return ST_OK;

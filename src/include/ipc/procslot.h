@@ -20,6 +20,7 @@
 
 #include "common/process_local.h"
 #include "common/status.h"
+#include "port/clock.h"
 
 typedef enum ProcKind {
 	PROC_REPLAY,
@@ -100,6 +101,17 @@ void critical_sync_end(void);
 uint32_t procslot_prepare_sleep(void);
 void procslot_cancel_sleep(void);
 void procslot_sleep(uint32_t token, uint64_t timeout_us);
+/* The same to a time of clock_mono_ns(), at most 1 s; when that is past it does not sleep. */
+static inline void
+procslot_sleep_until(uint32_t token, uint64_t deadline_ns)
+{
+	uint64_t now = clock_mono_ns();
+
+	if (now < deadline_ns)
+		procslot_sleep(token, (deadline_ns - now) / 1000 + 1);
+	else
+		procslot_cancel_sleep();
+}
 /* Wake slot i; no system call unless it sleeps. Async-signal-safe. */
 void procslot_wake(int i);
 

@@ -289,6 +289,27 @@ a_wake_between_prepare_and_sleep_counts(void **state)
 	assert_true(clock_mono_ns() - begun < UINT64_C(900000000));
 }
 
+/* Nobody wakes: it comes back by itself, not before its time; when that is past, at once and awake. */
+static void
+sleep_until_a_time(void)
+{
+	uint64_t begun = clock_mono_ns(), until = begun + 20000000;
+
+	procslot_sleep_until(procslot_prepare_sleep(), until);
+	if (clock_mono_ns() < until || atomic_load(&my_slot->sleeping) != 0)
+		_exit(1);
+	procslot_sleep_until(procslot_prepare_sleep(), begun);
+	if (atomic_load(&my_slot->sleeping) != 0)
+		_exit(2);
+}
+
+static void
+a_sleep_ends_at_its_time(void **state)
+{
+	(void) state;
+	assert_int_equal(end_of(child(PROC_AUX_COUNT, sleep_until_a_time)), 0);
+}
+
 static void
 nothing(void)
 {
@@ -330,6 +351,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(no_wake_up_is_lost, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_wake_up_is_lost_in_a_pipe, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_wake_between_prepare_and_sleep_counts, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_sleep_ends_at_its_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(wrong_use_is_caught, setup, teardown),
 	};
 
