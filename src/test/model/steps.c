@@ -6,6 +6,9 @@
 #include "../../storage/kvstore_internal.h"
 #include "ipc/procslot.h"
 #include "model.h"
+#include "port/fs.h"
+
+#define ROOM_MOST 400000 /* bytes: as much as a small tree has */
 
 /* ---- drawing */
 static Value
@@ -235,6 +238,22 @@ note_levels(void)
 		world->levels_used[i] += v->ntables[i] > 0;
 }
 
+/* The compaction worker as on a disk that is full, or so nearly that many compactions do not fit. */
+static void
+work_without_space(Prng *g)
+{
+	bool full = prng_below(g, 2) == 0, did;
+	uint64_t room = prng_below(g, ROOM_MOST), left;
+
+	if (!worked(fs_free_space(".", &left), "asking for the free space"))
+		return;
+	atomic_store(&kvs->no_space, full);
+	config.disk_reserve = (int64_t) (2 * (left - (room < left ? room : left))); /* half of it is left alone */
+	engine_work(&did);
+	config.disk_reserve = 0;
+	atomic_store(&kvs->no_space, 0);
+}
+
 static void
 background(int kind)
 {
@@ -286,6 +305,9 @@ step(Prng *g, int kind)
 		break;
 	case STEP_SCAN_DURING:
 		check_scan_during_work(g);
+		break;
+	case STEP_FULL_DISK:
+		work_without_space(g);
 		break;
 	default:
 		background(kind);
