@@ -99,12 +99,12 @@ sweep(void)
 	return ST_OK;
 }
 
-static Status
-make_marker(void)
+Status
+initdir_make_marker(const char *name)
 {
 	int fd;
 
-	KV_TRY(fs_open(MARKER, FS_CREATE, &fd));
+	KV_TRY(fs_open(name, FS_CREATE, &fd));
 	KV_TRY(fs_close(fd));
 	return fs_sync_dir(".");
 }
@@ -135,7 +135,7 @@ initdir_make(bool blank, bool keep_settings)
 {
 	Control control;
 
-	KV_TRY(make_marker());
+	KV_TRY(initdir_make_marker(MARKER));
 	KV_TRY(sweep());
 	KV_TRY(config_write_sample_file("."));
 	if (keep_settings)

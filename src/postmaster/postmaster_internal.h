@@ -26,6 +26,8 @@ KV_CHECK Status initdir_make(bool blank, bool keep_settings);
 KV_CHECK Status initdir_form(const Bootstrap *b);
 /* In a complete directory: the mark of an unfinished one must not stay. REQUIRES the lock. */
 KV_CHECK Status initdir_tidy(void);
+/* An empty file, synced with its name: something was begun here that is not to be left half done. */
+KV_CHECK Status initdir_make_marker(const char *name);
 
 /*
  * ---- check_dir.c: kvd --check, of the directory this process is in; shown as `dir`. Findings and a summary on

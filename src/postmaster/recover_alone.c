@@ -55,16 +55,6 @@ recover_alone_pending(void)
 			   : ST_OK;
 }
 
-static Status
-make_marker(void)
-{
-	int fd;
-
-	KV_TRY(fs_open(MARKER, FS_CREATE, &fd));
-	KV_TRY(fs_close(fd));
-	return fs_sync_dir(".");
-}
-
 static void
 tell(const WalRecovery *log, const Vote *vote, const Membership *m, uint64_t self)
 {
@@ -139,7 +129,7 @@ do_it(const Control *control, const WalRecovery *log, Vote *vote, const Membersh
 	alone.node[0].incarnation = self;
 	alone.node[0].voter = true;
 	KV_TRY(proc_random(next.cluster_id, sizeof next.cluster_id));
-	KV_TRY(make_marker());
+	KV_TRY(initdir_make_marker(MARKER));
 	KV_TRY(control_write(&next));
 	KV_TRY(write_log(log, vote, &alone));
 	KV_TRY(membership_file_write(&alone, wal_inserted()));
