@@ -84,8 +84,6 @@ tell(const WalRecovery *log, const Vote *vote, const Membership *m, uint64_t sel
 static Status
 write_log(const WalRecovery *log, Vote *vote, const Membership *alone)
 {
-	Slice part;
-	Buf body = { 0 };
 	Lsn start, end = 0;
 	Status st;
 	int stuck;
@@ -99,11 +97,7 @@ write_log(const WalRecovery *log, Vote *vote, const Membership *alone)
 	logclock_begin_term(log->last_time, clock_wall_ms());
 	KV_TRY(wal_begin_term(vote->term, logclock_now(), &start, &end));
 	wal_open_gate();
-	st = membership_encode(alone, &body);
-	part = slice_buf(&body);
-	if (st == ST_OK)
-		st = wal_insert(wal_generation(), WAL_CONFIG, 0, logclock_now(), &part, 1, &start, &end);
-	buf_free(&body);
+	st = membership_insert(alone, &start, &end);
 	if (!wal_close_gate(CLOSE_GATE_MS, &stuck) && st == ST_OK)
 		st = status_fail(ST_INTERNAL, "the log's gate does not close");
 	KV_TRY(st);

@@ -239,21 +239,17 @@ static void
 append_config(const RaftConfig *c)
 {
 	MembershipAt next = { .members = members_of(c) };
-	Buf body = { 0 };
-	Slice part;
-	Status st = membership_encode(&next.members, &body);
+	Status st = ST_OK;
 
-	if (st == ST_OK && cons.alone_without_end && !membership_alone(&next.members, cons.raft.self)) {
+	if (cons.alone_without_end && !membership_alone(&next.members, cons.raft.self)) {
 		/* That waits until everything is on the disk: not for one that takes nothing. */
 		if (wal_out_of_space())
 			st = status_fail(ST_NO_SPACE, "no space for the log");
 		else
 			change_alone(false);
 	}
-	part = slice_buf(&body);
 	if (st == ST_OK)
-		st = wal_insert(wal_generation(), WAL_CONFIG, 0, logclock_now(), &part, 1, &next.start, &next.end);
-	buf_free(&body);
+		st = membership_insert(&next.members, &next.start, &next.end);
 	if (st != ST_OK) {
 		elog(LOG_LEVEL_WARNING, "cannot write the new configuration: %s", status_detail());
 		follow_up(RAFT_EV_CONFIG_FAILED, 0, 0);

@@ -46,6 +46,9 @@ int membership_voters(const Membership *m);
 /* Is self the only member? */
 bool membership_alone(const Membership *m, uint64_t self);
 
+/* A CONFIG record into the log, of the generation that is open. As membership_encode() and wal_insert() fail. */
+KV_CHECK Status membership_insert(const Membership *m, Lsn *start, Lsn *end);
+
 /*
  * MEMBERSHIP_FILE: the configuration this node last knew, with the LSN of its record (0: from before the
  * log). It is what a node starts from whose log and tables name none yet, and tells before the log is read
