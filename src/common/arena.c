@@ -55,38 +55,6 @@ arena_alloc(Arena *a, size_t bytes)
 	return p;
 }
 
-Slice
-arena_copy(Arena *a, Slice s)
-{
-	uint8_t *p = arena_alloc(a, s.len);
-
-	if (p == NULL)
-		return slice_of(NULL, 0);
-	if (s.len > 0)
-		memcpy(p, s.data, s.len);
-	return slice_of(p, s.len);
-}
-
-void
-arena_reset(Arena *a)
-{
-	ArenaBlock *keep = a->blocks;
-	ArenaBlock *next;
-
-	if (keep == NULL)
-		return;
-	if (keep->size > block_size(a)) {
-		arena_free(a);
-		return;
-	}
-	for (ArenaBlock *b = keep->next; b != NULL; b = next) {
-		next = b->next;
-		free(b);
-	}
-	keep->next = NULL;
-	keep->used = 0;
-}
-
 void
 arena_free(Arena *a)
 {

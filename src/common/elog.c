@@ -173,17 +173,6 @@ elog(LogLevel level, const char *fmt, ...)
 }
 
 _Noreturn void
-elog_fatal(const char *fmt, ...)
-{
-	va_list args;
-
-	va_start(args, fmt);
-	elog_v(LOG_LEVEL_FATAL, fmt, args);
-	va_end(args);
-	exit(EXIT_FATAL);
-}
-
-_Noreturn void
 elog_panic(const char *fmt, ...)
 {
 	va_list args;

@@ -25,19 +25,3 @@ nodestate(void)
 {
 	return state;
 }
-
-const char *
-node_phase_name(uint32_t phase)
-{
-	static const char *const names[] = { "starting", "running", "stopping" };
-
-	return phase < sizeof names / sizeof *names ? names[phase] : "unknown";
-}
-
-const char *
-node_role_name(uint32_t role)
-{
-	static const char *const names[] = { "follower", "candidate", "leader" };
-
-	return role < sizeof names / sizeof *names ? names[role] : "unknown";
-}

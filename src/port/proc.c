@@ -198,14 +198,6 @@ proc_is_terminal(int fd)
 	return isatty(fd) == 1;
 }
 
-int
-proc_cpus(void)
-{
-	long n = sysconf(_SC_NPROCESSORS_ONLN);
-
-	return n > 1 ? (int) n : 1;
-}
-
 void
 proc_signal(int signo, ProcSigHandler handler)
 {

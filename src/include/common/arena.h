@@ -1,7 +1,7 @@
 /*
  * arena.h - memory that is freed all at once, by lifetime (a message, a job).
  *
- * Pointers stay valid until arena_reset() or arena_free(). Allocations are 8-byte aligned.
+ * Pointers stay valid until arena_free(). Allocations are 8-byte aligned.
  */
 #ifndef COMMON_ARENA_H
 #define COMMON_ARENA_H
@@ -21,10 +21,6 @@ typedef struct Arena {
 
 /* NULL when out of memory. */
 KV_CHECK void *arena_alloc(Arena *a, size_t bytes);
-/* A copy of the bytes; data NULL (and len 0) when out of memory with s.len > 0. */
-KV_CHECK Slice arena_copy(Arena *a, Slice s);
-/* Forget everything; keeps one block for reuse, unless it is larger than block_size. */
-void arena_reset(Arena *a);
 void arena_free(Arena *a);
 
 #endif

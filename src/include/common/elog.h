@@ -28,8 +28,6 @@ void elog_setup(int fd, LogLevel min, bool json);
 void elog_process(const char *name);
 void elog(LogLevel level, const char *fmt, ...) KV_PRINTF(2, 3);
 
-/* elog(LOG_LEVEL_FATAL) then exit(EXIT_FATAL): this process only, shared state is sound. */
-_Noreturn void elog_fatal(const char *fmt, ...) KV_PRINTF(1, 2);
 /*
  * elog(LOG_LEVEL_PANIC) then _exit(EXIT_STOP_NODE): durability is in doubt (failed fsync,
  * damage, apply error): the postmaster stops the node and does not restart it.

@@ -36,7 +36,5 @@ typedef struct NodeState {
 size_t nodestate_shmem_size(void);
 void nodestate_shmem_init(void *mem);
 NodeState *nodestate(void);
-const char *node_phase_name(uint32_t phase);
-const char *node_role_name(uint32_t role);
 
 #endif

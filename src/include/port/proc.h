@@ -26,9 +26,8 @@ void proc_sched_batch(void);
 void proc_title(const char *title);
 /* Cryptographically random bytes from the system. */
 KV_CHECK Status proc_random(void *out, size_t len);
-/* Physical memory in bytes; 0 when unknown. CPUs online, at least 1. */
+/* Physical memory in bytes; 0 when unknown. */
 uint64_t proc_memory_bytes(void);
-int proc_cpus(void);
 /* Most address space this process may have (RLIMIT_AS); 0: no bound. */
 uint64_t proc_address_limit(void);
 /* Is somebody looking at what is written to this descriptor? */

@@ -57,7 +57,6 @@ KV_CHECK Status table_builder_add(TableBuilder *b, const Entry *e);
 const struct ValueShare *table_builder_shares(const TableBuilder *b, uint32_t *n);
 /* File bytes written and buffered so far. */
 uint64_t table_builder_bytes(const TableBuilder *b);
-uint64_t table_builder_entries(const TableBuilder *b);
 /*
  * Write the rest, sync the file, rename it into place; the caller syncs the directory "tables" before
  * naming it in the manifest. smallest/largest: keys, appended to the Bufs. Frees the builder whatever the

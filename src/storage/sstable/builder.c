@@ -332,12 +332,6 @@ table_builder_bytes(const TableBuilder *b)
 	return block_out_length(&b->out) + b->data.keys.len + b->data.values.len;
 }
 
-uint64_t
-table_builder_entries(const TableBuilder *b)
-{
-	return b->info.entries;
-}
-
 const ValueShare *
 table_builder_shares(const TableBuilder *b, uint32_t *n)
 {

@@ -53,51 +53,6 @@ around_the_size_of_a_block(void **state)
 }
 
 static void
-reset_reuses_the_newest_block(void **state)
-{
-	Arena a = { 0 };
-	void *first = arena_alloc(&a, 100);
-
-	(void) state;
-	assert_non_null(first);
-	arena_reset(&a);
-	assert_ptr_equal(arena_alloc(&a, 100), first);
-	assert_non_null(arena_alloc(&a, ARENA_BLOCK_SIZE)); /* a second block */
-	arena_reset(&a);
-	assert_non_null(a.blocks);
-	arena_free(&a);
-}
-
-static void
-reset_gives_back_a_large_block(void **state)
-{
-	Arena a = { 0 };
-
-	(void) state;
-	assert_non_null(arena_alloc(&a, ARENA_BLOCK_SIZE + 1));
-	arena_reset(&a);
-	assert_null(a.blocks);
-	arena_reset(&a);
-	arena_free(&a);
-}
-
-static void
-copies(void **state)
-{
-	Arena a = { 0 };
-	char text[] = "abc";
-	Slice s = arena_copy(&a, slice_str(text));
-
-	(void) state;
-	text[0] = 'x';
-	assert_true(slice_eq(s, slice_str("abc")));
-	s = arena_copy(&a, slice_of(NULL, 0));
-	assert_int_equal(s.len, 0);
-	assert_non_null(s.data);
-	arena_free(&a);
-}
-
-static void
 no_memory(void **state)
 {
 	Arena a = { 0 };
@@ -106,7 +61,6 @@ no_memory(void **state)
 	assert_null(arena_alloc(&a, SIZE_MAX));
 	assert_null(arena_alloc(&a, SIZE_MAX - 7));
 	assert_null(arena_alloc(&a, SIZE_MAX / 2));
-	assert_null(arena_copy(&a, slice_of("", SIZE_MAX / 2)).data);
 	assert_non_null(arena_alloc(&a, 1));
 	arena_free(&a);
 }
@@ -117,9 +71,6 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(allocations_are_aligned_and_apart),
 		cmocka_unit_test(around_the_size_of_a_block),
-		cmocka_unit_test(reset_reuses_the_newest_block),
-		cmocka_unit_test(reset_gives_back_a_large_block),
-		cmocka_unit_test(copies),
 		cmocka_unit_test(no_memory),
 	};
 

@@ -156,7 +156,7 @@ errno_is_kept(void **state)
 	assert_int_equal(errno, ENOSPC);
 }
 
-enum Ending { FATAL, PANIC, ASSERTION };
+enum Ending { PANIC, ASSERTION };
 
 static int
 status_of_child(enum Ending how)
@@ -166,8 +166,6 @@ status_of_child(enum Ending how)
 
 	if (pid == 0) {
 		signal(SIGABRT, SIG_DFL);
-		if (how == FATAL)
-			elog_fatal("fatal %d", 1);
 		if (how == PANIC)
 			elog_panic("panic %d", 2);
 		KV_ASSERT(1 + 1 == 3);
@@ -185,10 +183,6 @@ ends_of_a_process(void **state)
 
 	(void) state;
 	elog_setup(ends[1], LOG_LEVEL_LOG, false);
-	status = status_of_child(FATAL);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), EXIT_FATAL);
-	assert_string_equal(tail(), "FATAL:  fatal 1\n");
 	status = status_of_child(PANIC);
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), EXIT_STOP_NODE);
