@@ -7,11 +7,9 @@
  *	writers	order, no		consensus worker
  *			active			consensus worker; the fetcher takes it away when it is done
  *			piece, posted	fetcher; the consensus worker takes `posted` away
- *			progress		fetcher; readers anyone, stale or torn does no harm
  */
 #include "replication/fetch.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "common/elog.h"
@@ -182,7 +180,6 @@ after_failure(const FetchJob *job, Status st)
 		return ST_OK;
 	if (!may_pass(st))
 		return st;
-	fetch_set_trouble(status_detail());
 	if (complained_ns == 0 || now - complained_ns >= COMPLAIN_NS) {
 		elog(LOG_LEVEL_WARNING, "fetching %s from %s: %s", job->order.snapshot ? "tables" : "log",
 			 job->order.address, status_detail());
@@ -222,8 +219,6 @@ work(FetchJob *job, FetchClient *c, uint64_t *nap_us)
 	*nap_us = st == ST_OK ? fetch_client_rest_us(c) : RETRY_US;
 	if (st != ST_OK)
 		st = after_failure(job, st);
-	else
-		fetch_set_trouble("");
 	if (done) {
 		fetch_client_close(c);
 		fetch_end(job);
@@ -260,50 +255,7 @@ fetch_step(uint64_t *nap_us)
 	}
 	if (now.no != job.no) {
 		fetch_client_close(&client);
-		fetch_set_progress(now.order.snapshot, 0, 0);
-		fetch_set_trouble("");
 		job = now;
 	}
 	return work(&job, &client, nap_us);
-}
-
-/* ---- views */
-void
-fetch_set_progress(bool snapshot, uint64_t done, uint64_t total)
-{
-	atomic_store(&fetch_sh->snapshot, snapshot);
-	atomic_store(&fetch_sh->bytes_done, done);
-	atomic_store(&fetch_sh->bytes_total, total);
-}
-
-void
-fetch_set_trouble(const char *text)
-{
-	union {
-		char text[sizeof fetch_sh->trouble];
-		uint64_t words[sizeof fetch_sh->trouble / 8];
-	} u = { .text = "" };
-
-	snprintf(u.text, sizeof u.text, "%s", text);
-	for (size_t i = 0; i < sizeof u.words / 8; i++)
-		atomic_store_explicit(&fetch_sh->trouble[i], u.words[i], memory_order_relaxed);
-}
-
-void
-fetch_progress(FetchProgress *out)
-{
-	union {
-		char text[sizeof out->trouble];
-		uint64_t words[sizeof out->trouble / 8];
-	} u;
-
-	for (size_t i = 0; i < sizeof u.words / 8; i++)
-		u.words[i] = atomic_load_explicit(&fetch_sh->trouble[i], memory_order_relaxed);
-	u.text[sizeof u.text - 1] = '\0';
-	*out = (FetchProgress){ .active = fetch_active(),
-							.snapshot = atomic_load(&fetch_sh->snapshot) != 0,
-							.bytes_done = atomic_load(&fetch_sh->bytes_done),
-							.bytes_total = atomic_load(&fetch_sh->bytes_total) };
-	if (out->active)
-		memcpy(out->trouble, u.text, sizeof out->trouble);
 }

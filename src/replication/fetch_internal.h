@@ -54,9 +54,6 @@ bool fetch_stands(const FetchJob *job);
 Status fetch_not_ordered(void);
 /* The order is done, unless there is another one by now. */
 void fetch_end(const FetchJob *job);
-/* For views. */
-void fetch_set_progress(bool snapshot, uint64_t done, uint64_t total);
-void fetch_set_trouble(const char *text);
 /* Sleep, but not past the end of the order. */
 void fetch_nap(const FetchJob *job, uint64_t us);
 

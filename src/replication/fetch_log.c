@@ -131,7 +131,6 @@ fetch_log(const FetchJob *job, FetchClient *c, bool *done)
 	if (end < at || end - at != answer.len - LOG_ANSWER_HEAD || end > commit)
 		return status_fail(ST_CORRUPT, "the other node's answer contradicts itself");
 	KV_TRY(fetch_append(job, slice_of(answer.data + LOG_ANSWER_HEAD, answer.len - LOG_ANSWER_HEAD), at));
-	fetch_set_progress(false, end - job->order.from, commit - job->order.from);
 	*done = end == at;
 	return ST_OK;
 }

@@ -14,11 +14,7 @@ typedef struct FetchShared {
 	uint64_t no;
 	FetchOrder order;
 	FetchPiece piece;
-	_Atomic uint32_t snapshot;
-	_Atomic uint64_t bytes_done, bytes_total;
-	_Atomic uint64_t trouble[96 / 8];
 } FetchShared;
-_Static_assert(sizeof ((FetchShared *) 0)->trouble == sizeof ((FetchProgress *) 0)->trouble, "the same text");
 
 extern FetchShared *fetch_sh;
 

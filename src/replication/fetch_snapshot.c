@@ -45,7 +45,6 @@ check_space(const Incoming *in)
 	status_fail(ST_NO_SPACE,
 				"%" PRIu64 " MB of tables do not fit: %" PRIu64 " MB free, %" PRIu64 " MB needed",
 				(in->total - in->done) >> 20, left >> 20, needed >> 20);
-	fetch_set_trouble(status_detail());
 	fetch_client_close(in->client); /* the other node need not keep its files for us meanwhile */
 	fetch_nap(in->job, NO_SPACE_NAP_US);
 	return ST_NO_SPACE;
@@ -87,7 +86,6 @@ fill_file(Incoming *in, int fd, uint64_t number, uint64_t bytes)
 		at += piece.len;
 		in->done += piece.len;
 		fetch_nap(in->job, fetch_client_rest_us(in->client));
-		fetch_set_progress(true, in->done, in->total);
 		if (at - flushed >= WRITEBACK_BYTES) {
 			KV_TRY(fs_writeback(fd, flushed, at - flushed));
 			flushed = at;

@@ -82,12 +82,4 @@ KV_CHECK Status fetch_install(bool *did);
  */
 KV_CHECK Status fetch_cut_off(const Control *self, Lsn *flushed, uint64_t *term);
 
-/* ---- views */
-typedef struct FetchProgress {
-	bool active, snapshot;
-	uint64_t bytes_done, bytes_total; /* total 0: not known yet */
-	char trouble[96];
-} FetchProgress;
-void fetch_progress(FetchProgress *out);
-
 #endif
