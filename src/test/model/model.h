@@ -102,6 +102,7 @@ enum {
 	STEP_HELD,
 	STEP_SCAN_DURING,
 	STEP_FULL_DISK,
+	STEP_SYSTEM,
 	STEPS
 };
 
@@ -131,6 +132,8 @@ typedef struct World {
 	int nops;
 	int nacked;         /* of these the engine has said that they are durable */
 	uint64_t time_seen; /* log time that a start has shown */
+	Lsn config;         /* newest CONFIG record known to be durable, 0 none; its body has config_len bytes */
+	uint32_t config_len;
 	/* -- installs.c */
 	TransferPlan plan;
 	bool planned, installed;

@@ -4,10 +4,13 @@
 #include <string.h>
 
 #include "../../storage/kvstore_internal.h"
+#include "ipc/logclock.h"
 #include "ipc/procslot.h"
 #include "model.h"
 #include "port/fs.h"
+#include "storage/session.h"
 
+#define SYSTEM_BODY 3000 /* some go to value files */
 #define ROOM_MOST 400000 /* bytes: as much as a small tree has */
 
 /* ---- drawing */
@@ -229,6 +232,62 @@ advance_time(Prng *g)
 	journal_acked();
 }
 
+/* The newest configuration is there, whole; `unsure`: perhaps one that was not acknowledged. */
+static void
+check_config(bool unsure)
+{
+	Buf body = { 0 };
+	Lsn start, end;
+	Status st = kvstore_config(&body, &start, &end);
+
+	if (!ordered(st) && world->config != 0) {
+		CHECK(st == ST_OK && (start == world->config || (unsure && start > world->config)));
+		for (size_t i = 0; i < body.len; i++)
+			CHECK(body.data[i] == (uint8_t) (body.len + i));
+		CHECK(start != world->config || body.len == world->config_len);
+	}
+	buf_free(&body);
+}
+
+/* Keys of the system's: a session, which expires, or a configuration. */
+static void
+write_for_system(Prng *g)
+{
+	static uint8_t body[SYSTEM_BODY];
+	uint32_t len = 1 + (uint32_t) prng_below(g, prng_below(g, 4) == 0 ? sizeof body : 60);
+	bool session = prng_below(g, 2) == 0;
+	Slice part = slice_of(body, len);
+	Buf ops = { 0 };
+	uint64_t version;
+	Lsn start, end;
+	Status st;
+
+	engine_apply_all();
+	check_config(true);
+	for (uint32_t i = 0; i < len; i++)
+		body[i] = (uint8_t) (len + i);
+	if (session) {
+		malloc_pause(true);
+		MUST(session_encode_open(&ops, prng_below(g, 20000)));
+		malloc_pause(false);
+		st = kvstore_write(wal_generation(), &ops, 1, ACK_QUORUM, 1000, false, &version);
+		buf_free(&ops);
+	} else
+		st = wal_insert(wal_generation(), WAL_CONFIG, 0, logclock_now(), &part, 1, &start, &end);
+	if (st != ST_OK && !certainly_not(st) && !ordered(st))
+		failed("a record of the system's: %s (%s)", status_name(st), status_detail());
+	if (st != ST_OK)
+		return;
+	engine_apply_all();
+	model.time = kvstore_applied_time();
+	journal_acked();
+	if (session)
+		return;
+	world->config = start;
+	world->config_len = len;
+	check_config(false);
+}
+
 static void
 note_levels(void)
 {
@@ -305,6 +364,9 @@ step(Prng *g, int kind)
 		break;
 	case STEP_SCAN_DURING:
 		check_scan_during_work(g);
+		break;
+	case STEP_SYSTEM:
+		write_for_system(g);
 		break;
 	case STEP_FULL_DISK:
 		work_without_space(g);
