@@ -20,6 +20,7 @@
 #define PUBLISH_TRIES 60000    /* a minute of them, then something holds a pin for ever: stop */
 #define COMPACT_WAIT_MS 1000   /* after a compaction without space, then twice as long each time, */
 #define COMPACT_WAIT_MAX_MS 10000 /* up to this */
+#define TELL_MS 60000          /* it is said so often at most */
 #define WALWRITER_LONG_MS 1000 /* sleep when idle; whoever commits wakes us */
 #define WALWRITER_SHORT_MS                                                                                   \
 	20 /* sleep after work: bounds how far the durable mark is behind (rule L6: 50 ms) */
@@ -211,11 +212,16 @@ reclaim(bool *did)
 	return publish(v, false);
 }
 
-/* One that finds no space is not tried again at once, and said once: only space helps. */
+/*
+ * One that finds no space is not tried again at once, and said once a minute at most: what fits goes on in between,
+ * and only space helps.
+ */
 static Status
 compact_if_room(bool *did)
 {
 	static uint64_t next_ms, wait_ms; /* 0: the last one found room */
+	static uint64_t told_ms;
+	static bool told;
 	uint64_t now_ms = clock_mono_ns() / 1000000;
 	Status st;
 
@@ -223,14 +229,19 @@ compact_if_room(bool *did)
 	if (now_ms < next_ms)
 		return ST_OK;
 	st = compact(NULL, did);
-	if (st == ST_OK && *did && wait_ms != 0) {
-		elog(LOG_LEVEL_LOG, "compaction has space again");
+	if (st == ST_OK && *did) {
+		if (told)
+			elog(LOG_LEVEL_LOG, "compaction has space again");
+		told = false;
 		wait_ms = 0;
 	}
 	if (st != ST_NO_SPACE)
 		return st;
-	if (wait_ms == 0)
+	if (!told && (told_ms == 0 || now_ms - told_ms >= TELL_MS)) {
 		elog(LOG_LEVEL_WARNING, "compaction waits for space: %s", status_detail());
+		told = true;
+		told_ms = now_ms;
+	}
 	wait_ms = wait_ms == 0 ? COMPACT_WAIT_MS : wait_ms < COMPACT_WAIT_MAX_MS / 2 ? 2 * wait_ms : COMPACT_WAIT_MAX_MS;
 	next_ms = now_ms + wait_ms;
 	return ST_OK;
