@@ -87,7 +87,6 @@ write_log(const WalRecovery *log, Vote *vote, const Membership *alone)
 	Lsn start, end = 0;
 	Status st;
 	int stuck;
-	bool did;
 
 	vote->term = (vote->term > log->last_term ? vote->term : log->last_term) + 1;
 	vote->voted_for = alone->node[0].incarnation;
@@ -104,7 +103,7 @@ write_log(const WalRecovery *log, Vote *vote, const Membership *alone)
 	while (wal_durable() < end)
 		if (!wal_flush() && wal_out_of_space())
 			return status_fail(ST_NO_SPACE, "no space for the log: free some, then run it again");
-	return wal_update_mark(&did);
+	return wal_finish_mark();
 }
 
 static Status

@@ -28,15 +28,13 @@ step(uint64_t *nap_us)
 static void
 finish(void)
 {
-	bool did;
-
 	uint64_t until_ns = clock_mono_ns() + FINISH_MS * UINT64_C(1000000);
 
 	/* On a full disk there may be no way to write the rest: nothing of it was acknowledged as durable. */
 	while (wal_durable() < wal_inserted() && clock_mono_ns() < until_ns)
 		if (!wal_flush() && wal_durable() < wal_inserted())
 			child_poll(NULL, NULL, 0, 1);
-	if (wal_update_mark(&did) != ST_OK)
+	if (wal_finish_mark() != ST_OK)
 		elog(LOG_LEVEL_WARNING, "cannot write the durable mark: %s", status_detail());
 }
 

@@ -49,17 +49,18 @@ sub dump_json
 # --- what there is ----------------------------------------------------------------------------------
 
 my @list = dump_json('list', $node->dir);
-is_deeply([ map { $_->{level} } @list ], [ 0, 0 ], 'two tables in level 0');
+is_deeply([ map { $_->{level} } @list ], [ 0, 0, 0 ], 'three tables in level 0');
 cmp_ok($list[0]{version_min}, '>', $list[1]{version_max}, '... newest first');
 is($list[0]{tombstones}, 1, '... a tombstone in the newer');
-is("$list[1]{smallest} $list[1]{largest}", 'system:config user:k29', '... key range of the older');
-my ($newer, $older) = map { $node->dir . "/tables/$_->{table}.kvt" } @list;
+is("$list[1]{smallest} $list[1]{largest}", 'user:k10 user:k29', '... key range of the older');
+is("$list[2]{smallest} $list[2]{largest}", 'system:config system:config', "... the system's keys have one of their own");
+my ($newer, $older, $system) = map { $node->dir . "/tables/$_->{table}.kvt" } @list;
 is($list[0]{bytes}, -s $newer, '... bytes are those of the file');
 
 my ($p) = dump_json('properties', $newer);
 is("$p->{table} $p->{entries} $p->{tombstones} $p->{expiring}", "$list[0]{table} 3 1 1", 'properties of one');
 is($p->{blocks}, 'none 1', '... its blocks by codec');
-is(scalar(dump_json('properties', $node->dir)), 2, 'properties of all');
+is(scalar(dump_json('properties', $node->dir)), 3, 'properties of all');
 
 my @entries = dump_json('scan', $older);
 is_deeply({ map { $_->{key} => $_->{version} } @entries }, $version{1},
@@ -73,7 +74,7 @@ is_deeply([ map { $_->{key} } dump_json('scan', '--from', 'k12', '--to', 'k1\x35
 	'--from and --to, with escapes');
 is(scalar(dump_json('scan', '--limit', 4, $node->dir)), 4, '--limit');
 is(scalar(dump_json('scan', $node->dir)), 23, 'all tables of a directory');
-is((dump_json('scan', '--system', $older))[0]{key}, 'config', '--system');
+is((dump_json('scan', '--system', $system))[0]{key}, 'config', '--system');
 
 my @edits = dump_json('manifest', $node->dir);
 is_deeply([ map { $_->{table} } grep { $_->{edit} eq 'add' } @edits ], [ map { $_->{table} } reverse @list ],
@@ -85,7 +86,7 @@ like(run_command($tool, 'list', '--format', 'table', $node->dir)->{out}, qr/\Ale
 
 # --- damage -----------------------------------------------------------------------------------------
 
-is_deeply([ map { $_->{state} } dump_json('verify', $node->dir) ], [qw(whole whole)], 'verify, beside the server');
+is_deeply([ map { $_->{state} } dump_json('verify', $node->dir) ], [qw(whole whole whole)], 'verify, beside the server');
 $node->stop;
 my $bytes = slurp($newer);
 my @missed;
@@ -103,7 +104,7 @@ is(run_command($tool, $_, $newer)->{code}, 1, "$_ of a table that is cut") for q
 my $r = run_command($tool, 'verify', '--json', $node->dir);
 is($r->{code}, 1, 'verify of the directory');
 my @states = map { decode_json($_)->{state} } split /\n/, $r->{out};
-is_deeply([ sort @states ], [qw(damaged whole)], '... goes on behind the damaged one');
+is_deeply([ sort @states ], [qw(damaged whole whole)], '... goes on behind the damaged one');
 rename $older, "$older.away" or die $!;
 rename $newer, $older or die $!;
 spew($newer, slurp("$older.away"));
@@ -112,7 +113,7 @@ is($r->{code}, 1, 'tables that changed places');
 like($r->{out}, qr/the manifest and the file/, '... are not those that the manifest means');
 spew($newer, $bytes);
 rename "$older.away", $older or die $!;
-is_deeply([ map { $_->{state} } dump_json('verify', $node->dir) ], [qw(whole whole)], 'as it was');
+is_deeply([ map { $_->{state} } dump_json('verify', $node->dir) ], [qw(whole whole whole)], 'as it was');
 my ($manifest) = glob $node->dir . '/MANIFEST-*';
 my $text = slurp($manifest);
 substr(my $flipped = $text, 60, 1) ^= "\x01";

@@ -299,6 +299,8 @@ KV_CHECK Status wal_retire_segments(Lsn below, int spare);
  * stops.
  */
 KV_CHECK Status wal_update_mark(bool *did);
+/* The same at once, however young the mark is: before an orderly end, so that it is exact. */
+KV_CHECK Status wal_finish_mark(void);
 /* Close this process's descriptors (of segments and the mark). */
 void wal_files_close(void);
 

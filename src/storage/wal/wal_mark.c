@@ -178,8 +178,9 @@ wal_mark_keep_near(Lsn to)
 	lwlock_release(LWLOCK_WAL_SEGMENT, 0);
 }
 
-Status
-wal_update_mark(bool *did)
+/* Write what is durable now, if the mark is behind and (due_only) it is time. */
+static Status
+bring_up(bool due_only, bool *did)
 {
 	Status s = ST_OK;
 	WalMark m;
@@ -189,10 +190,24 @@ wal_update_mark(bool *did)
 		return ST_OK;
 	lwlock_acquire(LWLOCK_WAL_SEGMENT, 0); /* truncation holds it while it lowers durable */
 	m = (WalMark){ wal_sh->mark.epoch, wal_durable(), wal_commit(), wal_sh->mark.start };
-	if (mark_newer(&m, &wal_sh->mark) && mark_due()) {
+	if (mark_newer(&m, &wal_sh->mark) && (!due_only || mark_due())) {
 		s = wal_mark_write(&m);
 		*did = s == ST_OK;
 	}
 	lwlock_release(LWLOCK_WAL_SEGMENT, 0);
 	return s;
+}
+
+Status
+wal_update_mark(bool *did)
+{
+	return bring_up(true, did);
+}
+
+Status
+wal_finish_mark(void)
+{
+	bool did;
+
+	return bring_up(false, &did);
 }

@@ -260,13 +260,11 @@ compactor_main(void *arg)
 static void
 walwriter_main(void *arg)
 {
-	bool did;
-
 	(void) arg;
 	loop(walwriter_step);
 	while (wal_durable() < wal_inserted())
 		(void) wal_flush();
-	MUST(wal_update_mark(&did));
+	MUST(wal_finish_mark());
 }
 
 static void

@@ -177,6 +177,12 @@ test_when_written(void **state)
 	assert_false(update());
 	atomic_store(&wal_sh->last_flush_ns, clock_mono_ns() - 10000000); /* idle */
 	assert_true(update());
+	wal_test_insert(1, 100);
+	wal_test_flush();
+	wal_sh->mark_ns = clock_mono_ns() + 1000000000;
+	atomic_store(&wal_sh->last_flush_ns, clock_mono_ns() + 1000000000);
+	assert_ok(wal_finish_mark()); /* young or not: the end */
+	assert_int_equal(wal_sh->mark.durable, wal_durable());
 }
 
 /* What the mark says is durable is synced already: its writer never runs ahead of the flusher. */
