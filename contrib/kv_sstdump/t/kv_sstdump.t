@@ -53,7 +53,7 @@ is_deeply([ map { $_->{level} } @list ], [ 0, 0, 0 ], 'three tables in level 0')
 cmp_ok($list[0]{version_min}, '>', $list[1]{version_max}, '... newest first');
 is($list[0]{tombstones}, 1, '... a tombstone in the newer');
 is("$list[1]{smallest} $list[1]{largest}", 'user:k10 user:k29', '... key range of the older');
-is("$list[2]{smallest} $list[2]{largest}", 'system:config system:config', "... the system's keys have one of their own");
+is("$list[2]{smallest} $list[2]{largest}", 'system:config system:config', '... the system has one of its own');
 my ($newer, $older, $system) = map { $node->dir . "/tables/$_->{table}.kvt" } @list;
 is($list[0]{bytes}, -s $newer, '... bytes are those of the file');
 
@@ -86,7 +86,7 @@ like(run_command($tool, 'list', '--format', 'table', $node->dir)->{out}, qr/\Ale
 
 # --- damage -----------------------------------------------------------------------------------------
 
-is_deeply([ map { $_->{state} } dump_json('verify', $node->dir) ], [qw(whole whole whole)], 'verify, beside the server');
+is_deeply([ map { $_->{state} } dump_json('verify', $node->dir) ], [qw(whole whole whole)], 'verify, beside a server');
 $node->stop;
 my $bytes = slurp($newer);
 my @missed;
