@@ -99,13 +99,14 @@ put_state(Buf *b, const LsmState *s)
 	return buf_append(b, p, sizeof p);
 }
 
+/* NEXT, RANGE_DROP: an operation that is one number. */
 static Status
-put_next(Buf *b, uint64_t next_number)
+put_number(Buf *b, ManifestOp op, uint64_t number)
 {
 	uint8_t p[9];
 
-	p[0] = MANIFEST_NEXT;
-	put_u64(p + 1, next_number);
+	p[0] = (uint8_t) op;
+	put_u64(p + 1, number);
 	return buf_append(b, p, sizeof p);
 }
 
@@ -135,23 +136,13 @@ put_range(Buf *b, const RangeDelete *r)
 }
 
 static Status
-put_range_drop(Buf *b, uint64_t version)
-{
-	uint8_t p[9];
-
-	p[0] = MANIFEST_RANGE_DROP;
-	put_u64(p + 1, version);
-	return buf_append(b, p, sizeof p);
-}
-
-static Status
 put_range_changes(Buf *b, const Edit *e)
 {
 	const uint64_t *drops = (const uint64_t *) (const void *) e->range_drops.data;
 	const RangeDelete *adds = (const RangeDelete *) (const void *) e->range_adds.data;
 
 	for (size_t i = 0; i < e->range_drops.len / sizeof *drops; i++)
-		KV_TRY(put_range_drop(b, drops[i]));
+		KV_TRY(put_number(b, MANIFEST_RANGE_DROP, drops[i]));
 	for (size_t i = 0; i < e->range_adds.len / sizeof *adds; i++)
 		KV_TRY(put_range(b, &adds[i]));
 	return ST_OK;
@@ -196,7 +187,7 @@ write_list(Manifest *m, Buf *b, const Version *v, uint64_t next_number)
 
 	KV_TRY(record_begin(b, &at));
 	KV_TRY(put_state(b, &state));
-	KV_TRY(put_next(b, next_number));
+	KV_TRY(put_number(b, MANIFEST_NEXT, next_number));
 	record_end(b, at, m->number, m->length + at);
 	for (uint32_t i = 0; i < v->nvalues; i++) {
 		KV_TRY(record_begin(b, &at));
@@ -307,7 +298,7 @@ encode_edit(Buf *b, const Edit *e, uint64_t next_number)
 	KV_TRY(put_range_changes(b, e));
 	if (e->has_state)
 		KV_TRY(put_state(b, &e->state));
-	return put_next(b, next_number);
+	return put_number(b, MANIFEST_NEXT, next_number);
 }
 
 static Status

@@ -32,21 +32,6 @@ static const struct {
 #define KINDS (sizeof kinds / sizeof kinds[0])
 
 static void
-start(void)
-{
-	Status st = engine_open();
-
-	if (st == ST_OK)
-		st = engine_start();
-	if (st == ST_OK)
-		return;
-	if (!ordered(st))
-		failed("start: %s (%s)", status_name(st), status_detail());
-	world->end = END_REFUSED;
-	_exit(1);
-}
-
-static void
 history(void *arg)
 {
 	const Case *c = arg;
@@ -58,7 +43,7 @@ history(void *arg)
 		elog_setup(-1, LOG_LEVEL_PANIC, false); /* PANIC is what is wanted */
 	fault_plan(&c->plan);
 	world->faulty = !c->after;
-	start();
+	run_child_start(ordered);
 	check_all();
 	if (!c->after)
 		steps_run(&g, STEPS);

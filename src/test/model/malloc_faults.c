@@ -68,19 +68,10 @@ typedef struct Case {
 	bool fill;
 } Case;
 
-static void
-start(void)
+static bool
+out_of_memory(Status st)
 {
-	Status st = engine_open();
-
-	if (st == ST_OK)
-		st = engine_start();
-	if (st == ST_OK)
-		return;
-	if (st != ST_OUT_OF_MEMORY || hits == 0)
-		failed("start: %s (%s)", status_name(st), status_detail());
-	world->end = END_REFUSED;
-	_exit(1);
+	return st == ST_OUT_OF_MEMORY && hits > 0;
 }
 
 static void
@@ -99,7 +90,7 @@ history(void *arg)
 	world->mallocs_failed = 0;
 	world->faulty = nth != 0;
 	armed = nth != 0;
-	start();
+	run_child_start(out_of_memory);
 	steps_run(&g, c->fill ? 3 * STEPS : STEPS);
 	world->mallocs_failed = hits;
 	armed = false;

@@ -227,6 +227,8 @@ void run_begin(uint64_t seed, Prng *g);
 bool run_create(void);
 /* In a child: the file system layer, mistakes, random numbers. */
 void run_child_begin(uint64_t seed);
+/* In a child: start the engine. A refusal for which may_fail() is true ends the child, another one the run. */
+void run_child_start(bool (*may_fail)(Status st));
 double run_now(void);
 typedef struct RunOptions {
 	uint64_t first, seeds;

@@ -189,6 +189,21 @@ run_child_begin(uint64_t seed)
 	alarm(CHILD_SECONDS);
 }
 
+void
+run_child_start(bool (*may_fail)(Status st))
+{
+	Status st = engine_open();
+
+	if (st == ST_OK)
+		st = engine_start();
+	if (st == ST_OK)
+		return;
+	if (!may_fail(st))
+		failed("start: %s (%s)", status_name(st), status_detail());
+	world->end = END_REFUSED;
+	_exit(1);
+}
+
 static void
 live(void *arg)
 {
