@@ -6,6 +6,7 @@
 
 #include "kv_sstdump.h"
 #include "port/child.h"
+#include "storage/value_file.h"
 
 #define PATH_BYTES 4096
 #define TABLE_ENDING ".kvt"
@@ -60,8 +61,7 @@ one_table(uint64_t number, Status (*fn)(const TableFile *t))
 	return st == ST_OK ? OFFLINE_WHOLE : offline_failed(&dump.tool, st);
 }
 
-/* Damage is worse than what could not be read. */
-static int
+int
 worse(int a, int b)
 {
 	return a == OFFLINE_DAMAGED || b == OFFLINE_DAMAGED ? OFFLINE_DAMAGED : a > b ? a : b;
@@ -87,7 +87,7 @@ each_of_directory(const char *name, Status (*fn)(const TableFile *t))
 int
 each_table(char **names, int n, Status (*fn)(const TableFile *t))
 {
-	static char dir[PATH_BYTES];
+	static char dir[PATH_BYTES], values[PATH_BYTES + sizeof VALUE_DIR + 4];
 	uint64_t number;
 	int code = OFFLINE_WHOLE;
 
@@ -97,6 +97,8 @@ each_table(char **names, int n, Status (*fn)(const TableFile *t))
 		if (!offline_file(names[i], TABLE_ENDING, &number, dir, sizeof dir))
 			offline_usage(&dump.tool, "no table file (16 hex digits and " TABLE_ENDING "): ", names[i]);
 		table_files_dir(dir);
+		snprintf(values, sizeof values, "%s/../%s", dir, VALUE_DIR);
+		value_files_dir(values);
 		code = worse(code, one_table(number, fn));
 	}
 	return code;

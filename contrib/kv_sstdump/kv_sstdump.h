@@ -17,6 +17,7 @@ typedef struct Dump {
 	const char *from, *to;  /* scan: bounds, C escapes; NULL: none */
 	bool full, system;      /* scan: whole values; keys of the system keyspace */
 	uint64_t limit;         /* scan: entries */
+	int values_code;        /* scan: the worst of values that could not be read */
 } Dump;
 extern Dump dump;
 
@@ -25,6 +26,8 @@ extern Dump dump;
 void enter_directory(const char *name);
 /* Read the manifest in effect, sorted; again when a server put another in its place meanwhile. */
 KV_CHECK Status read_manifest(ManifestImage *out);
+/* Of two exit codes: damage is worse than what could not be read. */
+int worse(int a, int b);
 /*
  * Call fn for each table named: all of a data directory, or files. Gives the worst exit code; a file that can't be read
  * is a line on standard error.

@@ -191,10 +191,14 @@ run_values(char **names, int n)
 
 /* ---- verify */
 
+/* file: a table's number, or a value file's id. */
 static void
-verdict(const char *table, Status st, uint64_t entries)
+verdict(uint64_t file, Status st, uint64_t entries)
 {
-	output_row(&dump.tool.out, (Cell[]){ CELL_OF_STR(table), CELL_OF_U64(entries),
+	char name[32];
+
+	snprintf(name, sizeof name, "%016llx", (unsigned long long) file);
+	output_row(&dump.tool.out, (Cell[]){ CELL_OF_STR(name), CELL_OF_U64(entries),
 		CELL_OF_STR(st == ST_OK ? "whole" : st == ST_CORRUPT ? "damaged" : "unreadable"),
 		st == ST_OK ? (Cell){ .kind = CELL_NONE } : CELL_OF_STR(status_detail()) });
 }
@@ -202,17 +206,15 @@ verdict(const char *table, Status st, uint64_t entries)
 static Status
 verify_file(const TableFile *t)
 {
-	char number[32];
 	Status st = table_verify(&t->info, NULL, NULL);
 
-	snprintf(number, sizeof number, "%016llx", (unsigned long long) t->info.number);
-	verdict(number, st, t->info.entries);
+	verdict(t->info.number, st, t->info.entries);
 	return st;
 }
 
-/* Has a running server let go of the table since its manifest was read? */
+/* Has a running server let go of the file since its manifest was read? */
 static bool
-still_named(uint64_t number)
+still_named(uint64_t file)
 {
 	ManifestImage img;
 	bool found = false;
@@ -220,9 +222,22 @@ still_named(uint64_t number)
 	if (read_manifest(&img) != ST_OK)
 		return true;
 	for (size_t i = 0; i < img.ntables; i++)
-		found = found || img.tables[i].info.number == number;
+		found = found || img.tables[i].info.number == file;
+	for (size_t i = 0; i < img.nvalues; i++)
+		found = found || img.values[i].file_id == file;
 	manifest_image_free(&img);
 	return found;
+}
+
+/* Gives the worse of both codes. */
+static int
+judged(uint64_t file, Status st, uint64_t entries, int worst)
+{
+	table_files_close_all();
+	if (st != ST_OK && !still_named(file))
+		return worst;
+	verdict(file, st, entries);
+	return worse(worst, offline_code(st));
 }
 
 /* Also: each file is the one that the manifest means, and the levels are in order. */
@@ -230,24 +245,22 @@ static int
 verify_directory(char **names)
 {
 	ManifestImage img;
-	int code = open_manifest(names, 1, &img), worst = code;
+	int worst = open_manifest(names, 1, &img);
 
-	if (code != OFFLINE_WHOLE)
-		return code;
+	if (worst != OFFLINE_WHOLE)
+		return worst;
 	for (size_t i = 0; i < img.ntables; i++) {
 		const ManifestTable *t = &img.tables[i];
-		char number[32];
 		Status st = i > 0 ? manifest_check_order(t - 1, t) : ST_OK;
 
 		if (st == ST_OK)
 			st = manifest_check_table(t, NULL, NULL);
-		table_files_close_all();
-		if (st != ST_OK && !still_named(t->info.number))
-			continue;
-		snprintf(number, sizeof number, "%016llx", (unsigned long long) t->info.number);
-		verdict(number, st, t->info.entries);
-		code = offline_code(st);
-		worst = code == OFFLINE_DAMAGED || worst == OFFLINE_DAMAGED ? OFFLINE_DAMAGED : code > worst ? code : worst;
+		worst = judged(t->info.number, st, t->info.entries, worst);
+	}
+	for (size_t i = 0; i < img.nvalues; i++) {
+		const ValueFileInfo *f = &img.values[i];
+
+		worst = judged(f->file_id, value_file_verify(f, NULL, NULL), f->values, worst);
 	}
 	manifest_image_free(&img);
 	return worst;

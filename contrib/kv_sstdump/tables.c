@@ -74,7 +74,7 @@ run_properties(char **names, int n)
 
 /* ---- scan */
 
-enum { C_SPACE, C_KEY, C_VERSION, C_KIND, C_VALUE, C_BYTES, C_EXPIRES, COLUMNS };
+enum { C_SPACE, C_KEY, C_VERSION, C_KIND, C_VALUE, C_BYTES, C_EXPIRES, C_PLACE, COLUMNS };
 
 /* A bound as internal key, from its C escapes. NULL: the end of the keyspace, which is where the next begins. */
 static Status
@@ -88,65 +88,70 @@ bound(const char *text, bool end, Buf *out)
 	return text != NULL ? unescape(out, text, strlen(text)) : ST_OK;
 }
 
-/* Where a value lies that is kept apart: file:offset:place. */
-static void
-show_ref(Slice value, Cell *c, char *text, size_t size)
+/* A value that is kept apart, and where it lies: file:offset:place. */
+static Status
+show_ref(Slice in, ValueReader *reader, Cell *c, char *place, size_t size, Slice *value)
 {
 	ValueRef ref = { 0 };
 
-	c[C_KIND] = CELL_OF_STR("ref");
-	if (!value_ref_decode(value, &ref)) {
-		c[C_VALUE] = CELL_OF_STR("malformed");
-		return;
-	}
-	snprintf(text, size, "%016llx:%llu:%u", (unsigned long long) ref.file_id, (unsigned long long) ref.offset,
+	if (!value_ref_decode(in, &ref))
+		return status_fail(ST_CORRUPT, "a reference to a value is malformed");
+	snprintf(place, size, "%016llx:%llu:%u", (unsigned long long) ref.file_id, (unsigned long long) ref.offset,
 	         (unsigned) ref.at);
-	c[C_VALUE] = CELL_OF_STR(text);
+	c[C_PLACE] = CELL_OF_STR(place);
 	c[C_BYTES] = CELL_OF_U64(ref.length);
+	return value_read(reader, in, (TableIterOptions){ .read_ahead = true }, value);
 }
 
-static void
-show_entry(const Entry *e)
+static Cell
+value_cell(Slice value)
 {
-	char text[64]; /* of a reference */
-	Slice key = slice_of(e->key.data + 1, e->key.len - 1);
-	Slice value = dump.full || e->value.len <= SHOWN_BYTES ? e->value : slice_of(e->value.data, SHOWN_BYTES);
-	Cell c[COLUMNS] = { [C_SPACE] = CELL_OF_STR(e->key.data[0] == KEYSPACE_USER ? "user" : "system"),
-		[C_KEY] = CELL_OF_BYTES(key), [C_VERSION] = CELL_OF_U64(e->version) };
+	return CELL_OF_BYTES(dump.full || value.len <= SHOWN_BYTES ? value : slice_of(value.data, SHOWN_BYTES));
+}
 
-	switch (e->kind) {
-	case ENTRY_PUT:
-		c[C_KIND] = CELL_OF_STR("put");
-		c[C_VALUE] = CELL_OF_BYTES(value);
+/* A value that cannot be read is left empty; the entry is shown all the same. */
+static Status
+show_entry(const Entry *e, ValueReader *reader)
+{
+	static const char *const kinds[] = { [ENTRY_PUT] = "put", [ENTRY_DELETE] = "delete", [ENTRY_VALUE_REF] = "ref" };
+	char place[64];
+	Slice key = slice_of(e->key.data + 1, e->key.len - 1), value = e->value;
+	Cell c[COLUMNS] = { [C_SPACE] = CELL_OF_STR(e->key.data[0] == KEYSPACE_USER ? "user" : "system"),
+		[C_KEY] = CELL_OF_BYTES(key), [C_VERSION] = CELL_OF_U64(e->version), [C_KIND] = CELL_OF_STR(kinds[e->kind]) };
+	Status st = ST_OK;
+
+	if (e->kind == ENTRY_PUT)
 		c[C_BYTES] = CELL_OF_U64(e->value.len);
-		break;
-	case ENTRY_DELETE:
-		c[C_KIND] = CELL_OF_STR("delete");
-		break;
-	case ENTRY_VALUE_REF:
-		show_ref(e->value, c, text, sizeof text);
-		break;
-	}
+	else if (e->kind == ENTRY_VALUE_REF)
+		st = show_ref(e->value, reader, c, place, sizeof place, &value);
+	if (e->kind != ENTRY_DELETE && st == ST_OK)
+		c[C_VALUE] = value_cell(value);
 	if (e->expire_ms != 0)
 		c[C_EXPIRES] = CELL_OF_U64(e->expire_ms);
 	output_row(&dump.tool.out, c);
+	return st;
 }
 
+/* Goes on behind values that cannot be read. */
 static Status
 scan_table(const TableFile *t, Slice from, Slice to)
 {
 	Iter *it = table_iter(&t->info, (TableIterOptions){ .read_ahead = true });
-	Status st;
+	ValueReader reader = { 0 };
+	Status st = ST_OK;
 
 	if (it == NULL)
-		return ST_OUT_OF_MEMORY;
+		return status_fail(ST_OUT_OF_MEMORY, "no memory to walk through a table");
 	for (iter_seek(it, from, UINT64_MAX); it->valid && dump.limit > 0; iter_next(it)) {
 		if (slice_cmp(it->entry.key, to) >= 0)
 			break;
-		show_entry(&it->entry);
+		st = show_entry(&it->entry, &reader);
+		if (st != ST_OK)
+			dump.values_code = worse(dump.values_code, offline_failed(&dump.tool, st));
 		dump.limit--;
 	}
 	st = it->status;
+	buf_free(&reader.own);
 	iter_close(it);
 	return st;
 }
@@ -170,11 +175,11 @@ int
 run_scan(char **names, int n)
 {
 	static const char *const columns[COLUMNS] = { "space", "key", "version", "kind", "value", "value_bytes",
-		"expires" };
+		"expires", "place" };
 	int code;
 
 	output_begin(&dump.tool.out, COLUMNS, columns);
 	code = each_table(names, n, scan_one);
 	output_end(&dump.tool.out, false);
-	return code;
+	return worse(code, dump.values_code);
 }

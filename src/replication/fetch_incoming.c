@@ -37,18 +37,23 @@ get_file(const char *path, uint8_t *p, size_t size, const char *magic)
 {
 	char *text;
 	size_t len;
-	bool good;
+	bool sound;
+	Status st = ST_OK;
 
 	KV_TRY(fs_read_file(path, 4096, &text, &len));
-	good = len == size;
-	if (good)
+	sound = len >= 16 && get_u32((const uint8_t *) text + len - 4) == crc32c(0, text, len - 4);
+	/* Whole, whatever its length and format: then the format tells. */
+	if (!sound || memcmp(text, magic, 8) != 0)
+		st = status_fail(ST_CORRUPT, "%s is damaged", path);
+	else if (get_u32((const uint8_t *) text + 8) != FORMAT)
+		st = status_fail(ST_FOREIGN, "%s has format %u, this kvd knows %u: use a newer kvd", path,
+						 get_u32((const uint8_t *) text + 8), FORMAT);
+	else if (len != size)
+		st = status_fail(ST_CORRUPT, "%s is damaged: %zu bytes", path, len);
+	else
 		memcpy(p, text, size);
 	free(text);
-	if (!good || memcmp(p, magic, 8) != 0 || get_u32(p + size - 4) != crc32c(0, p, size - 4))
-		return status_fail(ST_CORRUPT, "%s is damaged", path);
-	if (get_u32(p + 8) != FORMAT)
-		return status_fail(ST_CORRUPT, "%s is of another version of kvd", path);
-	return ST_OK;
+	return st;
 }
 
 Status

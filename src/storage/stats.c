@@ -72,6 +72,7 @@ emit_tables(const Out *o)
 	EMIT(o, "compaction.rewrites", l.rewrites);
 	EMIT(o, "compaction.running_done", r.done);
 	EMIT(o, "compaction.running_level", r.level);
+	EMIT(o, "compaction.running_out", r.out);
 	EMIT(o, "compaction.running_total", r.total);
 	EMIT(o, "compaction.trivial_moves", l.trivial_moves);
 	EMIT(o, "flush.bytes", l.flush_bytes);

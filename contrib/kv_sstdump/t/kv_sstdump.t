@@ -121,4 +121,39 @@ spew($manifest, $flipped);
 $r = run_command($tool, 'list', $node->dir);
 is($r->{code}, 1, 'a damaged manifest');
 like($r->{err}, qr/\Q@{[$manifest =~ s{.*\/}{}r]}\E.* at offset \d+/, '... names file and offset');
+
+# --- large values -----------------------------------------------------------------------------------
+
+my $large = Kvd::Test->new('large')->init(compression => 'none', blob_threshold => '1kB')->start;
+my %value = (small => 'x' x 1023, atbound => 'y' x 1024, large => "z\n" x 5000);
+$c = $large->client;
+$c->put($_, $value{$_}) for sort keys %value;
+is($c->checkpoint->{code}, 0, 'a table with values elsewhere');
+my %shown = map { $_->{key} => $_ } dump_json('scan', '--full', $large->dir);
+is_deeply({ map { $_ => $shown{$_}{value} } keys %shown }, \%value, 'scan reads values that are kept apart');
+is("$shown{small}{kind} $shown{atbound}{kind} $shown{large}{kind}", 'put ref ref', '... and says so');
+is($shown{large}{value_bytes}, 10_000, '... with their length');
+my ($info) = dump_json('values', $large->dir);
+like($shown{large}{place}, qr/\A$info->{file_id}:\d+:\d+\z/, '... and place');
+my ($file) = glob $large->dir . '/tables/*.kvt';
+is(scalar(grep { $_->{kind} eq 'ref' && length $_->{value} == 40 } map { dump_json('scan', $_) } glob $large->dir . '/tables/*.kvt'),
+	2, 'scan of files by name, the first 40 bytes');
+is((grep { $_->{table} eq $info->{file_id} } dump_json('verify', $large->dir))[0]{entries}, 2, 'verify looks at them');
+$large->stop;
+my $values = $large->dir . "/values/$info->{file_id}.kvv";
+$bytes = slurp($values);
+@missed = ();
+for (my $at = 0; $at < length $bytes; $at += 101) {
+	substr(my $wrong = $bytes, $at, 1) ^= "\x10";
+	spew($values, $wrong);
+	$r = run_command($tool, 'verify', $large->dir);
+	push @missed, "$at: $r->{code}" if $r->{code} != 1 && !($r->{code} == 3 && $r->{out} =~ /format/);
+}
+is_deeply(\@missed, [], 'verify finds flipped bytes of a value file');
+substr(my $wrong = $bytes, index($bytes, 'yyyy'), 1) ^= "\x10";
+spew($values, $wrong);
+$r = run_command($tool, 'scan', '--json', $large->dir);
+is($r->{code}, 1, 'scan with a damaged value');
+like($r->{err}, qr/$info->{file_id}.* at byte \d+/, '... names file and offset');
+is(scalar(() = $r->{out} =~ /"key"/g), 3, '... and shows all entries');
 done_testing;

@@ -236,7 +236,8 @@ void lsm_value_stats(const Version *v, LsmValueStats *out);
 typedef struct LsmRunning {
 	uint32_t level;        /* where it goes */
 	uint32_t level0;       /* tables of level 0 among its inputs, as lsm_level0_depth() counts */
-	uint64_t done, total;  /* bytes of entries read, of those to read */
+	uint64_t done, total;  /* bytes of entries read, of those to read; values elsewhere count as their references */
+	uint64_t out;          /* bytes written to tables and value files */
 } LsmRunning;
 void lsm_running(LsmRunning *out);
 

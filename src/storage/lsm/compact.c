@@ -213,6 +213,14 @@ take(Compaction *c, Entry *e)
 	return table_builder_add(c->builder, e);
 }
 
+/* Finished or not. */
+static uint64_t
+written_so_far(const Compaction *c)
+{
+	return c->bytes_out + c->values.out.bytes + (c->builder != NULL ? table_builder_bytes(c->builder) : 0) +
+		(c->values.out.builder != NULL ? value_builder_bytes(c->values.out.builder) : 0);
+}
+
 static Status
 pause_for_others(Compaction *c, const Entry *e)
 {
@@ -222,6 +230,7 @@ pause_for_others(Compaction *c, const Entry *e)
 		return ST_OK;
 	c->merged = 0;
 	atomic_store_explicit(&lsm_shared->running_done, c->read, memory_order_relaxed);
+	atomic_store_explicit(&lsm_shared->running_out, written_so_far(c), memory_order_relaxed);
 	if (c->opt->between(c->opt->between_arg))
 		return status_fail(ST_BUSY, "compaction was given up for more urgent work");
 	return ST_OK;
@@ -306,6 +315,7 @@ show_running(const Compaction *c)
 	LsmShared *s = lsm_shared;
 
 	atomic_store_explicit(&s->running_done, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->running_out, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->running_level, c != NULL ? c->pick->out_level : 0, memory_order_relaxed);
 	atomic_store_explicit(&s->running_level0,
 	                      c != NULL ? version_level0_depth(c->base, c->pick->first[0], c->pick->n[0]) : 0,

@@ -254,6 +254,7 @@ lsm_running(LsmRunning *out)
 	*out = (LsmRunning){
 		.total = atomic_load_explicit(&s->running_total, memory_order_acquire),
 		.done = atomic_load_explicit(&s->running_done, memory_order_relaxed),
+		.out = atomic_load_explicit(&s->running_out, memory_order_relaxed),
 		.level = atomic_load_explicit(&s->running_level, memory_order_relaxed),
 		.level0 = atomic_load_explicit(&s->running_level0, memory_order_relaxed),
 	};

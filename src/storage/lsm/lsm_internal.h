@@ -31,7 +31,7 @@ typedef struct LsmShared {
 	_Atomic uint64_t level0_out;       /* bytes of tables that left level 0 */
 	/* The compaction under way; running_total 0: none. */
 	_Atomic uint32_t running_level, running_level0;
-	_Atomic uint64_t running_done, running_total;
+	_Atomic uint64_t running_done, running_total, running_out;
 	/* Any reader adds, many at once. */
 	_Alignas(64) _Atomic uint64_t level_reads[LSM_LEVELS];
 	/* lsm_open() writes, lsm_writer_open() reads; the processes follow each other. */

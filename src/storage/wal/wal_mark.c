@@ -15,7 +15,8 @@
  *	16  u64  durable
  *	24  u64  commit
  *	32  u64  start    the log begins here
- * Read, but not written any more: "KVMK", without start, 32 bytes; that log begins where it was made.
+ * Read, but not written any more: "KVMK", without start, 32 bytes; that log begins where it was made. A later
+ * format has a higher digit: refused, in whichever slot.
  * The newest valid slot counts: higher epoch, then higher durable, then higher commit; that is the order of
  * writing, for within an epoch none of them falls. Equal slots say the same. A write goes to the other slot,
  * so a torn one leaves the older mark, which is only further behind.
@@ -63,6 +64,17 @@ mark_decode(const uint8_t in[MARK_SIZE], WalMark *m)
 	return true;
 }
 
+/*
+ * A mark of a newer kvd, which knows what this one does not. It would be of another length; what has our checksum
+ * is ours with a damaged digit.
+ */
+static bool
+mark_of_later_format(const uint8_t in[MARK_SIZE])
+{
+	return get_u32(in) << 8 == MARK_MAGIC << 8 && in[3] > MARK_MAGIC >> 24 && in[3] <= '9' &&
+	       get_u32(in + 4) != crc32c(0, in + 8, MARK_SIZE - 8);
+}
+
 static bool
 mark_newer(const WalMark *a, const WalMark *b)
 {
@@ -105,6 +117,10 @@ wal_mark_read(WalMark *mark, int *slot)
 	KV_TRY(s);
 	KV_TRY(closed);
 	*slot = -1;
+	for (int i = 0; i < 2; i++)
+		if (mark_of_later_format(file + i * MARK_APART))
+			return status_fail(ST_FOREIGN, "\"" WAL_MARK_FILE "\" has format %c, this kvd knows 2: use a newer kvd",
+							   file[i * MARK_APART + 3]);
 	for (int i = 0; i < 2; i++)
 		if (mark_decode(file + i * MARK_APART, &m) && (*slot < 0 || mark_newer(&m, mark))) {
 			*mark = m;

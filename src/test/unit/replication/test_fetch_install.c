@@ -10,6 +10,8 @@
 
 #include "../../../replication/fetch_internal.h"
 #include "../../lib/faultfs.h"
+#include "common/coding.h"
+#include "common/crc32c.h"
 #include "replication/snapshot.h"
 #include "replication/votefile.h"
 
@@ -458,6 +460,47 @@ files_beside_the_tables(void **state)
 	assert_int_equal(fetch_remove_incoming(), ST_OK);
 }
 
+/* The format of one of the two files, its checksum made right again. */
+static void
+set_format(const char *path, uint32_t format)
+{
+	char *text;
+	size_t len;
+
+	assert_int_equal(fs_read_file(path, 4096, &text, &len), ST_OK);
+	put_u32((uint8_t *) text + 8, format);
+	put_u32((uint8_t *) text + len - 4, crc32c(0, text, len - 4));
+	assert_int_equal(fs_replace_file(path, text, len), ST_OK);
+	free(text);
+}
+
+static void
+install_only(void)
+{
+	prepare_engine();
+	sh->status = fetch_install(&sh->did);
+}
+
+/* A newer kvd was about to install something, or in the middle of it: nothing is thrown away, nothing begun. */
+static void
+files_of_a_later_format_refuse_the_start(void **state)
+{
+	static const char *const files[] = { "incoming/COMPLETE", "incoming/PLAN" };
+	TransferPlan plan = { 7, 9 };
+
+	(void) state;
+	for (int i = 0; i < 2; i++) {
+		make_node("node");
+		run_child(follower_of_its_own);
+		fetched(false);
+		assert_int_equal(fetch_write_plan(&plan), ST_OK);
+		set_format(files[i], 2);
+		run_child(install_only);
+		assert_int_equal(sh->status, ST_FOREIGN);
+		assert_int_equal(access("incoming/LIST", F_OK), 0);
+	}
+}
+
 static int
 setup(void **state)
 {
@@ -500,6 +543,7 @@ main(void)
 		cmocka_unit_test(what_is_damaged_changes_nothing),
 		cmocka_unit_test(an_unfinished_fetch_waits_and_leftovers_go),
 		cmocka_unit_test(files_beside_the_tables),
+		cmocka_unit_test(files_of_a_later_format_refuse_the_start),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

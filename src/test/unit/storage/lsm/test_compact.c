@@ -398,13 +398,20 @@ test_flush_source_fails(void **state)
 typedef struct Nested {
 	int calls;
 	bool give_up;
+	uint64_t done, out;        /* at the call before */
 } Nested;
 
 static bool
 nested(void *arg)
 {
 	Nested *n = arg;
+	LsmRunning r;
 
+	/* What is left and what was written can be watched. */
+	lsm_running(&r);
+	assert_true(r.done > n->done && r.done < r.total && r.out > n->out);
+	n->done = r.done;
+	n->out = r.out;
 	if (n->calls++ == 0) {
 		flush("-a@100 z@101");
 		/* Nobody pins the Version that the compaction reads, but it must stay. */
@@ -423,6 +430,7 @@ test_nested_flush(void **state)
 		Nested n = { .give_up = give_up };
 		LsmCompactOptions opt = { .oldest = 50, .between = nested, .between_arg = &n };
 		Version *v = NULL;
+		LsmRunning r;
 		int tables;
 		Status st;
 
@@ -432,6 +440,8 @@ test_nested_flush(void **state)
 		flush("a@10 b@12 c@13");
 		st = lsm_compact_all(&opt, &v);
 		assert_true(n.calls > 0);
+		lsm_running(&r);
+		assert_true(r.total == 0 && r.done == 0 && r.out == 0);
 		if (give_up) {
 			assert_int_equal(st, ST_BUSY);
 			assert_string_equal(contents(), "0: -a@100 z@101 0: a@10 b@12 c@13 0: a@1 b@2 c@3");

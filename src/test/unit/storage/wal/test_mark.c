@@ -77,6 +77,35 @@ check(const WalMark *want, int slot)
 	assert_memory_equal(&m, want, sizeof m);
 }
 
+/* A mark of a newer kvd in either slot: the other one is older than it, so nothing is begun with it. */
+static void
+test_later_format(void **state)
+{
+	WalMark second = { 1, 4800, 8000, 16 };
+	WalRecovery rec;
+	uint8_t *file;
+	size_t len;
+	WalMark m;
+	int slot;
+
+	(void) state;
+	wal_test_start(&rec);
+	assert_ok(wal_mark_write(&second));
+	for (size_t at = 0; at <= 4096; at += 4096) {
+		file = wal_test_load("wal/mark", &len);
+		file[at + 3] = '3';
+		file[at + 4] ^= 1; /* its checksum is of more bytes */
+		wal_test_store("wal/mark", file, len);
+		assert_int_equal(wal_mark_read(&m, &slot), ST_FOREIGN);
+		assert_non_null(strstr(status_detail(), "use a newer kvd"));
+		file[at + 3] = '2';
+		file[at + 4] ^= 1;
+		wal_test_store("wal/mark", file, len);
+		free(file);
+	}
+	check(&second, 1);
+}
+
 /* Epoch before durable before commit; the other slot each time. */
 static void
 test_newest_wins(void **state)
@@ -277,6 +306,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_known_bytes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_old_form, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_later_format, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_newest_wins, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_every_flip, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_when_written, setup, teardown),
