@@ -189,6 +189,13 @@ critical_leave(void)
 }
 
 void
+critical_progress(void)
+{
+	if (my_slot != NULL)
+		atomic_store_explicit(&my_slot->critical_since_ns, clock_mono_ns(), memory_order_relaxed);
+}
+
+void
 critical_sync_begin(void)
 {
 	if (my_slot != NULL)

@@ -13,6 +13,7 @@
 
 #include "common/elog.h"
 #include "common/kv_assert.h"
+#include "common/process_local.h"
 #include "ipc/epoch.h"
 #include "ipc/lwlock.h"
 #include "ipc/procslot.h"
@@ -22,6 +23,11 @@
 /* Longest decimal 64-bit integer: "-9223372036854775808". */
 #define INTEGER_TEXT_MAX 20
 
+/* A record may have 65,536 operations that read a cold disk: that takes its time, and nobody is stuck meanwhile. */
+#define PROGRESS_READS 64
+/* What a process keeps of a large record that wrapped around the ring. */
+#define SCRATCH_KEPT 65536
+
 /*
  * The applier reads through the current superversion. It holds APPLY, so the active memtable cannot
  * be frozen under
@@ -30,6 +36,10 @@
 static Status
 state_get(Slice key, Lsn below, Entry *out)
 {
+	static PROCESS_LOCAL uint32_t reads;
+
+	if (++reads % PROGRESS_READS == 0)
+		critical_progress();
 	return superversion_get(atomic_load_explicit(&kvs->current, memory_order_acquire), key, below, out);
 }
 
@@ -130,6 +140,12 @@ batch_add(const Entry *e)
 		batch_flush();
 }
 
+Lsn
+apply_taken(void)
+{
+	return batch.at;
+}
+
 void
 apply_begin(void)
 {
@@ -139,6 +155,38 @@ apply_begin(void)
 	batch.time = atomic_load_explicit(&kvs->applied_time, memory_order_relaxed);
 }
 
+/*
+ * A reader that meets the change of a moment which has been replaced sees that `moments` has moved on: the fence puts its
+ * last store before this one's first. A process that is stopped in here holds nobody up.
+ */
+void
+apply_set_moment(Lsn at, uint64_t time)
+{
+	uint64_t n = atomic_load_explicit(&kvs->moments, memory_order_relaxed) + 1;
+	Moment *m = &kvs->moment[n & 1];
+
+	atomic_thread_fence(memory_order_release);
+	atomic_store_explicit(&m->at, at, memory_order_relaxed);
+	atomic_store_explicit(&m->time, time, memory_order_relaxed);
+	atomic_store_explicit(&kvs->moments, n, memory_order_release);
+	atomic_store_explicit(&kvs->applied_time, time, memory_order_release);
+	atomic_store_explicit(&kvs->applied, at, memory_order_release);
+}
+
+void
+apply_moment(Lsn *at, uint64_t *time)
+{
+	uint64_t n, again = atomic_load_explicit(&kvs->moments, memory_order_acquire);
+
+	do {
+		n = again;
+		*at = atomic_load_explicit(&kvs->moment[n & 1].at, memory_order_relaxed);
+		*time = atomic_load_explicit(&kvs->moment[n & 1].time, memory_order_relaxed);
+		atomic_thread_fence(memory_order_acquire);
+		again = atomic_load_explicit(&kvs->moments, memory_order_acquire);
+	} while (again != n);
+}
+
 void
 apply_publish(void)
 {
@@ -146,8 +194,7 @@ apply_publish(void)
 	atomic_fetch_add_explicit(&kvs->applied_records, batch.records, memory_order_relaxed);
 	atomic_fetch_add_explicit(&kvs->applied_ops, batch.ops, memory_order_relaxed);
 	batch.records = batch.ops = 0;
-	atomic_store_explicit(&kvs->applied_time, batch.time, memory_order_release);
-	atomic_store_explicit(&kvs->applied, batch.at, memory_order_release);
+	apply_set_moment(batch.at, batch.time);
 }
 
 /* Does the outcome of the operation depend on what was there? */
@@ -483,7 +530,7 @@ apply_below_ring(void)
 static bool
 take_from_ring(Lsn until)
 {
-	static Buf scratch; /* grows to the largest record that wrapped around the ring */
+	static Buf scratch; /* of a record that wraps around the ring */
 	WalRecord rec;
 
 	while (batch.at < until) {
@@ -494,8 +541,11 @@ take_from_ring(Lsn until)
 					   status_detail());
 		if (apply_take(&rec) == ST_BUSY)
 			return false;
-		if (scratch.len > 0 && rec.body.data >= scratch.data && rec.body.data < scratch.data + scratch.len)
+		if (scratch.len > 0 && rec.body.data >= scratch.data && rec.body.data < scratch.data + scratch.len) {
 			batch_flush(); /* the next record that wraps overwrites this one */
+			if (scratch.cap > SCRATCH_KEPT)
+				buf_free(&scratch);
+		}
 	}
 	return true;
 }

@@ -13,8 +13,9 @@
 #include "ipc/shheap.h"
 #include "kvstore_internal.h"
 
-/* Records applied between two looks at whether somebody else wants the lock. */
+/* Applied between two looks at whether somebody else wants the lock: records, and bytes of log (to a record's end). */
 #define REPLAY_BATCH 4096
+#define REPLAY_BYTES (4 * 1024 * 1024)
 #define REPLAY_BODIES (256 * 1024) /* records that are taken in together */
 #define REPLAY_STALL_US 1000 /* the compaction worker is writing a table; it wakes us when done */
 
@@ -93,10 +94,9 @@ kvstore_open(void)
 	Version *v;
 
 	KV_TRY(lsm_open(&v));
-	atomic_store(&kvs->applied, v->flushed);
+	apply_set_moment(v->flushed, v->flushed_time);
 	atomic_store(&kvs->flushed, v->flushed);
 	atomic_store(&kvs->flushed_term, v->flushed_term);
-	atomic_store(&kvs->applied_time, v->flushed_time);
 	return superversion_first(v);
 }
 
@@ -125,16 +125,18 @@ replay_record(const WalRecord *rec)
 	return apply_take(&copy);
 }
 
-/* Apply up to REPLAY_BATCH records under one hold of the lock. NOT_FOUND at the end of the log. */
+/* Apply some of the log under one hold of the lock, and one pin. NOT_FOUND at its end. */
 static Status
 replay_some(WalReader *reader, WalRecord *rec, bool *pending)
 {
 	Status st = ST_OK;
+	Lsn began;
 
 	lwlock_acquire(LWLOCK_APPLY, 0);
 	epoch_enter();
 	apply_begin();
-	for (int i = 0; i < REPLAY_BATCH; i++) {
+	began = kvstore_applied();
+	for (int i = 0; i < REPLAY_BATCH && apply_taken() - began < REPLAY_BYTES; i++) {
 		if (!*pending)
 			st = wal_reader_next(reader, rec);
 		if (st != ST_OK)

@@ -66,10 +66,22 @@ typedef struct Throttle {
 } Throttle;
 #define THROTTLE_TABLE 1024
 
+/* A position, and the effective log time there. */
+typedef struct Moment {
+	_Atomic Lsn at;
+	_Atomic uint64_t time;
+} Moment;
+
 typedef struct KvShared {
 	/* -- line 1: positions. Writer: holder of APPLY. Readers: anyone; late only means an older snapshot. */
 	_Alignas(64) _Atomic Lsn applied;
 	_Atomic uint64_t applied_time;
+	/*
+	 * Both as one, for snapshots: moment[moments & 1]; the next one goes into the other. It may be ahead of `applied` for
+	 * an instant, never behind. apply_moment() reads it.
+	 */
+	_Atomic uint64_t moments;
+	Moment moment[2];
 	/* Writer: holder of SUPERVERSION. Readers: anyone with a pin. */
 	_Atomic(Superversion *) current;
 	/* -- line 2: seldom written */
@@ -169,6 +181,12 @@ void space_reclaimed(uint64_t before, uint64_t after);
 void apply_begin(void);
 KV_CHECK Status apply_take(const WalRecord *r);
 void apply_publish(void);
+/* REQUIRES APPLY, after apply_begin(): end of what was taken in. */
+Lsn apply_taken(void);
+/* REQUIRES APPLY. All below `at` is visible from now on; the log time there is `time`. */
+void apply_set_moment(Lsn at, uint64_t time);
+/* Anyone: a position that is visible, and the log time there. Not behind kvstore_applied() as loaded before. */
+void apply_moment(Lsn *at, uint64_t *time);
 /*
  * Apply a piece of what is committed if nobody else does. True if it got the lock: then the caller has to call
  * commit_wake(), for those who went to sleep because the lock was held. *moved: something was applied (no
@@ -237,8 +255,10 @@ typedef struct ThrottleState {
 } ThrottleState;
 /* Pure: log bytes a second that writers may insert; 0 any number. */
 double throttle_rate(const ThrottleState *s);
-/* Pure: the schedule after a write of so many bytes at `rate`, at most 50 ms from now. */
+/* Pure: the schedule after a write of so many bytes at `rate`: at most 50 ms from now, a large record's cost, at most 1 s. */
 uint64_t throttle_pay(uint64_t paid_ns, uint64_t now_ns, uint64_t bytes, double rate);
+/* Pure: how long to pause for that, 0 not at all. own_ns: what this process's writes cost since it last paused. */
+uint64_t throttle_pause(uint64_t ahead_ns, uint64_t own_ns);
 /* Pure: a measured rate after one more sample; 0 before: the first. */
 uint64_t throttle_sample(uint64_t before, uint64_t bytes, uint64_t ns);
 /* What throttle_rate() says now. */

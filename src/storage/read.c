@@ -40,12 +40,13 @@ release_files(const Version *v)
 	files_of = v->number;
 }
 
-/* Pinned already: load what the pin protects. */
+/* Pinned already: load what the pin protects. at 0: what is visible now. */
 static void
 enter_read(Snapshot *s, Lsn at, uint64_t now)
 {
-	s->at = at;
-	s->log_time = atomic_load_explicit(&kvs->applied_time, memory_order_acquire);
+	apply_moment(&s->at, &s->log_time);
+	if (at != 0)
+		s->at = at;
 	s->now = now;
 	s->time_behind = false;
 	reading = atomic_load_explicit(&kvs->current, memory_order_acquire);
@@ -67,7 +68,7 @@ kvstore_begin_read(Snapshot *s, uint64_t now)
 {
 	KV_ASSERT(reading == NULL);
 	epoch_pin(kvstore_applied());
-	enter_read(s, kvstore_applied(), now);
+	enter_read(s, 0, now);
 }
 
 void
@@ -75,14 +76,18 @@ kvstore_begin_own_read(Snapshot *s)
 {
 	KV_ASSERT(reading == NULL);
 	epoch_enter();
-	enter_read(s, kvstore_applied(), 0);
+	enter_read(s, 0, 0);
 }
 
 Status
 kvstore_begin_read_at(Snapshot *s, uint64_t now, Lsn at)
 {
+	Lsn visible;
+	uint64_t time;
+
 	KV_ASSERT(reading == NULL);
-	if (at > kvstore_applied())
+	apply_moment(&visible, &time);
+	if (at == 0 || at > visible)
 		return status_fail(ST_SNAPSHOT_GONE, "snapshot %llu is not of this server's past",
 						   (unsigned long long) at);
 	/* Pin first, then look at the floor: whoever raised it before will see the pin or be seen (rule A10). */

@@ -51,18 +51,21 @@ session_judge(const Op *stamp, Lsn below, uint64_t now_ms, StampVerdict *out, ui
 Status
 kvstore_stamp_outcome(uint64_t session, uint64_t serial, uint64_t version, SlotValue *out, uint64_t *done_version)
 {
-	uint8_t key[SLOT_KEY_SIZE];
+	const Superversion *sv = read_superversion();
+	uint8_t key[SLOT_KEY_SIZE], owner[SESSION_KEY_SIZE];
+	Slice slot = session_slot_key(session, serial, key);
 	Entry e = { 0 }, unused;
-	bool found = true;
-	Status st = superversion_get(read_superversion(), session_slot_key(session, serial, key), version + 1, &e);
+	bool alive = true;
+	Status st = superversion_get(sv, slot, version + 1, &e);
 
+	/* What was done by this very record is there, held by the caller. Older outcomes go with their session. */
+	if (st == ST_OK && e.version != version) {
+		KV_TRY(live_entry(sv, session_key(session, owner), version, kvstore_applied_time(), &unused, &alive));
+		st = superversion_get(sv, slot, version + 1, &e); /* its value was gone with that look-up */
+	}
 	if (st != ST_OK && st != ST_NOT_FOUND)
 		return st;
-	/* What was done by this very record is there, held by the caller. Older outcomes go with their session. */
-	if (st == ST_NOT_FOUND || e.version != version)
-		KV_TRY(live_entry(read_superversion(), session_key(session, key), version, kvstore_applied_time(), &unused,
-						  &found));
-	if (st == ST_NOT_FOUND || !found)
+	if (st == ST_NOT_FOUND || !alive)
 		return status_fail(ST_SESSION_EXPIRED, "session %llu is unknown or has expired: not done now",
 						   (unsigned long long) session);
 	KV_TRY(session_get_slot(e.value, out));

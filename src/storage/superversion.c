@@ -129,6 +129,18 @@ superversion_first(const Version *v)
 	return ST_OK;
 }
 
+/*
+ * The term of the record before `end`. Where nothing has come since the tables end, the log may have forgotten it (it was
+ * replayed from there): the tables know.
+ */
+static uint64_t
+term_before(Lsn end)
+{
+	uint64_t term = wal_term_at(end - 1);
+
+	return term == 0 && end == atomic_load(&kvs->flushed) ? atomic_load(&kvs->flushed_term) : term;
+}
+
 Status
 superversion_freeze(void)
 {
@@ -152,7 +164,7 @@ superversion_freeze(void)
 	KV_ASSERT(m != NULL && m->table == old->active && old->nfrozen < MEMTABLES_MAX);
 	m->state = MEM_FROZEN;
 	m->end = atomic_load_explicit(&kvs->applied, memory_order_relaxed);
-	m->end_term = wal_term_at(m->end - 1);
+	m->end_term = term_before(m->end);
 	m->end_time = atomic_load_explicit(&kvs->applied_time, memory_order_relaxed);
 	next->state = MEM_ACTIVE;
 	sv->active = next->table;

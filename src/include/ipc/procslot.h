@@ -86,6 +86,8 @@ int procslot_high_water(void);
  */
 void critical_enter(void);
 void critical_leave(void);
+/* Inside of one: it goes on, nobody is stuck. For work that has no bound in time, like reads of a slow disk. */
+void critical_progress(void);
 /* Around a sync inside a critical section: it may take as long as a bad disk does (stuck_timeout is longer then). */
 void critical_sync_begin(void);
 void critical_sync_end(void);
