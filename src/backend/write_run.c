@@ -393,6 +393,8 @@ warm_up_op(Snapshot *snapshot, const Op *op)
 	return st == ST_IO_ERROR ? st : ST_OK;
 }
 
+#define WARM_UP_RENEW 256
+
 /*
  * Read the keys of conditional operations, and the slots of stamps, before they enter the log, so that applying
  * them rarely waits for the disk.
@@ -405,9 +407,14 @@ warm_up(const WriteRun *run)
 	Op op;
 
 	kvstore_begin_read(&snapshot, 0);
-	while (reader_left(&reader) > 0 && op_decode(&reader, &op) == ST_OK)
+	for (uint32_t n = 1; reader_left(&reader) > 0 && op_decode(&reader, &op) == ST_OK; n++) {
 		if (warm_up_op(&snapshot, &op) != ST_OK)
 			break; /* the apply will meet it, and say so */
+		if (n % WARM_UP_RENEW != 0)
+			continue;
+		kvstore_end_read(); /* no pin lasts as long as a slow disk takes for all of them */
+		kvstore_begin_read(&snapshot, 0);
+	}
 	kvstore_end_read();
 }
 

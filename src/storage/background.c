@@ -21,6 +21,7 @@
 #define COMPACT_WAIT_MS 1000   /* after a compaction without space, then twice as long each time, */
 #define COMPACT_WAIT_MAX_MS 10000 /* up to this */
 #define TELL_MS 60000          /* it is said so often at most */
+#define FLUSH_WAIT_NS UINT64_C(250000000) /* after a flush without space: purge, reclaim and others come in between */
 #define WALWRITER_LONG_MS 1000 /* sleep when idle; whoever commits wakes us */
 #define WALWRITER_SHORT_MS                                                                                   \
 	20 /* sleep after work: bounds how far the durable mark is behind (rule L6: 50 ms) */
@@ -98,17 +99,26 @@ write_out(const MemSlot *m, Version **v)
 	return st;
 }
 
-/* Oldest frozen memtable -> table. *did false: there is none. */
+/*
+ * Oldest frozen memtable -> table. *did false: there is none. One that found no space is not tried again at once, however
+ * often those who wait for it wake us.
+ */
 static Status
 flush_oldest(bool *did)
 {
+	static uint64_t not_before_ns;
 	MemSlot m;
 	uint64_t began;
 	Version *v;
+	Status st;
 
 	*did = superversion_oldest_frozen(&m);
 	if (!*did)
 		return ST_OK;
+	if (not_before_ns != 0 && clock_mono_ns() < not_before_ns) {
+		*did = false;
+		return ST_OK;
+	}
 	/* Rule L9: tables never run ahead of what is durable here. Alone it always is; else the flusher wakes us. */
 	if (wal_durable() < m.end) {
 		atomic_store(&kvs->flush_waits, 1);
@@ -118,7 +128,9 @@ flush_oldest(bool *did)
 			return ST_OK;
 	}
 	began = clock_mono_ns();
-	KV_TRY(write_out(&m, &v));
+	st = write_out(&m, &v);
+	not_before_ns = st == ST_NO_SPACE ? clock_mono_ns() + FLUSH_WAIT_NS : 0;
+	KV_TRY(st);
 	KV_TRY(publish(v, true));
 	throttle_flushed(atomic_load(&kvs->flushed), m.end, clock_mono_ns() - began);
 	atomic_store(&kvs->flushed_term, m.end_term);
@@ -368,6 +380,18 @@ retire_target(void)
 	return oldest_hold(below < needed ? below : needed);
 }
 
+/*
+ * How many files are kept ahead of the log's end when it lets go of old ones: as many as it lets go of with a memtable,
+ * besides the spare ones. To make one costs as much as to write it full. A full disk wants them back.
+ */
+static int
+files_ahead(void)
+{
+	uint64_t memtable = (uint64_t) config.memtable_size / kvs->control.wal_segment_size;
+
+	return (int) config.wal_spare_segments + (atomic_load(&kvs->no_space) ? 0 : (int) memtable + 1);
+}
+
 static Status
 retire_log(void)
 {
@@ -382,7 +406,7 @@ retire_log(void)
 	if (below < old)
 		below = old;
 	atomic_store(&kvs->log_floor, below);
-	return below > old ? wal_retire_segments(below, (int) config.wal_spare_segments) : ST_OK;
+	return below > old ? wal_retire_segments(below, files_ahead()) : ST_OK;
 }
 
 /* Freezing on request is done by whoever applies: be that one, unless there is one. */
@@ -465,19 +489,19 @@ kvstore_walwriter_step(uint32_t *sleep_ms)
 	replica_drop_unclaimed_hash();
 	space_check(now_ms);
 	move_history_floor(now_ms);
+	KV_TRY(retire_log()); /* what is let go saves making new ones */
 	KV_TRY(wal_prepare_segments((int) config.wal_spare_segments, &prepared));
-	KV_TRY(retire_log());
 	KV_TRY(wal_update_mark(&marked));
 	*sleep_ms = WALWRITER_SHORT_MS;
 	/* While others commit, a nap is enough: being woken by each of them would cost them a system call. */
 	worked |= durable_before != wal_durable();
 	durable_before = wal_durable();
-	if (delegate_oldest(&slow) != 0 || append_unflushed() || (flushed && backlog())) {
+	if (delegate_oldest(&slow) != 0 || append_unflushed() || (flushed && backlog()) || prepared) {
 		*sleep_ms = 0;
 	} else if (!worked && !prepared && !marked && !slow && !wal_out_of_space()) {
 		atomic_store(&kvs->walwriter_idle, 1);
 		/* Whoever inserted, or flushed for himself, before he could see the flag: look again. */
-		*sleep_ms = wal_durable() < wal_inserted() || wal_durable() != durable_before || delegate_oldest(&slow) != 0
+		*sleep_ms = wal_durable() < wal_reserved() || wal_durable() != durable_before || delegate_oldest(&slow) != 0
 						? 0
 						: WALWRITER_LONG_MS;
 	}

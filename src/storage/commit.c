@@ -28,6 +28,8 @@
 #define SLEEP_US UINT64_C(1000000) /* rule P2: every sleep re-checks within a second */
 #define STALL_SLEEP_US                                                                                       \
 	UINT64_C(2000) /* waiting for a memtable or ring room, which nobody signals to us alone */
+/* For a process that was preempted while it copied its record: going round would only keep the CPU from it. */
+#define STRAGGLER_US UINT64_C(100)
 /* How long the WAL writer serves delegated replies before it looks after its other duties (rule L6: 50 ms). */
 #define DELEGATED_NS UINT64_C(20000000)
 #define TIME_WAIT_MS 5000 /* for a TIME record: ring room, which may be of the reserve, then a majority */
@@ -98,7 +100,7 @@ commit_wake_all(void)
 void
 commit_poke_walwriter(void)
 {
-	/* In one order with the insertion before it: the WAL writer raises the flag, then looks at what is inserted. */
+	/* In one order with the reservation before it: the WAL writer raises the flag, then looks at what is reserved. */
 	if (atomic_load(&kvs->walwriter_idle) == 0)
 		return;
 	if (atomic_exchange(&kvs->walwriter_idle, 0) != 0)
@@ -199,6 +201,13 @@ nap_of(const Wait *w)
 	return (w->until_ns - now) / 1000 + 1 < most ? (w->until_ns - now) / 1000 + 1 : most;
 }
 
+/* Nobody flushes, since the record before what could be flushed is still being copied. */
+static bool
+straggler(Lsn end)
+{
+	return wal_durable() < end && wal_inserted() == wal_durable() && !apply_free();
+}
+
 /* Sleep until the wait is worth another look. False: it is hopeless. */
 static bool
 sleep_on(Wait *w)
@@ -211,7 +220,9 @@ sleep_on(Wait *w)
 		lost = hopeless(w);
 		look = lost || (!w->closed && work_free(w->want & ~WANT_FLAGS));
 	}
-	if (look)
+	if (look && !lost && straggler(w->want & ~WANT_FLAGS) && !want_reached(w->want))
+		procslot_sleep(token, STRAGGLER_US);
+	else if (look)
 		procslot_cancel_sleep();
 	else
 		procslot_sleep(token, nap_of(w));
@@ -352,6 +363,8 @@ commit_serve_delegated(void)
 			procslot_sleep(token, STALL_SLEEP_US);
 		atomic_store(&kvs->want[my_slot_no], 0);
 	} while (clock_mono_ns() < until);
+	if (any)
+		commit_wake(); /* it may have been this one's turn to go on */
 	return any;
 }
 

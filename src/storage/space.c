@@ -23,6 +23,7 @@
 #define HYSTERESIS 4   /* 1/4 of a memtable more than needed ends the state */
 #define QUIET_MS 1000  /* no write for so long: those who delete wait for the space */
 #define FREEZE_SHARE 4 /* or so much of a memtable has come */
+#define PILED_STEPS 5  /* with many tables in level 0: 2 s to the next one, twice that for each more, up to 32 s */
 
 static uint64_t
 unflushed(void)
@@ -57,21 +58,40 @@ level0_tables(void)
 	return n;
 }
 
+/*
+ * How long after the last table: reads look at each, and those that pile up cannot be merged while there is no room. But
+ * what is deleted in memory brings no space back before it is in one, so it never waits for good.
+ */
+static uint64_t
+table_every_ms(void)
+{
+	uint32_t n = level0_tables(), many = (uint32_t) config.l0_slowdown;
+
+	if (n < many)
+		return 0;
+	return n - many < PILED_STEPS ? QUIET_MS << (n - many + 1) : QUIET_MS << PILED_STEPS;
+}
+
 /* Should what is in memory go to a table now? Not over and over in small ones. */
 static bool
-want_table(uint64_t now_ms)
+want_table(uint64_t now_ms, bool just_full)
 {
 	static Lsn applied_before;
-	static uint64_t quiet_since;
+	static uint64_t quiet_since, last;
 	Lsn applied = kvstore_applied();
+	uint64_t every = table_every_ms();
+	bool due;
 
 	if (applied != applied_before) {
 		applied_before = applied;
 		quiet_since = now_ms;
 	}
-	if (unflushed() == 0 || level0_tables() >= (uint32_t) config.l0_slowdown)
+	due = just_full || now_ms - quiet_since >= QUIET_MS ||
+		unflushed() >= (uint64_t) config.memtable_size / FREEZE_SHARE || (every > 0 && now_ms - last >= 2 * every);
+	if (unflushed() == 0 || !due || (!just_full && now_ms - last < every))
 		return false;
-	return now_ms - quiet_since >= QUIET_MS || unflushed() >= (uint64_t) config.memtable_size / FREEZE_SHARE;
+	last = now_ms;
+	return true;
 }
 
 void
@@ -95,7 +115,7 @@ space_check(uint64_t now_ms)
 		tell(full, left, needed);
 		atomic_store(&kvs->full_since_ms, full ? clock_wall_ms() : 0);
 	}
-	if (full && (!was || want_table(now_ms)))
+	if (full && want_table(now_ms, !was))
 		atomic_store(&kvs->freeze_wanted, 1);
 	atomic_store(&kvs->no_space, full);
 }
@@ -105,13 +125,17 @@ space_check(uint64_t now_ms)
 uint64_t
 space_room(void)
 {
-	uint64_t keep = (uint64_t) (config.wal_spare_segments + 1) * kvs->control.wal_segment_size + unflushed(), left;
+	bool full = atomic_load(&kvs->no_space) != 0;
+	uint64_t segment = kvs->control.wal_segment_size, keep = segment + unflushed(), left;
 
 	if (fs_free_space(".", &left) != ST_OK)
 		return 0;
-	/* The reserve is for what gives space back; before it is needed, half of it is left alone. */
-	if (!atomic_load(&kvs->no_space))
-		keep += (uint64_t) config.disk_reserve / 2;
+	/*
+	 * The reserve is for what gives space back; before it is needed, half of it is left alone. The log's spare files are
+	 * there by then, and those that are let go come back as new ones: one is kept room for.
+	 */
+	if (!full)
+		keep += (uint64_t) config.wal_spare_segments * segment + (uint64_t) config.disk_reserve / 2;
 	return left > keep ? left - keep : 1;
 }
 

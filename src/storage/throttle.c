@@ -4,12 +4,13 @@
  * A write pays for its bytes at a rate that follows from two things that grow and shrink without jumps: the
  * tables in level 0, less what the compaction under way has done of them, and the room left in memtables.
  * Below their limits nothing is paid. The schedule is one word in shared memory: the moment up to which
- * what was admitted is paid for. Each writer moves it on by what its bytes cost and sleeps until then; no
- * lock is held.
+ * what was admitted is paid for. Each writer moves it on by what its bytes cost and sleeps until then, but not for long
+ * if little of that is its own; no lock is held.
  *
  * Written by: the compaction worker (level 0, both measured rates), holders of SUPERVERSION (free memtables),
  * holders of APPLY (room in the active one), writers (schedule, figures).
  */
+#include "common/process_local.h"
 #include "ipc/procslot.h"
 #include "kvstore_internal.h"
 #include "port/clock.h"
@@ -29,8 +30,17 @@
 /* Shorter sleeps cost more than they bring; longer ones would be stops. */
 #define PAUSE_MIN_NS UINT64_C(1000000)
 #define PAUSE_MAX_NS UINT64_C(50000000)
+/* But for a record that costs more than that. */
+#define PAUSE_LARGE_NS SECOND_NS
+/*
+ * A writer pauses for so many times what its own writes cost, until the schedule is as far ahead as it may be: who
+ * writes little does not wait for who writes much.
+ */
+#define OWN_PART 2
 /* A new sample counts for a quarter. */
 #define SAMPLE_PART 4
+/* Of a memtable: what is written out has to be this part of it to be a sample. */
+#define SAMPLE_LEAST 8
 
 /* The compaction worker's memory. */
 static struct {
@@ -66,9 +76,24 @@ throttle_pay(uint64_t paid_ns, uint64_t now_ns, uint64_t bytes, double rate)
 	uint64_t start = paid_ns > now_ns ? paid_ns : now_ns, most = now_ns + PAUSE_MAX_NS;
 	double cost = (double) bytes * (double) SECOND_NS / rate;
 
-	if (start >= most || cost >= (double) (most - start))
-		return most;
-	return start + (uint64_t) cost;
+	/* A large record is slowed by what it costs, or many of them would come as fast as small ones. */
+	if (cost > (double) PAUSE_MAX_NS)
+		most = now_ns + (cost < (double) PAUSE_LARGE_NS ? (uint64_t) cost : PAUSE_LARGE_NS);
+	if (start >= most)
+		return start < now_ns + PAUSE_LARGE_NS ? start : now_ns + PAUSE_LARGE_NS;
+	return cost >= (double) (most - start) ? most : start + (uint64_t) cost;
+}
+
+uint64_t
+throttle_pause(uint64_t ahead_ns, uint64_t own_ns)
+{
+	uint64_t most = OWN_PART * own_ns;
+
+	if (ahead_ns >= PAUSE_MAX_NS && most < PAUSE_MAX_NS)
+		most = PAUSE_MAX_NS;
+	if (ahead_ns > most)
+		ahead_ns = most;
+	return ahead_ns < PAUSE_MIN_NS ? 0 : ahead_ns;
 }
 
 uint64_t
@@ -113,20 +138,26 @@ throttle_now(void)
 void
 throttle_write(uint64_t bytes)
 {
+	static PROCESS_LOCAL uint64_t own_ns; /* what this process's writes cost since it last paused */
 	Throttle *t = &kvs->throttle;
 	double rate = throttle_now();
-	uint64_t now, paid, next, us, most;
+	uint64_t now, paid, next, pause, us, most;
 
-	if (rate == 0)
+	if (rate == 0) {
+		own_ns = 0;
 		return;
+	}
 	now = clock_mono_ns();
 	paid = atomic_load_explicit(&t->paid_ns, memory_order_relaxed);
 	do
 		next = throttle_pay(paid, now, bytes, rate);
 	while (!atomic_compare_exchange_weak(&t->paid_ns, &paid, next));
-	if (next - now < PAUSE_MIN_NS)
+	own_ns += (uint64_t) ((double) bytes * (double) SECOND_NS / rate);
+	pause = throttle_pause(next - now, own_ns);
+	if (pause == 0)
 		return;
-	procslot_sleep(procslot_prepare_sleep(), (next - now) / 1000);
+	own_ns = 0;
+	procslot_sleep(procslot_prepare_sleep(), pause / 1000);
 	us = (clock_mono_ns() - now) / 1000;
 	atomic_fetch_add_explicit(&t->slowed, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&t->slowed_us, us, memory_order_relaxed);
@@ -146,6 +177,8 @@ throttle_flushed(Lsn from, Lsn to, uint64_t ns)
 	lsm_stats(&lsm);
 	worker.log += to - from;
 	worker.tables = lsm.flush_bytes;
+	if (to - from < (uint64_t) config.memtable_size / SAMPLE_LEAST && before != 0)
+		return; /* mostly the syncs of a table: it says nothing of how fast a full memtable goes */
 	atomic_store_explicit(&t->flush_rate, throttle_sample(before, to - from, ns), memory_order_relaxed);
 }
 

@@ -118,6 +118,8 @@ KV_CHECK Status wal_restart_without(Lsn from);
 
 /* ---- positions */
 Lsn wal_inserted(void);
+/* End of what is being inserted, too: some of it may still be copied. */
+Lsn wal_reserved(void);
 Lsn wal_written(void);
 Lsn wal_durable(void);
 Lsn wal_commit(void);
@@ -287,8 +289,8 @@ uint64_t wal_offline_place(Lsn lsn, char *out);
 
 /* ---- house-keeping (WAL writer) */
 /*
- * Keep `spare` zero-filled or recycled segments ready beyond the one being written. *did: one was made. No
- * space is no error here: see wal_out_of_space().
+ * Keep `spare` zero-filled or recycled segments ready beyond the one being written: makes one. *did: it did, there may be
+ * more to make. No space is no error here: see wal_out_of_space().
  */
 KV_CHECK Status wal_prepare_segments(int spare, bool *did);
 /* Segments wholly below `below` are recycled (or removed when there are enough spares). */

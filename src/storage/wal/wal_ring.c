@@ -141,6 +141,12 @@ slots_in_use(void)
 }
 
 Lsn
+wal_reserved(void)
+{
+	return wal_word_pos(atomic_load(&wal_sh->reserve));
+}
+
+Lsn
 wal_inserted(void)
 {
 	uint64_t w = atomic_load(&wal_sh->reserve);

@@ -136,6 +136,8 @@ fill_zero(int fd, uint64_t from, uint64_t to)
 			at += iov[n].iov_len;
 		}
 		KV_TRY(fs_pwritev(fd, iov, n, from));
+		/* In pieces, so that the log's syncs do not wait behind all of it. */
+		KV_TRY(fs_writeback(fd, from, at - from));
 		from = at;
 	}
 	return ST_OK;
@@ -158,10 +160,23 @@ make_spare(const char *tmp)
 	s = fs_truncate(fd, 0);
 	if (s == ST_OK)
 		s = fill_zero(fd, 0, wal_sh->segment_size);
+	critical_sync_begin();
 	if (s == ST_OK)
 		s = fs_sync(fd);
+	critical_sync_end();
 	closed = fs_close(fd);
 	return s != ST_OK ? s : closed;
+}
+
+static Status
+sync_names(void)
+{
+	Status s;
+
+	critical_sync_begin();
+	s = fs_sync_dir(WAL_DIR);
+	critical_sync_end();
+	return s;
 }
 
 /*
@@ -205,7 +220,7 @@ make_next(void)
 	if (s == ST_OK)
 		s = fs_rename(tmp, name);
 	if (s == ST_OK)
-		s = fs_sync_dir(WAL_DIR);
+		s = sync_names();
 	if (s != ST_OK) {
 		s = status_prefix(s, "cannot make log file \"%s\"", name);
 		return s == ST_NO_SPACE ? note_no_space(tmp) : s;
@@ -243,19 +258,17 @@ Status
 wal_prepare_segments(int spare, bool *did)
 {
 	Status s = ST_OK;
-	bool more = atomic_load(&wal_sh->recovered) != 0;
 
 	*did = false;
-	while (more && s == ST_OK) {
-		/* The lock is given back after each one: a flusher may be waiting for the first. */
-		lwlock_acquire(LWLOCK_WAL_SEGMENT, 0);
-		more = atomic_load(&wal_sh->last_segment) < wal_segment_of(wal_written()) + (uint64_t) spare;
-		if (more) {
-			s = make_next();
-			*did = *did || s == ST_OK;
-		}
-		lwlock_release(LWLOCK_WAL_SEGMENT, 0);
+	if (atomic_load(&wal_sh->recovered) == 0)
+		return ST_OK;
+	/* One at a time: a flusher may be waiting for the lock, and others for what the WAL writer does besides. */
+	lwlock_acquire(LWLOCK_WAL_SEGMENT, 0);
+	if (atomic_load(&wal_sh->last_segment) < wal_segment_of(wal_written()) + (uint64_t) spare) {
+		s = make_next();
+		*did = s == ST_OK;
 	}
+	lwlock_release(LWLOCK_WAL_SEGMENT, 0);
 	return s == ST_NO_SPACE ? ST_OK : s; /* known by wal_out_of_space(); tried again next time */
 }
 
@@ -322,7 +335,7 @@ retire(Lsn below, uint64_t spare)
 			KV_TRY(remove_segment(name));
 		atomic_store(&wal_sh->first_segment, k + 1);
 	}
-	KV_TRY(fs_sync_dir(WAL_DIR));
+	KV_TRY(sync_names());
 	KV_ASSERT(atomic_load(&wal_sh->last_segment) == old_last);
 	atomic_store(&wal_sh->last_segment, last); /* only now: the names are synced */
 	atomic_fetch_add_explicit(&wal_sh->segments_recycled, recycled, memory_order_relaxed);

@@ -82,9 +82,31 @@ pay(void **state)
 	assert_int_equal(throttle_pay(1010 * MS, 1000 * MS, 1000000, 100e6), 1020 * MS);
 	/* Slowed, never stopped. */
 	assert_int_equal(throttle_pay(1045 * MS, 1000 * MS, 1000000, 100e6), 1050 * MS);
-	assert_int_equal(throttle_pay(1051 * MS, 1000 * MS, 1, 100e6), 1050 * MS);
-	assert_int_equal(throttle_pay(0, 1000 * MS, UINT64_MAX, 1e6), 1050 * MS);
-	assert_int_equal(throttle_pay(UINT64_MAX, 1000 * MS, 1, 1e6), 1050 * MS);
+	/* But for records that cost more by themselves; others leave their debt as it is. */
+	assert_int_equal(throttle_pay(0, 1000 * MS, 5000000, 100e6), 1050 * MS);
+	assert_int_equal(throttle_pay(0, 1000 * MS, 5100000, 100e6), 1051 * MS);
+	assert_int_equal(throttle_pay(1040 * MS, 1000 * MS, 40000000, 100e6), 1400 * MS);
+	assert_int_equal(throttle_pay(1400 * MS, 1000 * MS, 1, 100e6), 1400 * MS);
+	assert_int_equal(throttle_pay(0, 1000 * MS, UINT64_MAX, 1e6), 2000 * MS);
+	assert_int_equal(throttle_pay(UINT64_MAX, 1000 * MS, 1, 1e6), 2000 * MS);
+}
+
+/* Who writes little does not wait for who writes much, until the schedule is as far ahead as it may be. */
+static void
+pauses(void **state)
+{
+	(void) state;
+	assert_int_equal(throttle_pause(0, 0), 0);
+	assert_int_equal(throttle_pause(30 * MS, 0), 0);
+	assert_int_equal(throttle_pause(30 * MS, MS / 2 - 1), 0);
+	assert_int_equal(throttle_pause(30 * MS, MS / 2), MS);
+	assert_int_equal(throttle_pause(30 * MS, 14 * MS), 28 * MS);
+	assert_int_equal(throttle_pause(30 * MS, 16 * MS), 30 * MS);
+	assert_int_equal(throttle_pause(MS - 1, 16 * MS), 0);
+	assert_int_equal(throttle_pause(50 * MS - 1, 1000), 0);
+	assert_int_equal(throttle_pause(50 * MS, 1000), 50 * MS);
+	assert_int_equal(throttle_pause(400 * MS, 1000), 50 * MS);
+	assert_int_equal(throttle_pause(400 * MS, 400 * MS), 400 * MS);
 }
 
 static void
@@ -290,7 +312,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(by_level0), cmocka_unit_test(by_room), cmocka_unit_test(pay), cmocka_unit_test(sample),
+		cmocka_unit_test(by_level0), cmocka_unit_test(by_room), cmocka_unit_test(pay), cmocka_unit_test(pauses), cmocka_unit_test(sample),
 		cmocka_unit_test(writers_and_worker_settle), cmocka_unit_test(who_pauses),
 		cmocka_unit_test(compaction_under_way),
 	};
