@@ -101,6 +101,27 @@ install(const FetchComplete *c, const Control *self, bool *did)
 	return ST_OK;
 }
 
+/*
+ * COMPLETE is damaged. As a rule what was fetched is of no use then; but if its tables are in place, our log does not
+ * belong to them, and what was to become of it is lost.
+ */
+static Status
+check_not_begun(void)
+{
+	TransferPlan plan;
+	bool done;
+	Status st = fetch_read_plan(&plan);
+
+	if (st == ST_NOT_FOUND)
+		return ST_OK;
+	KV_TRY(st);
+	KV_TRY(transfer_installed(&plan, &done));
+	if (!done)
+		return ST_OK;
+	return status_fail(ST_CORRUPT, FETCH_INCOMING "/COMPLETE is damaged, and its tables are in place: give this node "
+					   "an empty directory and let it join again");
+}
+
 Status
 fetch_cut_off(const Control *self, Lsn *flushed, uint64_t *term)
 {
@@ -110,8 +131,10 @@ fetch_cut_off(const Control *self, Lsn *flushed, uint64_t *term)
 	Status st = fetch_read_complete(&c, self);
 
 	*flushed = *term = 0;
-	if (st == ST_NOT_FOUND || st == ST_CORRUPT)
+	if (st == ST_NOT_FOUND)
 		return ST_OK; /* nothing that would be installed */
+	if (st == ST_CORRUPT)
+		return check_not_begun();
 	KV_TRY(st);
 	st = fetch_read_plan(&plan);
 	if (st == ST_NOT_FOUND)
@@ -138,8 +161,10 @@ fetch_install(bool *did)
 	st = fetch_read_complete(&c, self);
 	if (st == ST_OK)
 		return install(&c, self, did);
-	if (st == ST_CORRUPT)
-		return discard(status_detail());
+	if (st == ST_CORRUPT) {
+		KV_TRY(check_not_begun());
+		return discard(FETCH_INCOMING "/COMPLETE is damaged, or of another cluster");
+	}
 	/* Tables without the mark are of a fetch that may go on. */
 	return st == ST_NOT_FOUND ? ST_OK : st;
 }

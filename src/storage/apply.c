@@ -156,8 +156,8 @@ apply_begin(void)
 }
 
 /*
- * A reader that meets the change of a moment which has been replaced sees that `moments` has moved on: the fence puts its
- * last store before this one's first. A process that is stopped in here holds nobody up.
+ * A reader that meets the change of a moment which has been replaced sees that `moments` has moved on: the fence puts
+ * its last store before this one's first. A process that is stopped in here holds nobody up.
  */
 void
 apply_set_moment(Lsn at, uint64_t time)

@@ -100,8 +100,8 @@ write_out(const MemSlot *m, Version **v)
 }
 
 /*
- * Oldest frozen memtable -> table. *did false: there is none. One that found no space is not tried again at once, however
- * often those who wait for it wake us.
+ * Oldest frozen memtable -> table. *did false: there is none. One that found no space is not tried again at once,
+ * however often those who wait for it wake us.
  */
 static Status
 flush_oldest(bool *did)

@@ -77,8 +77,8 @@ typedef struct KvShared {
 	_Alignas(64) _Atomic Lsn applied;
 	_Atomic uint64_t applied_time;
 	/*
-	 * Both as one, for snapshots: moment[moments & 1]; the next one goes into the other. It may be ahead of `applied` for
-	 * an instant, never behind. apply_moment() reads it.
+	 * Both as one, for snapshots: moment[moments & 1]; the next one goes into the other. It may be ahead of `applied`
+	 * for an instant, never behind. apply_moment() reads it.
 	 */
 	_Atomic uint64_t moments;
 	Moment moment[2];
@@ -255,7 +255,10 @@ typedef struct ThrottleState {
 } ThrottleState;
 /* Pure: log bytes a second that writers may insert; 0 any number. */
 double throttle_rate(const ThrottleState *s);
-/* Pure: the schedule after a write of so many bytes at `rate`: at most 50 ms from now, a large record's cost, at most 1 s. */
+/*
+ * Pure: the schedule after a write of so many bytes at `rate`: at most 50 ms from now, or what a large record costs, at
+ * most 1 s.
+ */
 uint64_t throttle_pay(uint64_t paid_ns, uint64_t now_ns, uint64_t bytes, double rate);
 /* Pure: how long to pause for that, 0 not at all. own_ns: what this process's writes cost since it last paused. */
 uint64_t throttle_pause(uint64_t ahead_ns, uint64_t own_ns);

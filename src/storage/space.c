@@ -59,8 +59,8 @@ level0_tables(void)
 }
 
 /*
- * How long after the last table: reads look at each, and those that pile up cannot be merged while there is no room. But
- * what is deleted in memory brings no space back before it is in one, so it never waits for good.
+ * How long after the last table: reads look at each, and those that pile up cannot be merged while there is no room.
+ * But what is deleted in memory brings no space back before it is in one, so it never waits for good.
  */
 static uint64_t
 table_every_ms(void)
@@ -131,8 +131,8 @@ space_room(void)
 	if (fs_free_space(".", &left) != ST_OK)
 		return 0;
 	/*
-	 * The reserve is for what gives space back; before it is needed, half of it is left alone. The log's spare files are
-	 * there by then, and those that are let go come back as new ones: one is kept room for.
+	 * The reserve is for what gives space back; before it is needed, half of it is left alone. The log's spare files
+	 * are there by then, and those that are let go come back as new ones: one is kept room for.
 	 */
 	if (!full)
 		keep += (uint64_t) config.wal_spare_segments * segment + (uint64_t) config.disk_reserve / 2;

@@ -130,8 +130,8 @@ superversion_first(const Version *v)
 }
 
 /*
- * The term of the record before `end`. Where nothing has come since the tables end, the log may have forgotten it (it was
- * replayed from there): the tables know.
+ * The term of the record before `end`. Where nothing has come since the tables end, the log may have forgotten it (it
+ * was replayed from there): the tables know.
  */
 static uint64_t
 term_before(Lsn end)

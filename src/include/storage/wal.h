@@ -289,8 +289,8 @@ uint64_t wal_offline_place(Lsn lsn, char *out);
 
 /* ---- house-keeping (WAL writer) */
 /*
- * Keep `spare` zero-filled or recycled segments ready beyond the one being written: makes one. *did: it did, there may be
- * more to make. No space is no error here: see wal_out_of_space().
+ * Keep `spare` zero-filled or recycled segments ready beyond the one being written: makes one. *did: it did, more may
+ * be missing. No space is no error here: see wal_out_of_space().
  */
 KV_CHECK Status wal_prepare_segments(int spare, bool *did);
 /* Segments wholly below `below` are recycled (or removed when there are enough spares). */

@@ -87,6 +87,13 @@ wal_header_check(const WalHeader *h, Lsn pos, uint64_t previous_term, uint64_t r
 	return NULL;
 }
 
+bool
+wal_header_of_later_format(const WalHeader *h, uint64_t previous_term)
+{
+	return h->kind != 0 && (h->kind > WAL_KIND_MAX || h->flags != 0 || h->reserved != 0) &&
+	       (previous_term == UINT64_MAX ? h->term != 0 : h->term == previous_term);
+}
+
 const char *
 wal_record_check(const uint8_t *raw, const WalHeader *h, uint64_t previous_term, uint32_t seed)
 {

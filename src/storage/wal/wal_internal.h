@@ -167,6 +167,8 @@ uint32_t wal_record_crc(uint32_t body_crc, const uint8_t encoded[WAL_HEADER_SIZE
  * previous_term UINT64_MAX: not known. For a TERM record the body's term is checked by wal_record_check().
  */
 const char *wal_header_check(const WalHeader *h, Lsn pos, uint64_t previous_term, uint64_t record_max);
+/* A header that fails for what a newer kvd may have meant by it; if the checksum fits, it did. */
+bool wal_header_of_later_format(const WalHeader *h, uint64_t previous_term);
 /* The whole record, header + body + padding, whose header passed the check above. NULL: sound. */
 const char *wal_record_check(const uint8_t *raw, const WalHeader *h, uint64_t previous_term, uint32_t seed);
 

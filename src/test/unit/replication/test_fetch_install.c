@@ -417,6 +417,51 @@ what_is_damaged_changes_nothing(void **state)
 }
 
 static void
+install_only(void)
+{
+	prepare_engine();
+	sh->status = fetch_install(&sh->did);
+}
+
+static bool
+same_file(const char *a, const char *b)
+{
+	char *ta, *tb;
+	size_t na, nb;
+	bool same;
+
+	assert_int_equal(fs_read_file(a, 4096, &ta, &na), ST_OK);
+	assert_int_equal(fs_read_file(b, 4096, &tb, &nb), ST_OK);
+	same = na == nb && memcmp(ta, tb, na) == 0;
+	free(ta);
+	free(tb);
+	return same;
+}
+
+/* The new tables with the old log would be neither of both. */
+static void
+damage_after_the_switch_refuses_the_start(void **state)
+{
+	int refused = 0;
+
+	(void) state;
+	make_node("template");
+	run_child(follower_with_more);
+	fetched(true);
+	for (int cuts = 0; cut_off("template", cuts); cuts++) {
+		bool switched = !same_file("CURRENT", "../template/CURRENT");
+
+		if (access("incoming/COMPLETE", F_OK) != 0)
+			continue;
+		shell("printf x | dd of=incoming/%s bs=1 seek=33 conv=notrunc 2>/dev/null%s", "COMPLETE", "");
+		run_child(install_only);
+		assert_int_equal(sh->status, switched ? ST_CORRUPT : ST_OK);
+		refused += switched;
+	}
+	assert_true(refused > 0);
+}
+
+static void
 an_unfinished_fetch_waits_and_leftovers_go(void **state)
 {
 	(void) state;
@@ -472,13 +517,6 @@ set_format(const char *path, uint32_t format)
 	put_u32((uint8_t *) text + len - 4, crc32c(0, text, len - 4));
 	assert_int_equal(fs_replace_file(path, text, len), ST_OK);
 	free(text);
-}
-
-static void
-install_only(void)
-{
-	prepare_engine();
-	sh->status = fetch_install(&sh->did);
 }
 
 /* A newer kvd was about to install something, or in the middle of it: nothing is thrown away, nothing begun. */
@@ -541,6 +579,7 @@ main(void)
 		cmocka_unit_test(a_log_that_goes_on_is_kept),
 		cmocka_unit_test(tables_that_hold_less_are_dropped_unless_for_a_repair),
 		cmocka_unit_test(what_is_damaged_changes_nothing),
+		cmocka_unit_test(damage_after_the_switch_refuses_the_start),
 		cmocka_unit_test(an_unfinished_fetch_waits_and_leftovers_go),
 		cmocka_unit_test(files_beside_the_tables),
 		cmocka_unit_test(files_of_a_later_format_refuse_the_start),

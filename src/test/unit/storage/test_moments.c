@@ -43,7 +43,7 @@ child_snapshots(void)
 	kvstore_begin_own_read(&s);
 	CHECK(s.at == applied && s.log_time == time);
 	kvstore_end_read();
-	/* Then the new one is there as a whole, an instant before `applied`; a second page of it is of this server's past. */
+	/* Then the new one is there as a whole, an instant before `applied`; a page as of it is of this server's past. */
 	atomic_store(&kvs->moments, n + 1);
 	kvstore_begin_read(&s, 0);
 	CHECK(s.at == applied + 8 && s.log_time == time + HOUR_MS);

@@ -312,7 +312,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(by_level0), cmocka_unit_test(by_room), cmocka_unit_test(pay), cmocka_unit_test(pauses), cmocka_unit_test(sample),
+		cmocka_unit_test(by_level0), cmocka_unit_test(by_room), cmocka_unit_test(pay), cmocka_unit_test(pauses),
+		cmocka_unit_test(sample),
 		cmocka_unit_test(writers_and_worker_settle), cmocka_unit_test(who_pauses),
 		cmocka_unit_test(compaction_under_way),
 	};

@@ -3,6 +3,9 @@
  */
 #include "wal_test.h"
 
+#include "common/coding.h"
+#include "common/crc32c.h"
+
 #define RECORDS 30
 
 static Lsn bounds[RECORDS + 3]; /* record boundaries of the small log, ascending; the last is its end */
@@ -110,6 +113,58 @@ go_on(Lsn end)
 	wal_test_start(&rec);
 	assert_int_equal(rec.end, more);
 	assert_int_equal(more, end + 48 + wal_record_size(20));
+}
+
+/* Change the record at bounds[i]: this byte of its header, and its checksum. */
+static void
+forge(int i, size_t offset, uint8_t value)
+{
+	size_t len, size = (size_t) (bounds[i + 1] - bounds[i]);
+	uint8_t raw[TEST_RECORD_MAX + 64];
+	char name[WAL_NAME_SIZE];
+	uint8_t *file;
+	WalHeader h;
+
+	assert_int_equal(bounds[i] / TEST_SEGMENT, (bounds[i + 1] - 1) / TEST_SEGMENT);
+	wal_segment_name(bounds[i] / TEST_SEGMENT, name);
+	file = wal_test_load(name, &len);
+	memcpy(raw, file + bounds[i] % TEST_SEGMENT, size);
+	raw[offset] = value;
+	wal_header_decode(raw, &h);
+	put_u32(raw, wal_record_crc(crc32c(wal_sh->crc_seed, raw + WAL_HEADER_SIZE, h.length - WAL_HEADER_SIZE), raw));
+	memcpy(file + bounds[i] % TEST_SEGMENT, raw, size);
+	wal_test_store(name, file, len);
+	free(file);
+}
+
+/* A newer kvd's record is refused, above the mark and below it; but not one that a truncation left behind. */
+static void
+test_later_format(void **state)
+{
+	static const struct { size_t offset; uint8_t value; } unknown[] = { { 32, WAL_KIND_MAX + 1 }, { 32, 255 },
+		{ 33, 1 }, { 34, 1 }, { 35, 128 } };
+
+	(void) state;
+	for (int mark = 0; mark <= 4; mark += 4)
+		for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
+			WalRecovery rec;
+
+			wal_test_dir_remove();
+			wal_test_dir(TEST_SEGMENT);
+			make_log(mark);
+			assert_ok(wal_test_memory(TEST_RING, TEST_RECORD_MAX));
+			forge(3, unknown[i].offset, unknown[i].value);
+			assert_status(wal_test_recover(&rec), ST_FOREIGN);
+			assert_non_null(strstr(status_detail(), "use a newer kvd"));
+			wal_test_memory_free();
+			if (mark > 3)
+				continue;
+			assert_ok(wal_test_memory(TEST_RING, TEST_RECORD_MAX));
+			forge(3, 16, 9); /* of another term */
+			assert_ok(wal_test_recover(&rec));
+			assert_int_equal(rec.end, bounds[3]);
+			wal_test_memory_free();
+		}
 }
 
 /* The log without everything from `cut` on. */
@@ -413,6 +468,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_cut_at_every_byte, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_flip_every_byte, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_later_format, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_missing_segment, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_mark_is_not_a_boundary, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stale_suffix_plain, setup, teardown),
