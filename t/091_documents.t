@@ -4,8 +4,9 @@
 #
 # Why so: a document that lies costs more than none, and nobody notices when a default changes in code. So the settings
 # with defaults, bounds and restart, the figures of STATS and the commands are asked of the shipped programs and looked
-# up in doc/operations.md, both ways: what is missing there, and what is there but exists no more. Paths and links
-# must lead somewhere, and the program in README must compile and print what README says.
+# up in doc/operations.md, both ways: what is missing there, and what is there but exists no more. The log lines that it
+# explains must be ones that the sources can print. Paths and links must lead somewhere, and the program in README must
+# compile and print what README says.
 #
 use strict;
 use warnings;
@@ -99,7 +100,23 @@ my @rooms = map { s{^\Q$tree\E/}{}r } grep { matches("$_/*.c") } glob "$tree/src
 ok(matches("$tree/$_/README*"), "$_ has a README, as README says") for @rooms;
 cmp_ok(scalar(() = $tour =~ /^ *\d+\. /mg), '>', 10, 'there is a source tour');
 
-# 5. The program in README.
+# 5. Log lines: what is constant in them stands in a source. Numbers, names and texts that are put in are left out.
+my ($log) = $operations =~ /^## What the log says\n(.*?)^## /ms;
+my $sources = '';
+find({ no_chdir => 1, wanted => sub { $sources .= slurp($_) if /\.[ch]$/ && !m{/src/test/} } }, "$tree/src");
+$sources =~ s/"\s*PRI\w+\s*"/0/g;
+$sources =~ s/(?<!\\)"\s*"//g;    # one text in several lines
+$sources =~ s/\\"/"/g;
+my $put_in = qr/\b(?:[A-Z]|KIND|FILE|LINE|\d+|backend|compaction)\b|\.\.\.|; | inside a critical section /;
+my @said = map { /`([^`]+)`/g } map { (split / \| /)[0] } grep { /^\| `/ } split /\n/, $log;
+cmp_ok(scalar @said, '>', 20, 'there are log lines');
+for my $line (@said) {
+	my @parts = grep { length > 3 } map { s/^\W+|\W+$//gr } split $put_in, $line;
+	is_deeply([ grep { index($sources, $_) < 0 } @parts ], [], "the log can say: $line");
+	ok(@parts > 0, '... and there was something to look for');
+}
+
+# 6. The program in README.
 my ($program) = $readme =~ /^(  #include <stdio.h>\n.*?^  \}\n)/ms;
 my $build = $ENV{KVD_BUILD} || "$tree/build";
 my $cc = $ENV{CC} || 'cc';

@@ -57,10 +57,11 @@ bool cache_probe_get(const CacheProbe *p, CacheUse use, Slice *out);
  */
 bool cache_insert(uint64_t file, uint64_t offset, Slice block, CacheUse use, Slice *out);
 /*
- * Forget a deleted file's blocks lazily: they are never asked for again (file numbers are not reused).
- * Without cache_shmem_init (offline tools) every lookup misses and every insert is refused. Counts of hits
- * and misses of other processes lag by a few hundred each.
+ * There is no call to forget a deleted file's blocks: nobody asks for them again (neither numbers nor ids of files are
+ * reused), and the clock replaces them. Without cache_shmem_init() (offline tools) every lookup misses, every insert is
+ * refused, and all figures are 0.
  */
+/* Anyone, without locks. Counts of hits and misses of other processes lag by a few hundred each. */
 void cache_stats(CacheStats *out);
 
 #endif

@@ -34,9 +34,18 @@ KV_CHECK Status control_make(Control *c, uint32_t wal_segment_size);
  * zero, and the cluster's wal_segment_size will take the place of this one.
  */
 KV_CHECK Status control_make_blank(Control *c, uint32_t wal_segment_size);
+/* Does it belong to no cluster yet? That is, is its cluster_id zero? */
 bool control_blank(const Control *c);
+/*
+ * Replace the file in the working directory as a whole, and sync it and the directory. `format` is written as it is.
+ * What fs_replace_file() fails with (NO_SPACE, IO_ERROR, ...): it is the old file then, or none, or already the new one
+ * if only the sync of the directory failed.
+ */
 KV_CHECK Status control_write(const Control *c);
-/* NOT_FOUND: no such file. FOREIGN: other magic or a newer format. CORRUPT: bad checksum. */
+/*
+ * NOT_FOUND: no such file. FOREIGN: other magic, a newer format, or far too long. CORRUPT: another length or checksum,
+ * or a segment size that cannot be.
+ */
 KV_CHECK Status control_read(Control *c);
 
 #endif

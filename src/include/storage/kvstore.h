@@ -62,8 +62,9 @@ void kvstore_commit_moved(void);
 /* Keep the log from here on for followers; UINT64_MAX: nobody needs any. Bounded by the setting wal_keep_max. */
 void kvstore_keep_log(Lsn from);
 /*
- * Any process: keep it from here on while this process serves it (its slot's own hold); 0: no more. False:
- * it is gone, or about to go. Not bounded by wal_keep_max: whoever serves ends its clients.
+ * Any process: keep it from here on while this process serves it (its slot's own hold); 0: no more. False: it is gone,
+ * or about to go, which a hold does not stop; it is set all the same. wal_files_floor() does not tell as much: what is
+ * about to go is still there. Not bounded by wal_keep_max: whoever serves ends its clients.
  */
 bool kvstore_hold_log(Lsn from);
 /*
@@ -199,10 +200,24 @@ KV_CHECK Status kvstore_stamp_outcome(uint64_t session, uint64_t serial, uint64_
                                       uint64_t *done_version);
 /* Wait until applied > at_least. TIMEOUT. */
 KV_CHECK Status kvstore_wait_applied(Lsn at_least, int timeout_ms);
+/*
+ * Everything below it is applied (the exclusive end of a record): a snapshot taken now sees versions < it. Never
+ * falls.
+ */
 Lsn kvstore_applied(void);
+/*
+ * Effective log time there, ms since 1970: what expiry goes by. It is published before kvstore_applied(), so who reads
+ * that first has a time that is not older.
+ */
 uint64_t kvstore_applied_time(void);
 
-/* A walk over live entries of [start, end) (end empty and unbounded: to the end) within a read. */
+/*
+ * A walk over live entries of [start, end) within a read, upwards; reverse: downwards, from the last one before `end`.
+ * unbounded: to the last key, `end` is not looked at. start and end are copied; `s` is not, and has to outlive the
+ * walk. fill_cache: blocks that are read stay in the cache, first to be replaced. Within that read only, not once it
+ * is renewed. OUT_OF_MEMORY: also when a table's iterator could not be made for another reason; there is nothing to
+ * close then. Damage and failures of reading are kvstore_scan_next()'s.
+ */
 typedef struct Scan Scan;
 KV_CHECK Status kvstore_scan_open(Snapshot *s, Slice start, Slice end, bool unbounded, bool reverse,
                                   bool fill_cache, Scan **out);
@@ -221,6 +236,7 @@ KV_CHECK Status kvstore_scan_open(Snapshot *s, Slice start, Slice end, bool unbo
 KV_CHECK Status kvstore_scan_next(Scan *sc, Entry *out);
 /* The last key looked at (empty: none yet): it and all before it, in the walk's direction, are done with. */
 Slice kvstore_scan_last(const Scan *sc);
+/* At any moment, whatever the last call said. Entries and the slice of kvstore_scan_last() go with it. Not NULL. */
 void kvstore_scan_close(Scan *sc);
 /* Before the first kvstore_scan_next(): nobody looks at values, so those that would cost a read are left empty. */
 void kvstore_scan_keys_only(Scan *sc);
@@ -234,6 +250,13 @@ KV_CHECK Status kvstore_estimate(Slice start, Slice end, bool unbounded, EntrySu
 /* ---- background: each returns *did = false when there is nothing to do now */
 /* Compaction worker: open the manifest for writing (after kvstore_open() in the replay process). */
 KV_CHECK Status kvstore_compactor_open(void);
+/*
+ * One piece of work: a memtable written out, or else tables purged, reclaimed or merged. Between blocks of a merge it
+ * writes out memtables that have become full. NO_SPACE, OUT_OF_MEMORY (also: the list of tables does not fit
+ * metadata_size) and BUSY may pass: what was being made is given up, nothing is lost, call again later. A merge for
+ * which there is no room is put off without a failure. Anything else, CORRUPT or IO_ERROR above all, is for good: the
+ * node has to stop. *did is not said then.
+ */
 KV_CHECK Status kvstore_compactor_step(bool *did);
 /*
  * WAL writer: flush unwaited work, segments ahead, durable mark, retire, reap dead slots. Then sleep on the
@@ -250,7 +273,11 @@ KV_CHECK Status kvstore_replay_step(bool *did);
 KV_CHECK Status kvstore_checkpoint(int timeout_ms);
 /* Compact everything as far as it goes (asks the compaction worker, waits). */
 KV_CHECK Status kvstore_compact(int timeout_ms);
-/* name, value pairs for STATS; calls back once a line. */
+/*
+ * name, value pairs for STATS; calls back once a line. A name lives until the call returns. Begins a read of its own,
+ * so not within one; `emit` is called inside it, must not begin one, and must not wait. What is not OK from `emit`
+ * ends it and is given back; else failures of counting sessions.
+ */
 KV_CHECK Status kvstore_stats(Status (*emit)(void *arg, const char *name, uint64_t value), void *arg);
 
 /* ---- kvd --check: manifest, tables, log. Reads only; needs no shared memory. No server may run on the directory. */

@@ -86,7 +86,9 @@ typedef struct LsmValueStats {
 /* ---- start (replay process) */
 /* Make the empty manifest of a new data directory (and directory "tables"). Synced. */
 KV_CHECK Status lsm_create(uint64_t first_lsn);
+/* Bytes of shared memory for its figures: tables and lists of them are in the shared heap (ipc/shheap.h). */
 size_t lsm_shmem_size(void);
+/* Postmaster, before fork; zeroes it. */
 void lsm_shmem_init(void *mem);
 /* Read the manifest, check that its files are there, build the Version in the shared heap. */
 KV_CHECK Status lsm_open(Version **out);
@@ -206,6 +208,12 @@ uint64_t lsm_pending_bytes(const Version *v);
  */
 KV_CHECK Status lsm_compact(const LsmCompactOptions *opt, Version **out);
 /*
+ * lsm_compact(), lsm_compact_down() and lsm_compact_all() fail alike; *out is NULL then, and the tables are as before
+ * but for what between() did. NO_SPACE (no room, or the disk is full), OUT_OF_MEMORY (the process's, or the shared
+ * heap's) and BUSY (between() said so) may be tried again. CORRUPT: an input is damaged. IO_ERROR: as with
+ * lsm_flush().
+ */
+/*
  * What range deletions older than `oldest` make superfluous: tables wholly hidden by them go, without being read; so
  * do range deletions that hide nothing more, or nothing that another one does not. With `edges`, tables that keep one
  * of the others from going are to be rewritten (Table.rewrite). *out NULL: nothing to do.
@@ -230,7 +238,9 @@ KV_CHECK Status lsm_compact_all(const LsmCompactOptions *opt, Version **out);
 void lsm_retire(Version *v);
 /* Free what is safe by now; deletes files. */
 KV_CHECK Status lsm_collect(void);
+/* Anyone, since lsm_shmem_init(), without locks: each figure is right, together they may be a moment apart. */
 void lsm_stats(LsmStats *out);
+/* Under a pin. */
 void lsm_value_stats(const Version *v, LsmValueStats *out);
 /* The compaction under way, for figures and for who has to wait for it. Anyone; total 0: there is none. */
 typedef struct LsmRunning {
@@ -259,7 +269,9 @@ void lsm_exported_path(const char *dir, uint64_t number, char *out, size_t size)
 /* Read and check a list that came from another node. CORRUPT, FOREIGN. */
 typedef struct LsmList LsmList;
 KV_CHECK Status lsm_list_read(const char *path, LsmList **out);
+/* May be NULL. */
 void lsm_list_free(LsmList *l);
+/* Lives as long as the list. */
 const LsmSum *lsm_list_sum(const LsmList *l);
 typedef struct LsmFile {
 	uint64_t number;             /* of a table: that of the node that made the list; of a value file: its id */

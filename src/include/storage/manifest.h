@@ -50,6 +50,10 @@ KV_CHECK Status manifest_current(uint64_t *number);
 KV_CHECK Status manifest_read(ManifestImage *out);
 /* The same of another file, which must have this number. */
 KV_CHECK Status manifest_read_file(const char *path, uint64_t number, ManifestImage *out);
+/*
+ * What is read is freed, with all slices into it; the image may be read into again. Harmless on a zeroed one, and on
+ * one that was freed. After a read that failed there is nothing to free.
+ */
 void manifest_image_free(ManifestImage *img);
 
 /* ---- checks, for kvd --check and tools */

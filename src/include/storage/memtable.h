@@ -44,8 +44,11 @@ KV_CHECK Status memtable_add_many(Memtable *m, const Entry *e, int n);
  * memtable_room().
  */
 size_t memtable_cost(size_t key_len, size_t value_len);
+/* Bytes of the arena that are left. The writer; to others it is a hint. */
 size_t memtable_room(const Memtable *m);
+/* Bytes in use, its head and hash index included, so that an empty one has some. A hint, as all figures here. */
 size_t memtable_used(const Memtable *m);
+/* Entries, every version and tombstone; range deletions do not count. */
 uint64_t memtable_count(const Memtable *m);
 /*
  * Add a range deletion, newer than all that is there; its keys take at most start + end + 16 bytes of the arena.
@@ -53,6 +56,7 @@ uint64_t memtable_count(const Memtable *m);
  */
 #define MEMTABLE_RANGES_MAX 256 /* every point read goes through them */
 KV_CHECK Status memtable_add_range(Memtable *m, const RangeDelete *r);
+/* How many there are; only rises, and those that were counted are whole. */
 uint32_t memtable_ranges(const Memtable *m);
 /* Bytes of their keys. */
 size_t memtable_range_bytes(const Memtable *m);

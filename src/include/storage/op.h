@@ -2,7 +2,8 @@
  * op.h - the operations in the body of a WAL_WRITE record.
  *
  * They are replicated: what an operation does depends only on the state before it and on the record
- * (rule A4), never on settings or clocks of a node. Format, little-endian, operations back to back:
+ * (rule A4), never on settings or clocks of a node. Format (doc/formats-ops.md has examples), little-endian, operations
+ * back to back:
  *
  *   offset size
  *        0    1  kind        OpKind
@@ -71,6 +72,10 @@ typedef struct Op {
 	Slice key, value, expected;
 } Op;
 
+/*
+ * Append it. OUT_OF_MEMORY, and nothing else: body is as before then, no part of an operation is ever left in it. What
+ * op_decode() would refuse is not looked for.
+ */
 KV_CHECK Status op_encode(Buf *body, const Op *op);
 /* Of the operation at p, OP_HEADER_SIZE bytes not looked at by anybody yet. */
 static inline uint8_t op_header_kind(const uint8_t *p) { return p[0]; }

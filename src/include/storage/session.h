@@ -5,7 +5,7 @@
  * serial does it at most once and answers as the first time. All of it is decided at apply, in log order, from
  * log and state alone (rule A4), so that every replica, and every later leader, decides alike.
  *
- * State, in the system keyspace (integers of keys big-endian, of values little-endian):
+ * State, in the system keyspace (integers of keys big-endian, of values little-endian; also in doc/formats-ops.md):
  *
  *   session   key 0 's' id:8          no value. id = version of the registering operation. Gone at its deadline.
  *   slot      key 0 'o' id:8 slot:2   value: serial:8 status:2 0:2 place:4 detail:8 answer

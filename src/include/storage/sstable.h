@@ -139,9 +139,12 @@ KV_CHECK Status table_count_codecs(const TableInfo *t, uint64_t blocks[TABLE_COD
 /* ---- this process's open files */
 /* Close descriptors of tables for which alive() is false; call when the list of tables has changed. */
 void table_files_sweep(bool (*alive)(void *arg, uint64_t number), void *arg);
+/* Close all of them, those of value files too. They are opened again when they are needed. */
 void table_files_close_all(void);
+/* How many this process has open: of tables and of value files. */
 int table_files_open(void);
 #define TABLE_FILES_MAX 256 /* descriptors one process keeps open; least recently used goes */
+/* Of the table's file, in the directory below; out: FS_PATH_MAX bytes are enough. */
 void table_path(uint64_t number, char *out, size_t size);
 /* Where this process looks for table files ("tables" unless said); closes those it has open. dir is not copied. */
 #define TABLE_DIR "tables"

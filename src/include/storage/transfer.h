@@ -44,7 +44,9 @@ typedef struct TransferFile {
 /* <dir>/LIST, as it came. CORRUPT, FOREIGN. */
 typedef struct TransferList TransferList;
 KV_CHECK Status transfer_list_read(const char *dir, TransferList **out);
+/* May be NULL. */
 void transfer_list_free(TransferList *l);
+/* What the list says of itself; a copy. */
 void transfer_list_sum(const TransferList *l, TransferSum *out);
 /* i < files */
 TransferFile transfer_list_file(const TransferList *l, uint64_t i);

@@ -38,7 +38,7 @@ typedef struct ValueRef {
 /* Gives the bytes used. */
 size_t value_ref_encode(const ValueRef *ref, uint8_t out[VALUE_REF_MAX]);
 /* False: malformed, or no reference that value_ref_encode() makes. */
-bool value_ref_decode(Slice in, ValueRef *out);
+KV_CHECK bool value_ref_decode(Slice in, ValueRef *out);
 
 /* ---- what a table refers to in one value file */
 typedef struct ValueShare {
@@ -51,6 +51,7 @@ typedef struct ValueShare {
  * heap (384 KiB). At the bound a compaction copies further values into files of its own.
  */
 #define VALUE_SHARES_MAX 16384
+/* As it stands in the properties of a table and in the manifest: three u64. */
 void value_share_encode(const ValueShare *s, uint8_t out[VALUE_SHARE_BYTES]);
 /* n shares in `in`, appended to *out as ValueShare[]. CORRUPT, without a detail: out of order or impossible. */
 KV_CHECK Status value_shares_decode(const uint8_t *in, uint32_t n, Buf *out);
@@ -93,6 +94,7 @@ typedef struct ValueLookup {
 } ValueLookup;
 void value_lookup_begin(ValueLookup *l, Slice ref);
 bool value_lookup_step(ValueLookup *l);
+/* Free what it has; begin may follow. A value that was taken out of `own` is its taker's. */
 void value_lookup_end(ValueLookup *l);
 
 /*
@@ -108,6 +110,7 @@ typedef struct ValueReader {
 KV_CHECK Status value_read(ValueReader *r, Slice ref, TableIterOptions opt, Slice *out);
 
 /* ---- files */
+/* Of the file, in the directory below; out: FS_PATH_MAX bytes are enough. */
 void value_path(uint64_t file_id, char *out, size_t size);
 /* Where this process looks for value files ("values" unless said). dir is not copied. */
 void value_files_dir(const char *dir);

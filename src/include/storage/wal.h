@@ -14,7 +14,7 @@
  *   released  the ring may overwrite below it           writer: holder of the APPLY lock (= applied)
  * Reading any of them late only makes a reader wait a little longer.
  *
- * Rules: L1 to L11, G1 to G4 (doc/architecture.md). The process that finds an I/O error on write or sync
+ * Rules: L1 to L11, G1 to G4 (doc/rules.md). The process that finds an I/O error on write or sync
  * panics: the node stops.
  */
 #ifndef STORAGE_WAL_H
@@ -72,6 +72,7 @@ wal_record_size(size_t body_len)
 }
 
 /* ---- set up (postmaster before fork), start (replay process) */
+/* Bytes of shared memory for a ring of ring_bytes, rounded down to whole pages, and so many slots. */
 size_t wal_shmem_size(size_t ring_bytes, int slots);
 /* BAD_SETTING when the ring cannot hold 4 of the largest records (and the reserve). */
 KV_CHECK Status wal_shmem_init(void *mem, size_t ring_bytes, int slots, const Control *control);
@@ -130,6 +131,10 @@ void wal_set_commit(Lsn to);
  * raises commit at once and from then on after each sync.
  */
 void wal_set_alone_limit(Lsn limit); /* UINT64_MAX: alone without end; 0: not alone. REQUIRES gate closed */
+/*
+ * REQUIRES APPLY. Records below `applied` (a record boundary, not below the last one given) are not needed in the ring
+ * any more: inserters may write over them at once, whoever still has a slice into one. Wakes nobody.
+ */
 void wal_release_ring(Lsn applied);
 /* Term of the record at lsn by the term history; 0 if it is older than what is remembered. */
 uint64_t wal_term_at(Lsn lsn);
@@ -251,6 +256,7 @@ KV_CHECK Status wal_reader_open(Lsn from, Lsn until, WalReader **out);
 KV_CHECK Status wal_reader_next(WalReader *r, WalRecord *out);
 /* *raw: its bytes in the stream, with padding. */
 KV_CHECK Status wal_reader_next_raw(WalReader *r, WalRecord *out, Slice *raw);
+/* Frees its buffers, with what was read last. May be NULL. */
 void wal_reader_close(WalReader *r);
 
 /* ---- reading the files without a server: tools, kvd --check. Nothing is changed; a server may be running. */
@@ -315,6 +321,7 @@ typedef struct WalStats {
 	uint64_t segments_created, segments_recycled;
 	uint64_t segments_inline; /* made by a flusher: the WAL writer was late */
 } WalStats;
+/* Anyone, without locks: each figure is right, together they may be a moment apart. */
 void wal_stats(WalStats *out);
 
 #endif

@@ -85,7 +85,7 @@ typedef struct Properties {
 /* Appended. `shares`: in memory. */
 KV_CHECK Status properties_encode(const Properties *p, const ValueShare *shares, Buf *out);
 /* False: malformed. Slices are views into `in`; the shares are as long as they should be, no more is known of them. */
-bool properties_decode(Slice in, Properties *out);
+KV_CHECK bool properties_decode(Slice in, Properties *out);
 
 /* ---- data blocks: data_block.c */
 typedef struct DataBuilder {
@@ -130,7 +130,7 @@ typedef struct DataCursor {
 	Entry entry;                   /* key points to this->key */
 	bool out_of_memory;            /* why a call gave false */
 } DataCursor;
-bool data_cursor_open(DataCursor *c, Slice block);
+KV_CHECK bool data_cursor_open(DataCursor *c, Slice block);
 bool data_cursor_first(DataCursor *c);
 bool data_cursor_last(DataCursor *c);
 /* at == limit when all entries are before (key, version). */
@@ -177,14 +177,14 @@ typedef struct IndexView {
 	uint32_t n, prefix_len, items_len;
 } IndexView;
 /* False: malformed. An open view has n >= 1. */
-bool index_open(IndexView *v, Slice block);
+KV_CHECK bool index_open(IndexView *v, Slice block);
 /* First item whose separator is at or after (key, version); n if none. False: malformed. */
-bool index_seek(const IndexView *v, Slice key, uint64_t version, uint32_t *i);
+KV_CHECK bool index_seek(const IndexView *v, Slice key, uint64_t version, uint32_t *i);
 /* Start loading item i: its offset, and where it is if all items are about as long. */
 void index_prefetch(const IndexView *v, uint32_t i);
 bool index_child(const IndexView *v, uint32_t i, BlockHandle *child);
 /* Item i's separator: prefix, suffix, version. */
-bool index_item(const IndexView *v, uint32_t i, Slice *suffix, uint64_t *version, BlockHandle *child);
+KV_CHECK bool index_item(const IndexView *v, uint32_t i, Slice *suffix, uint64_t *version, BlockHandle *child);
 /* Shortest key s with a <= s < b, appended to `out` (REQUIRES a < b). */
 KV_CHECK Status index_separator(Slice a, Slice b, Buf *out);
 
