@@ -119,4 +119,48 @@ is($node->stop, 0, 'stop');
 my $r = run_command({ timeout => 60 }, kvd_bin('kvd'), '-D', $node->dir, '--check');
 is($r->{code}, 0, 'no damage') or diag $r->{out};
 chdir '/' and system('umount', '-l', $disk);
+
+# --- the sizes by default -----------------------------------------------------------------------------
+# Others take the disk, half of each table is deleted, evenly, and level 0 has more tables than it should: the reserve
+# has to be enough to write tables anew, and what is deleted has to come to a table.
+
+my $large = test_dir() . '/default';
+mkdir $large or die $!;
+system('mount', '-t', 'tmpfs', '-o', 'size=1400m', 'none', $large) == 0 or die "mount: $?\n";
+$node = Kvd::Test->new('default')->init(compression => 'none', wal_keep => 0, wal_keep_max => 0, blob_threshold => 0,
+	memtable_size => '64MB', memtable_count => 3, table_size => '64MB', wal_segment_size => '16MB',
+	wal_spare_segments => 3, l0_slowdown => 4)->start;
+my $records = 12_000; # 16 kB each
+my $tsv = test_dir() . '/records.tsv';
+open my $out, '>', $tsv or die $!;
+print $out key($_), "\t", 'v' x 16_000, "\n" or die $! for 1 .. $records;
+close $out or die $!;
+for (1 .. 2) { # twice, so that level 0 has tables that overlap
+	is($node->kvctl('load', $tsv)->{code}, 0, 'records of 192 MB');
+	is($node->kvctl('checkpoint')->{code}, 0, '... in tables');
+}
+$c = $node->client;
+poll_until(sub { my $s = $c->stats; $s->{'compaction.pending_bytes'} == 0 && $s->{'compaction.running_total'} == 0 }, 60,
+	'nothing to merge');
+
+# Log that is let go meanwhile gives space back: again, until there is 50 MB less than the reserve.
+poll_until(sub {
+	my ($free) = run_command('df', '-Pk', $large)->{out} =~ /\n\S+ +\d+ +\d+ +(\d+)/ or die "df\n";
+	my $over = ($free >> 10) - 384 + 50;
+	open my $others, '>>', "$large/others" or die $!;
+	print $others 'x' x 1048576 or die $! for 1 .. $over;
+	close $others or die $!;
+	return $over <= 0 && $c->stats->{'space.full'};
+}, 60, 'the disk to be full');
+is($c->put('more', 'x')->{status}, 'NO_SPACE', 'full: 50 MB less than the reserve');
+for (my $k = 1; $k <= $records; $k += 500) {
+	my $a = $c->batch([ map { op(kind => 'delete', key => key($_)) } grep { $_ % 2 } $k .. $k + 499 ]);
+	$a->{code} == 0 or die "a delete was refused: $a->{status}\n";
+}
+ok(eval { poll_until(sub { $c->put('more', 'x')->{status} eq 'OK' }, 60, 'writes') }, 'writes come back by themselves')
+	or do { my $s = $c->stats; diag join "\n", map { "$_ $s->{$_}" } sort keys %$s };
+cmp_ok($c->stats->{'space.reclaims'}, '>', 0, '... since tables were written anew');
+is($node->kvctl('count', 'key')->{out}, $records / 2 . "\n", 'half of the records are there');
+is($node->stop, 0, 'stop');
+chdir '/' and system('umount', '-l', $large);
 done_testing;

@@ -103,8 +103,7 @@ read_log(Session *s, const LogRequest *l, size_t head_at)
 		end = l->from;
 	uint8_t *head;
 
-	kvstore_hold_log(l->from);
-	if (wal_files_floor() > l->from)
+	if (!kvstore_hold_log(l->from))
 		return status_fail(ST_NOT_FOUND, "the log begins at %llu here",
 						   (unsigned long long) wal_files_floor());
 	if (l->from > commit)
@@ -142,5 +141,5 @@ void
 cluster_data_end(void)
 {
 	snapshot_close();
-	kvstore_hold_log(0);
+	kvstore_release_log();
 }

@@ -37,7 +37,7 @@ snapshot_close(void)
 	if (fs_remove_dir(dir) != ST_OK)
 		elog(LOG_LEVEL_WARNING, "%s stays for now: %s", dir, status_detail());
 	dir[0] = '\0';
-	kvstore_hold_log(0);
+	kvstore_release_log();
 }
 
 Status
@@ -52,8 +52,7 @@ snapshot_open(TransferSum *out)
 				 atomic_load(&my_slot->generation), opened++);
 		KV_TRY(transfer_export(name, out));
 		snprintf(dir, sizeof dir, "%s", name);
-		kvstore_hold_log(out->flushed);
-		if (wal_files_floor() <= out->flushed)
+		if (kvstore_hold_log(out->flushed))
 			return ST_OK;
 		snapshot_close();
 	}

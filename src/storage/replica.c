@@ -51,7 +51,13 @@ bool
 kvstore_hold_log(Lsn from)
 {
 	atomic_store(&kvs->hold[my_slot_no], from);
-	return from == 0 || (from >= atomic_load(&kvs->log_floor) && from >= wal_files_floor());
+	return from >= atomic_load(&kvs->log_floor) && from >= wal_files_floor();
+}
+
+void
+kvstore_release_log(void)
+{
+	atomic_store(&kvs->hold[my_slot_no], 0);
 }
 
 /* ---- contents compared */

@@ -62,11 +62,12 @@ void kvstore_commit_moved(void);
 /* Keep the log from here on for followers; UINT64_MAX: nobody needs any. Bounded by the setting wal_keep_max. */
 void kvstore_keep_log(Lsn from);
 /*
- * Any process: keep it from here on while this process serves it (its slot's own hold); 0: no more. False: it is gone,
- * or about to go, which a hold does not stop; it is set all the same. wal_files_floor() does not tell as much: what is
- * about to go is still there. Not bounded by wal_keep_max: whoever serves ends its clients.
+ * Any process: keep it from here on while this process serves it (its slot's own hold), until kvstore_release_log().
+ * False: it is gone, or about to go, which a hold does not stop; it is set all the same. Not bounded by wal_keep_max:
+ * whoever serves ends its clients.
  */
-bool kvstore_hold_log(Lsn from);
+KV_CHECK bool kvstore_hold_log(Lsn from);
+void kvstore_release_log(void);
 /*
  * Content hash (rule C7). The newest HASH record applied since the start: its LSN, and the log time then; versions
  * below it are kept until kvstore_hash_done(lsn), which every node has to call, or the next one. False: none, or done.
