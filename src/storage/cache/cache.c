@@ -56,9 +56,7 @@ typedef struct Frame {
 	_Alignas(64) _Atomic uint64_t file;
 	_Atomic uint64_t offset;
 	_Atomic uint32_t len;
-	_Atomic uint32_t used; /* clock count: readers raise it, the lock's holder lowers it; lost updates are harmless */
 	uint32_t next;           /* lock: free list or the limbo batch's chain */
-	uint32_t indexed;        /* lock: 1 while a word names it */
 	_Alignas(64) uint8_t data[CACHE_BLOCK_MAX];
 } Frame;
 
@@ -71,6 +69,12 @@ typedef struct Shard {
 	/* constant after cache_shmem_init */
 	_Alignas(64) _Atomic uint64_t *index;
 	Frame *frames;
+	/*
+	 * Beside the frames, a byte each, so that the clock's hand does not touch every frame it passes. Clock count: readers
+	 * raise it, the lock's holder lowers it; lost updates are harmless. Lock: 1 while a word names the frame.
+	 */
+	_Atomic uint8_t *used;
+	uint8_t *indexed_frame;
 	uint32_t mask;           /* index words - 1 */
 	uint32_t nframes;
 	uint32_t batch;
@@ -82,8 +86,10 @@ typedef struct Shard {
 	uint32_t refused;        /* inserts since a frame was last given */
 	uint32_t limbo_head, limbo_tail; /* ring positions, ever increasing */
 	LimboBatch limbo[LIMBO_BATCHES];
-	/* added to under the lock, read without it for statistics: each stands alone */
-	_Atomic uint64_t misses, inserts, evictions, bypassed, indexed;
+	/* lock; read without it for statistics: each stands alone */
+	_Atomic uint64_t inserts, evictions, indexed;
+	/* anyone adds */
+	_Atomic uint64_t misses, bypassed;
 } Shard;
 
 typedef struct Cache {
@@ -96,6 +102,8 @@ typedef struct Cache {
 static Cache *cache;          /* NULL: no cache (offline tools): all lookups miss, all inserts are refused */
 static PROCESS_LOCAL uint64_t hits_here;    /* not yet in cache->hits */
 static PROCESS_LOCAL uint64_t misses_here;  /* not yet in a shard's misses */
+
+#define FRAME_BYTES (sizeof(Frame) + 2) /* and its two bytes in the shard */
 
 /* One line more than 4 KiB: the blocks that a batch looks at do not meet in the same sets of the processor's caches. */
 _Static_assert(sizeof(Frame) == CACHE_BLOCK_MAX + 64, "one header line before the block");
@@ -117,11 +125,11 @@ index_words(uint64_t frames)
 static uint32_t
 frames_in(size_t bytes)
 {
-	uint64_t frames = bytes / sizeof(Frame);
+	uint64_t frames = bytes / FRAME_BYTES;
 
 	if (frames > UINT32_C(1) << 30) /* the index has at most 2^31 words: 4 TiB in one shard */
 		frames = UINT32_C(1) << 30;
-	while (frames > 0 && frames * sizeof(Frame) + index_words(frames) * sizeof(uint64_t) > bytes)
+	while (frames > 0 && frames * FRAME_BYTES + index_words(frames) * sizeof(uint64_t) > bytes)
 		frames--;
 	return (uint32_t) frames;
 }
@@ -140,6 +148,8 @@ shard_init(Shard *s, uint8_t *mem, size_t bytes)
 	s->frames = (Frame *) mem;
 	s->index = (_Atomic uint64_t *) (mem + (size_t) s->nframes * sizeof(Frame));
 	s->mask = index_words(s->nframes) - 1;
+	s->used = (_Atomic uint8_t *) (s->index + s->mask + 1);
+	s->indexed_frame = (uint8_t *) (s->used + s->nframes);
 	s->batch = s->nframes / BATCH_SHARE;
 	s->batch = s->batch < BATCH_MIN ? BATCH_MIN : s->batch > BATCH_MAX ? BATCH_MAX : s->batch;
 	s->free_first = NO_FRAME;
@@ -281,16 +291,16 @@ static uint32_t
 clock_pick(Shard *s)
 {
 	for (uint64_t n = 0; n < (CACHE_STAY + 1) * (uint64_t) s->fresh; n++) {
-		uint32_t i = s->hand, used;
-		Frame *f = &s->frames[i];
+		uint32_t i = s->hand;
+		uint8_t used;
 
 		s->hand = i + 1 < s->fresh ? i + 1 : 0;
-		if (!f->indexed)
+		if (!s->indexed_frame[i])
 			continue;
-		used = atomic_load_explicit(&f->used, memory_order_relaxed);
+		used = atomic_load_explicit(&s->used[i], memory_order_relaxed);
 		if (used == 0)
 			return i;
-		atomic_store_explicit(&f->used, used - 1, memory_order_relaxed);
+		atomic_store_explicit(&s->used[i], (uint8_t) (used - 1), memory_order_relaxed);
 	}
 	return NO_FRAME;
 }
@@ -302,6 +312,29 @@ frames_ready(const Shard *s)
 	return s->nfree + (s->nframes - s->fresh);
 }
 
+/* Figures of a shard: only the lock's holder changes them. */
+static inline void
+count(_Atomic uint64_t *figure, uint64_t n)
+{
+	atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+/* The clock's choice of up to s->batch frames, marked as out of the index; their headers are on the way. */
+static uint32_t
+pick_batch(Shard *s, uint32_t picked[BATCH_MAX])
+{
+	uint32_t n;
+
+	for (n = 0; n < s->batch; n++) {
+		picked[n] = clock_pick(s);
+		if (picked[n] == NO_FRAME)
+			break;
+		s->indexed_frame[picked[n]] = 0; /* not twice */
+		__builtin_prefetch(&s->frames[picked[n]]);
+	}
+	return n;
+}
+
 /*
  * Take one batch out of the index into limbo, unless enough is free or on its way: a pin that stays long must
  * not empty the cache. It makes inserts fail instead.
@@ -310,30 +343,30 @@ static void
 evict_batch(Shard *s)
 {
 	LimboBatch b = { 0, NO_FRAME, 0 };
+	uint32_t picked[BATCH_MAX], tags[BATCH_MAX];
 
 	if (frames_ready(s) + s->limbo_n > RESERVE_BATCHES * s->batch ||
 		s->limbo_tail - s->limbo_head == LIMBO_BATCHES)
 		return;
-	while (b.n < s->batch) {
-		uint32_t i = clock_pick(s);
-		Frame *f;
-
-		if (i == NO_FRAME)
-			break;
-		f = &s->frames[i];
-		index_remove(s, tag_of(block_hash(f->file, f->offset)), i);
-		f->indexed = 0;
-		f->next = b.first;
-		b.first = i;
-		b.n++;
-	}
+	b.n = pick_batch(s, picked);
 	if (b.n == 0)
 		return;
+	for (uint32_t i = 0; i < b.n; i++) {
+		const Frame *f = &s->frames[picked[i]];
+
+		tags[i] = tag_of(block_hash(f->file, f->offset));
+		__builtin_prefetch(&s->index[tags[i] & s->mask], 1);
+	}
+	for (uint32_t i = 0; i < b.n; i++) {
+		index_remove(s, tags[i], picked[i]);
+		s->frames[picked[i]].next = b.first;
+		b.first = picked[i];
+	}
 	b.retired = epoch_retire();
 	s->limbo[s->limbo_tail++ % LIMBO_BATCHES] = b;
 	s->limbo_n += b.n;
-	atomic_fetch_add_explicit(&s->evictions, b.n, memory_order_relaxed);
-	atomic_fetch_sub_explicit(&s->indexed, b.n, memory_order_relaxed);
+	count(&s->evictions, b.n);
+	count(&s->indexed, -(uint64_t) b.n);
 }
 
 /*
@@ -362,10 +395,12 @@ frame_take(Shard *s)
 /* ---- for everybody */
 
 static inline void
-hit(Frame *f, CacheUse use, Slice *out)
+hit(const Shard *s, const Frame *f, CacheUse use, Slice *out)
 {
-	if (atomic_load_explicit(&f->used, memory_order_relaxed) < (uint32_t) use)
-		atomic_store_explicit(&f->used, (uint32_t) use, memory_order_relaxed);
+	_Atomic uint8_t *used = &s->used[f - s->frames];
+
+	if (atomic_load_explicit(used, memory_order_relaxed) < (uint8_t) use)
+		atomic_store_explicit(used, (uint8_t) use, memory_order_relaxed);
 	*out = slice_of(f->data, atomic_load_explicit(&f->len, memory_order_relaxed));
 }
 
@@ -428,7 +463,7 @@ cache_probe_get(const CacheProbe *p, CacheUse use, Slice *out)
 		misses_here++;
 		return false;
 	}
-	hit(f, use, out);
+	hit(s, f, use, out);
 	if (++hits_here == HITS_FLUSH) {
 		atomic_fetch_add_explicit(&cache->hits, HITS_FLUSH, memory_order_relaxed);
 		hits_here = 0;
@@ -452,7 +487,7 @@ insert_locked(Shard *s, uint32_t tag, uint64_t file, uint64_t offset, Slice bloc
 	uint32_t i;
 
 	if (f != NULL) { /* another process was faster */
-		hit(f, use, out);
+		hit(s, f, use, out);
 		return true;
 	}
 	i = frame_take(s);
@@ -464,11 +499,11 @@ insert_locked(Shard *s, uint32_t tag, uint64_t file, uint64_t offset, Slice bloc
 	atomic_store_explicit(&f->file, file, memory_order_relaxed);
 	atomic_store_explicit(&f->offset, offset, memory_order_relaxed);
 	atomic_store_explicit(&f->len, (uint32_t) block.len, memory_order_relaxed);
-	atomic_store_explicit(&f->used, (uint32_t) use, memory_order_relaxed);
-	f->indexed = 1;
+	atomic_store_explicit(&s->used[i], (uint8_t) use, memory_order_relaxed);
+	s->indexed_frame[i] = 1;
 	index_add(s, tag, i);
-	atomic_fetch_add_explicit(&s->inserts, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&s->indexed, 1, memory_order_relaxed);
+	count(&s->inserts, 1);
+	count(&s->indexed, 1);
 	*out = slice_of(f->data, block.len);
 	return true;
 }
