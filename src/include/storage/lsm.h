@@ -88,7 +88,10 @@ typedef struct LsmValueStats {
 KV_CHECK Status lsm_create(uint64_t first_lsn);
 size_t lsm_shmem_size(void);
 void lsm_shmem_init(void *mem);
-/* Read the manifest, check that its files are there, build the Version in the shared heap. */
+/*
+ * Read the manifest, check that its files are there and are those that are meant (size and footer, one read a file),
+ * build the Version in the shared heap. CORRUPT; FOREIGN: the manifest or a file is of a newer kvd.
+ */
 KV_CHECK Status lsm_open(Version **out);
 
 /* ---- readers, under a pin */

@@ -124,6 +124,11 @@ KV_CHECK Status table_offset_of(const TableInfo *t, Slice key, uint64_t *offset)
 
 /* ---- whole-file checks */
 /*
+ * Is the file there, by its size and its footer the one that is meant, and of a format that this kvd reads? One read.
+ * CORRUPT, FOREIGN.
+ */
+KV_CHECK Status table_file_check(const TableInfo *t);
+/*
  * Read the footer and properties of a file (offline tools, orphans); keys are appended to the Bufs.
  * NOT_FOUND: no such file. FOREIGN: a newer format. info->number is the number given.
  */

@@ -111,6 +111,8 @@ KV_CHECK Status value_read(ValueReader *r, Slice ref, TableIterOptions opt, Slic
 void value_path(uint64_t file_id, char *out, size_t size);
 /* Where this process looks for value files ("values" unless said). dir is not copied. */
 void value_files_dir(const char *dir);
+/* As table_file_check(): size and footer against *said. CORRUPT, FOREIGN. */
+KV_CHECK Status value_file_check(const ValueFileInfo *said);
 /* Every checksum, and what the footer counts against *said. CORRUPT, FOREIGN. `progress` may be NULL. */
 KV_CHECK Status value_file_verify(const ValueFileInfo *said, void (*progress)(void *arg, uint64_t bytes),
                                   void *arg);

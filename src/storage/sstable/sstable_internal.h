@@ -229,6 +229,8 @@ table_blocks(const TableInfo *t)
 }
 /* Descriptor of the file, checked when it is opened. CORRUPT: it is missing or another one. */
 KV_CHECK Status block_file(const BlockFile *f, int *fd);
+/* The same check of a file that is not to stay open. */
+KV_CHECK Status block_file_check(const BlockFile *f);
 
 /* ---- reading blocks: block_io.c */
 typedef enum BlockUse {

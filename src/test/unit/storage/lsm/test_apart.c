@@ -3,6 +3,11 @@
  */
 #include "lsm_test.h"
 
+#include "common/coding.h"
+#include "common/crc32c.h"
+
+#define FOOTER 64 /* of both kinds of files; format version at 48, checksum of the rest at 52 */
+
 static Version *published;
 static uint8_t bytes[KV_VALUE_MAX];
 
@@ -291,6 +296,55 @@ test_files_at_start(void **state)
 	assert_non_null(strstr(status_detail(), path));
 }
 
+/* What a start says of the file with one byte of its footer changed, and the footer's checksum right. */
+static Status
+open_changed(const char *path, size_t at)
+{
+	uint8_t *footer;
+	char *file;
+	size_t len;
+	Version *v;
+	Status st;
+	int fd;
+
+	ok(fs_read_file(path, 1 << 20, &file, &len));
+	ok(fs_open(path, FS_WRITE, &fd));
+	footer = (uint8_t *) file + len - FOOTER;
+	footer[at]++;
+	put_u32(footer + 52, crc32c(crc32c(0, footer, 52), footer + 56, 8));
+	ok(fs_pwrite(fd, footer, FOOTER, len - FOOTER));
+	fresh_memory(TEST_HEAP);
+	st = lsm_open(&v);
+	footer[at]--;
+	put_u32(footer + 52, crc32c(crc32c(0, footer, 52), footer + 56, 8));
+	ok(fs_pwrite(fd, footer, FOOTER, len - FOOTER));
+	ok(fs_close(fd));
+	free(file);
+	if (st != ST_OK)
+		assert_non_null(strstr(status_detail(), path));
+	return st;
+}
+
+/* A newer kvd's file is not taken for damage, nor one of the same size that is another for what it is not. */
+static void
+test_other_files_at_start(void **state)
+{
+	char path[2][FS_PATH_MAX];
+
+	(void) state;
+	start();
+	ok(try_flush("a", 10, 3000));
+	table_path(published->tables[0][0]->info.number, path[0], sizeof path[0]);
+	value_path(published->values[0].file->info.file_id, path[1], sizeof path[1]);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(open_changed(path[i], 48), ST_FOREIGN);
+		assert_int_equal(open_changed(path[i], 0), ST_CORRUPT); /* id */
+		assert_int_equal(open_changed(path[i], 8), ST_CORRUPT); /* root; values */
+	}
+	reopen();
+	expect("a", 10, 3000);
+}
+
 /* A batch keeps at most LSM_BATCH_BYTES of values outside the cache, and one more; the rest is asked for again. */
 static void
 test_batch_bytes(void **state)
@@ -322,6 +376,7 @@ main(void)
 		cmocka_unit_test(test_shares_bound),
 		cmocka_unit_test(test_full_disk),
 		cmocka_unit_test(test_files_at_start),
+		cmocka_unit_test(test_other_files_at_start),
 		cmocka_unit_test(test_batch_bytes),
 	};
 
