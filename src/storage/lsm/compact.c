@@ -174,7 +174,14 @@ full(Compaction *c, Slice key)
 {
 	uint64_t bytes = c->builder != NULL ? table_builder_bytes(c->builder) : 0;
 
-	return c->pick->out_level > 0 && output_ends(&c->cut, key, bytes) && c->builder != NULL;
+	if (c->pick->out_level == 0)
+		return false;
+	if (output_ends(&c->cut, key, bytes))
+		return c->builder != NULL;
+	if (c->builder == NULL || !value_gc_full(c->builder))
+		return false;
+	c->cut.overlapped = 0;
+	return true;
 }
 
 static Status

@@ -205,15 +205,19 @@ struct Pick;
 KV_CHECK Status value_gc_begin(ValueGc *g, const Version *base, const struct Pick *p, uint64_t room, Edit *edit);
 /* An entry that goes into table b: copy its value if it lies in a victim, or b refers to too many files. */
 KV_CHECK Status value_gc_entry(ValueGc *g, const TableBuilder *b, Entry *e);
+/* Does b refer to so many files that the output has to end at the next key? */
+bool value_gc_full(const TableBuilder *b);
 KV_CHECK Status value_gc_finish(ValueGc *g);
 /* After a failure value_writer_abandon(&g->out) first. */
 void value_gc_free(ValueGc *g);
 /*
- * A table in the making refers to at most so many files from which nothing is copied; the room up to VALUE_SHARES_MAX
- * is for the files that this compaction writes, 64 GiB of values. Tests make it smaller.
+ * A table in the making refers to at most value_gc_shares_max files from which nothing is copied; the room up to
+ * VALUE_SHARES_MAX is for the files that this compaction writes. When half of that is used (value_gc_shares_end) the
+ * output ends at the next key; the other half, 32 GiB of values, is for versions of one key, which are never parted.
+ * Tests make both smaller.
  */
 #define VALUE_SHARES_OWN 1024
-extern uint32_t value_gc_shares_max;
+extern uint32_t value_gc_shares_max, value_gc_shares_end;
 
 /* ---- the manifest: manifest.c (writing); reading it is storage/manifest.h */
 #define MANIFEST_MAGIC "KVDMANIF"

@@ -19,6 +19,7 @@
 #define SMALL_PART 64
 
 uint32_t value_gc_shares_max = VALUE_SHARES_MAX - VALUE_SHARES_OWN;
+uint32_t value_gc_shares_end = VALUE_SHARES_MAX - VALUE_SHARES_OWN / 2;
 
 static bool
 is_small(const ValueFileInfo *f)
@@ -90,6 +91,15 @@ one_too_many(const TableBuilder *b, uint64_t file_id)
 		return false;
 	at = value_share_find(shares, n, file_id);
 	return at == n || shares[at].file_id != file_id;
+}
+
+bool
+value_gc_full(const TableBuilder *b)
+{
+	uint32_t n;
+
+	(void) table_builder_shares(b, &n);
+	return n >= value_gc_shares_end;
 }
 
 Status

@@ -229,6 +229,32 @@ test_shares_bound(void **state)
 	value_gc_shares_max = VALUE_SHARES_MAX - VALUE_SHARES_OWN;
 }
 
+/* An output whose own files fill the room that is left for them ends at the next key. */
+static void
+test_shares_end(void **state)
+{
+	const Table *t;
+
+	(void) state;
+	start();
+	value_gc_shares_max = 2;
+	value_gc_shares_end = 3;
+	for (int i = 0; i < 5; i++)
+		ok(try_flush((const char *[]){ "a", "b", "c", "d", "e" }[i], 10 + 30 * (uint64_t) i, 2000));
+	compact_all();
+	value_gc_shares_max = VALUE_SHARES_MAX - VALUE_SHARES_OWN;
+	value_gc_shares_end = VALUE_SHARES_MAX - VALUE_SHARES_OWN / 2;
+	assert_int_equal(published->ntables[LSM_LEVELS - 1], 2);
+	t = published->tables[LSM_LEVELS - 1][0];
+	assert_int_equal(t->info.entries, 3);
+	assert_int_equal(t->info.value_files, 3);
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 2000);
+	for (int i = 0; i < 5; i++)
+		expect((const char *[]){ "a", "b", "c", "d", "e" }[i], 10 + 30 * (uint64_t) i, 2000);
+	reopen();
+	expect("e", 130, 2000);
+}
+
 /* ---- failures */
 static FsOps failing;
 static int writes_left;
@@ -374,6 +400,7 @@ main(void)
 		cmocka_unit_test(test_victims),
 		cmocka_unit_test(test_room),
 		cmocka_unit_test(test_shares_bound),
+		cmocka_unit_test(test_shares_end),
 		cmocka_unit_test(test_full_disk),
 		cmocka_unit_test(test_files_at_start),
 		cmocka_unit_test(test_other_files_at_start),
