@@ -211,6 +211,12 @@ KV_CHECK Status value_gc_finish(ValueGc *g);
 /* After a failure value_writer_abandon(&g->out) first. */
 void value_gc_free(ValueGc *g);
 /*
+ * A compaction takes no further victims once it has so many bytes to copy out of those it has; one in any case. It
+ * bounds how long all others wait for it. Tests make it smaller.
+ */
+#define VALUE_COPY_BYTES (UINT64_C(1) << 30)
+extern uint64_t value_gc_copy_max;
+/*
  * A table in the making refers to at most value_gc_shares_max files from which nothing is copied; the room up to
  * VALUE_SHARES_MAX is for the files that this compaction writes. When half of that is used (value_gc_shares_end) the
  * output ends at the next key; the other half, 32 GiB of values, is for versions of one key, which are never parted.

@@ -209,6 +209,28 @@ test_room(void **state)
 	expect("d", 10, 20000);
 }
 
+/* One compaction copies so much, but one file's in any case; the next goes on where it ended. */
+static void
+test_copied_at_once(void **state)
+{
+	(void) state;
+	start();
+	ok(try_flush("abcd", 10, 20000));
+	ok(try_flush("efgh", 40, 20000));
+	ok(try_flush("abcefg", 70, 20000));
+	compact_all();
+	value_gc_copy_max = 1;
+	ok(compact_within(0));
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 20000);
+	ok(compact_within(0));
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 40000);
+	value_gc_copy_max = VALUE_COPY_BYTES;
+	ok(compact_within(0));
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 40000);
+	expect("d", 10, 20000);
+	expect("h", 40, 20000);
+}
+
 /* A table refers to at most so many files: what would be one more is copied. */
 static void
 test_shares_bound(void **state)
@@ -399,6 +421,7 @@ main(void)
 		cmocka_unit_test(test_threshold),
 		cmocka_unit_test(test_victims),
 		cmocka_unit_test(test_room),
+		cmocka_unit_test(test_copied_at_once),
 		cmocka_unit_test(test_shares_bound),
 		cmocka_unit_test(test_shares_end),
 		cmocka_unit_test(test_full_disk),
