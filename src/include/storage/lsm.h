@@ -35,6 +35,7 @@ typedef struct Table {
 	 * due. Compaction worker only. Set only if rewriting it now would purge that, or it is rewritten for ever.
 	 */
 	bool rewrite;
+	bool rewrite_ranges;         /* a range deletion is one reason: it gains also where no values are copied */
 } Table;
 
 typedef struct RangeSet RangeSet;
@@ -184,7 +185,8 @@ typedef struct LsmCompactOptions {
 	void *between_arg;
 	/*
 	 * NO_SPACE if the inputs together have more bytes; 0: no bound. Values are copied out of files for which there is
-	 * room besides; a table with `rewrite` set for them waits, NO_SPACE, until there is for one.
+	 * room besides; a table with `rewrite` set for them alone waits, NO_SPACE, until there is for one. Of what is not
+	 * urgent (`rewrite`, many tombstones) the first that fits is taken.
 	 */
 	uint64_t room;
 } LsmCompactOptions;

@@ -266,6 +266,8 @@ typedef struct Pick {
 	bool any;
 	bool trivial;              /* only move: nothing below overlaps */
 	uint32_t out_level;        /* that of the only input: it is rewritten in place */
+	uint32_t idle;             /* 0: it is due; n: number n, from 1 on, of pick_idle() */
+	bool for_values;           /* it gains only if values are copied out of a file of which few is live */
 	/* Inputs: tables [first, first + n) of each level. Of level 0: the oldest ones. */
 	uint32_t first[LSM_LEVELS], n[LSM_LEVELS];
 } Pick;
@@ -287,6 +289,8 @@ void pick_levels(const PickConfig *c, const Version *v, LevelPlan *out);
 double pick_score(const PickConfig *c, const Version *v, uint32_t level);
 /* oldest: as in LsmCompactOptions; only what is put off until snapshots have gone depends on it. */
 Pick pick_compaction(const PickConfig *c, const Version *v, uint64_t oldest);
+/* What is done when nothing is due: tables that are written anew where they are, but for the first `skip` of them. */
+Pick pick_idle(const Version *v, uint64_t oldest, uint32_t skip);
 /* Everything into the last level; the next step on the way there. */
 Pick pick_all(const Version *v);
 Pick pick_down(const PickConfig *c, const Version *v, const LsmDown *down);

@@ -209,6 +209,40 @@ test_room(void **state)
 	expect("d", 10, 20000);
 }
 
+/* Of tables that wait to be written anew the first that fits is; one with another reason does not wait for values. */
+static void
+test_room_for_some(void **state)
+{
+	Table *const *t;
+	uint64_t keys;
+
+	(void) state;
+	start();
+	config.table_size = 1; /* each key has a table of its own */
+	ok(try_flush("abcd", 10, 30000));
+	ok(try_flush("efgh", 40, 20000));
+	ok(try_flush("abcefg", 70, 20000));
+	compact_all();
+	t = published->tables[LSM_LEVELS - 1];
+	assert_true(t[3]->rewrite && t[7]->rewrite);
+	keys = t[7]->info.bytes;
+	assert_int_equal(compact_within(keys + 20000 - 1), ST_NO_SPACE);
+	ok(compact_within(keys + 20000));
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 20000);
+	expect("h", 40, 20000);
+	/* What is left of d's file does not fit. */
+	assert_int_equal(compact_within(keys + 20000), ST_NO_SPACE);
+	t = published->tables[LSM_LEVELS - 1];
+	assert_true(t[3]->rewrite);
+	t[3]->rewrite_ranges = true;
+	ok(compact_within(keys + 20000));
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 20000);
+	assert_int_equal(compact_within(keys + 20000), ST_NO_SPACE);
+	ok(compact_within(keys + 30000));
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 50000);
+	expect("d", 10, 30000);
+}
+
 /* One compaction copies so much, but one file's in any case; the next goes on where it ended. */
 static void
 test_copied_at_once(void **state)
@@ -421,6 +455,7 @@ main(void)
 		cmocka_unit_test(test_threshold),
 		cmocka_unit_test(test_victims),
 		cmocka_unit_test(test_room),
+		cmocka_unit_test(test_room_for_some),
 		cmocka_unit_test(test_copied_at_once),
 		cmocka_unit_test(test_shares_bound),
 		cmocka_unit_test(test_shares_end),
