@@ -194,8 +194,8 @@ typedef struct LsmCompactOptions {
  * For a full disk, where compactions find no room for what they merge: leave out of ONE table what newer versions in
  * shallower levels hide from every snapshot (deletes, overwrites), so that space comes back table by table. Looks for
  * a table that gains by it and whose result has at most opt->room bytes (0: no result at all may be written). *out
- * NULL: none was changed; *more: tables are left that this round has not looked at. A round begins anew when more is
- * in tables or old snapshots have gone.
+ * NULL: none was changed; *more: tables are left that this round has not looked at, or that there is room for by now. A
+ * round begins anew when more is in tables or old snapshots have gone.
  */
 KV_CHECK Status lsm_reclaim(const LsmCompactOptions *opt, Version **out, bool *more);
 /* Of all tables. */
