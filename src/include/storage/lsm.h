@@ -134,7 +134,8 @@ size_t lsm_range_key_bytes(const Version *v);
 uint32_t lsm_range_fragments(const Version *v);
 /*
  * Under a pin: bytes of tables, and of values elsewhere, that the view hides; of parts of tables an estimate, which may
- * read index blocks.
+ * read index blocks, for about a thousand places in all tables together (ESTIMATE_LOOKUPS). Where the view cuts tables
+ * in more, what is beyond counts as not hidden.
  */
 uint64_t lsm_hidden_bytes(const Version *v, const RangeView *view);
 /* What those below snapshot say of key. */
@@ -149,7 +150,8 @@ uint32_t lsm_level0_depth(const Version *v);
  * About what v's tables have in [start, end) (unbounded: from start on; else start < end), values elsewhere included.
  * Exact for tables that lie in it wholly. What `view` (NULL: nothing) hides of tables that hold nothing newer does not
  * count. *cuts: at how many places an end of the range, or of what is hidden, cuts a table: each adds an error of up to
- * a block of disk_bytes, and of what stands in it. Reads index blocks only.
+ * a block of disk_bytes, and of what stands in it. Reads index blocks only, and is bounded: of about a thousand places
+ * (*cuts, ESTIMATE_LOOKUPS) on, a table counts wholly unless all of it is hidden.
  */
 KV_CHECK Status lsm_estimate(const Version *v, Slice start, Slice end, bool unbounded, const RangeView *view,
 							 EntrySum *sum, uint32_t *cuts);

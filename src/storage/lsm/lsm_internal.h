@@ -317,6 +317,11 @@ KV_CHECK Iter *level_iter_through(Table *const *tables, uint32_t n, TableIterOpt
 /* Is all of the table hidden by range deletions newer than anything in it? */
 bool table_hidden(const Table *t, const RangeView *view);
 
+/* ---- estimates: lsm_estimate.c */
+/* Places in tables that one call looks up, at most. Tests make it smaller. */
+#define ESTIMATE_LOOKUPS 1024
+extern uint32_t estimate_lookups_max;
+
 /* ---- the writer: writer.c */
 typedef struct Writer {
 	Version *current;          /* newest, given to the caller; NULL: not open */
