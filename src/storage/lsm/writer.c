@@ -149,7 +149,7 @@ lsm_writer_open(Version *v)
 }
 
 /* ---- a change */
-/* The manifest has outgrown its list: go on in a new one. A full disk leaves the old one in use. */
+/* The manifest has outgrown its list: go on in a new one. A full disk or memory leaves the old one in use. */
 static Status
 rotate(void)
 {
@@ -164,7 +164,8 @@ rotate(void)
 		KV_TRY(manifest_close(&w->manifest));
 		w->manifest = next;
 		lsm_shared->manifest_number = number;
-	} else if (st != ST_NO_SPACE || manifest_current(&named) != ST_OK || named != w->manifest.number) {
+	} else if ((st != ST_NO_SPACE && st != ST_OUT_OF_MEMORY) || manifest_current(&named) != ST_OK ||
+			   named != w->manifest.number) {
 		w->manifest.broken = true; /* which of the two is in effect is in doubt */
 		return st;
 	}

@@ -296,6 +296,86 @@ test_rotation(void **state)
 	}
 }
 
+/* ---- a new manifest that can't be written */
+static int new_manifest;
+static Status why_not;
+
+static Status
+note_open(const char *path, FsOpen how, int *fd)
+{
+	Status st = quick_fs.open(path, how, fd);
+
+	if (st == ST_OK && how == FS_CREATE_NEW && strncmp(path, "MANIFEST-", 9) == 0)
+		new_manifest = *fd;
+	return st;
+}
+
+static Status
+write_elsewhere(int fd, const void *buf, size_t len, uint64_t off)
+{
+	return fd == new_manifest ? status_fail(why_not, "made up") : quick_fs.pwrite(fd, buf, len, off);
+}
+
+static Status
+flush_long_key(uint64_t version)
+{
+	static uint8_t key[60000];
+	Entry e = { .version = version, .kind = ENTRY_PUT, .key = slice_of(key, sizeof key) };
+	LsmState state = { version + 1, 3, 4 };
+	Version *v;
+	Iter *it = array_iter(&e, 1);
+	Status st;
+
+	memset(key, 'k', sizeof key);
+	st = lsm_flush(it, &state, 0, &v);
+	iter_close(it);
+	if (st == ST_OK)
+		publish(v);
+	return st;
+}
+
+/* What may pass leaves the old one in use, and nothing of the new one. */
+static void
+test_rotation_put_off(void **state)
+{
+	FsOps ops = quick_fs;
+
+	(void) state;
+	ops.open = note_open;
+	ops.pwrite = write_elsewhere;
+	for (int i = 0; i < 2; i++) {
+		uint64_t number, version = 10;
+		int n = 0;
+
+		start();
+		for (; lsm_writer.manifest.length - lsm_writer.manifest.base <= MANIFEST_ROTATE_BYTES; version += 10) {
+			LsmCompactOptions opt = { .oldest = UINT64_MAX };
+			Version *v;
+
+			ok(flush_long_key(version));
+			ok(lsm_compact_all(&opt, &v));
+			publish(v);
+			ok(lsm_collect());
+		}
+		number = lsm_writer.manifest.number;
+		new_manifest = -1;
+		why_not = i == 0 ? ST_NO_SPACE : ST_OUT_OF_MEMORY;
+		fs = &ops;
+		ok(flush_long_key(version));
+		fs = &quick_fs;
+		assert_int_not_equal(new_manifest, -1);
+		assert_false(lsm_writer.manifest.broken);
+		assert_int_equal(lsm_writer.manifest.number, number);
+		ok(fs_list(".", count_manifest, &n));
+		assert_int_equal(n, 1);
+		ok(flush_long_key(version + 10));
+		assert_int_equal(lsm_writer.manifest.number, number + 1);
+		fresh_memory(TEST_HEAP);
+		ok(lsm_open(&published));
+		assert_int_equal(published->flushed, version + 11);
+	}
+}
+
 /* ---- order of file operations */
 static char trace[4096];
 static char fd_names[64][64];
@@ -543,6 +623,7 @@ main(void)
 		cmocka_unit_test(test_current),
 		cmocka_unit_test(test_wrong_manifest),
 		cmocka_unit_test(test_rotation),
+		cmocka_unit_test(test_rotation_put_off),
 		cmocka_unit_test(test_sync_order),
 		cmocka_unit_test(test_failures),
 	};
