@@ -338,6 +338,7 @@ test_forged_tree(void **state)
 	Slice block;
 	Entry out;
 	File f;
+	uint64_t codecs[TABLE_CODECS];
 
 	(void) state;
 	make_model(&m, 6, 300);
@@ -352,6 +353,8 @@ test_forged_tree(void **state)
 		assert_ok(index_builder_add(&b, slice_of(&"\3abc"[i], 1), 0, first));
 	forge_root(&f, &t, &b, 1);
 	expect_refused(&t, "out of order", m.n);
+	assert_int_equal(table_count_codecs(&t, codecs), ST_CORRUPT);
+	assert_non_null(strstr(status_detail(), "out of order"));
 	index_builder_reset(&b);
 	assert_ok(index_builder_add(&b, slice_str("\3"), 0, root));
 	forge_root(&f, &t, &b, 2);
