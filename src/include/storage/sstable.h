@@ -135,7 +135,7 @@ KV_CHECK Status table_file_check(const TableInfo *t);
 KV_CHECK Status table_read_info(uint64_t number, TableInfo *info, Buf *smallest, Buf *largest);
 /* The value files that a file's properties name: ValueShare[], appended. As table_read_info(). */
 KV_CHECK Status table_read_shares(uint64_t number, Buf *out);
-/* Every checksum, order, filter membership, counts against properties. `progress` may be NULL. */
+/* Every checksum, order, how keys are cut, filter membership, counts against properties. `progress` may be NULL. */
 KV_CHECK Status table_verify(const TableInfo *t, void (*progress)(void *arg, uint64_t bytes), void *arg);
 /* Data blocks by codec, [TABLE_CODEC_NONE] those that are as they were. For tools: reads the whole index. */
 #define TABLE_CODECS 3
