@@ -135,9 +135,7 @@ test_every_byte_flipped(void **state)
 			content[at] ^= (char) (1 << bit);
 			fresh_memory(TEST_HEAP);
 			st = lsm_open(&published);
-			if (at < 8)
-				assert_int_equal(st, ST_FOREIGN);
-			else if (at < ends[2]) {
+			if (at < ends[2]) {
 				/* Also where a length seems to reach past the end: the records behind are still there. */
 				assert_int_equal(st, ST_CORRUPT);
 				assert_non_null(strstr(status_detail(), path));
@@ -150,7 +148,7 @@ test_every_byte_flipped(void **state)
 		}
 	}
 	/* The list alone: its last record was synced, so no byte of it can be a torn end. */
-	for (size_t at = 8; at < ends[0]; at++) {
+	for (size_t at = 0; at < ends[0]; at++) {
 		content[at] ^= 1;
 		write_file(path, content, ends[0]);
 		content[at] ^= 1;
