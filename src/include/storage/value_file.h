@@ -15,7 +15,7 @@
 /* Set in the id of every value file, in no table's number: the cache tells their blocks apart by it. */
 #define VALUE_ID_BIT (UINT64_C(1) << 63)
 /*
- * A value file ends behind the value that takes it over this: it is the unit in which space comes back, and what
+ * A value file ends behind the value that takes it to this or more: it is the unit in which space comes back, and what
  * a compaction has to keep room for before it can let anything go.
  */
 #define VALUE_FILE_BYTES (64u * 1048576u)

@@ -13,7 +13,7 @@
 #define VALUE_FORMAT_VERSION 1u
 #define VALUE_BLOCK_TARGET CACHE_BLOCK_MAX /* values share a block up to this; a larger one is alone in its */
 #define VALUE_PREFIX 4             /* before each block: its size in the file */
-/* No block begins later: a file ends with the value that takes it over its bound. */
+/* No block begins later: a file ends with the value that takes it to its bound. */
 #define VALUE_OFFSET_MAX ((uint64_t) VALUE_FILE_BYTES + VALUE_BLOCK_TARGET + 2 * (VALUE_PREFIX + BLOCK_TRAILER))
 
 _Static_assert(VALUE_BLOCK_TARGET == 4096 && VALUE_FILE_BYTES == 67108864, "they bound references on disk");
