@@ -230,6 +230,10 @@ extern uint32_t value_gc_shares_max, value_gc_shares_end;
 #define MANIFEST_FORMAT 2u
 #define MANIFEST_HEADER 40
 #define MANIFEST_RECORD_HEADER 8
+_Static_assert(sizeof MANIFEST_MAGIC - 1 == 8 && MANIFEST_HEADER == 8 + 2 * sizeof(uint64_t) + 4 * sizeof(uint32_t),
+               "magic; number, bytes of the list; format, zeros twice, checksum");
+_Static_assert(MANIFEST_RECORD_HEADER == 2 * sizeof(uint32_t), "checksum, length");
+_Static_assert(LSM_LEVELS <= UINT8_MAX, "a level is a byte");
 /* A manifest is written anew when its edits outgrow this and the list of tables it began with. */
 #define MANIFEST_ROTATE_BYTES (1024 * 1024)
 

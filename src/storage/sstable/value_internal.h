@@ -17,6 +17,8 @@
 #define VALUE_OFFSET_MAX ((uint64_t) VALUE_FILE_BYTES + VALUE_BLOCK_TARGET + 2 * (VALUE_PREFIX + BLOCK_TRAILER))
 
 _Static_assert(VALUE_BLOCK_TARGET == 4096 && VALUE_FILE_BYTES == 67108864, "they bound references on disk");
+_Static_assert(FOOTER_BYTES == 4 * sizeof(uint64_t) + 16 + 2 * sizeof(uint32_t) + 8,
+               "a value file's: counts, zeros, version and checksum, magic");
 _Static_assert(KV_VALUE_MAX <= BLOCK_BYTES_MAX, "a largest value fits a block");
 _Static_assert(sizeof(ValueShare) == VALUE_SHARE_BYTES, "no padding");
 _Static_assert(VALUE_REF_MAX == sizeof(uint64_t) + CODING_VARINT64_MAX + 2 * CODING_VARINT32_MAX, "longest");
