@@ -197,6 +197,21 @@ keep_values(ValueFile *f)
 	(void) f;
 }
 
+/* Whoever is to raise metadata_size is told in time; and again when it has been half empty in between. */
+static void
+tell_heap(void)
+{
+	static bool told;
+	size_t used = shheap_used(), total = shheap_total();
+
+	told = told && used >= total / 2;
+	if (told || used < total / 4 * 3)
+		return;
+	told = true;
+	elog(LOG_LEVEL_WARNING, "the list of tables takes %zu of %zu bytes of its shared memory: raise metadata_size and "
+	     "restart before it is full, which stops writing", used, total);
+}
+
 Status
 writer_install(const Edit *e)
 {
@@ -216,6 +231,7 @@ writer_install(const Edit *e)
 		return st;
 	}
 	w->current = v;
+	tell_heap();
 	return ST_OK;
 }
 

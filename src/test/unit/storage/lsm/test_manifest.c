@@ -315,10 +315,10 @@ write_elsewhere(int fd, const void *buf, size_t len, uint64_t off)
 }
 
 static Status
-flush_long_key(uint64_t version)
+flush_long_key(size_t len, uint64_t version)
 {
 	static uint8_t key[60000];
-	Entry e = { .version = version, .kind = ENTRY_PUT, .key = slice_of(key, sizeof key) };
+	Entry e = { .version = version, .kind = ENTRY_PUT, .key = slice_of(key, len) };
 	LsmState state = { version + 1, 3, 4 };
 	Version *v;
 	Iter *it = array_iter(&e, 1);
@@ -350,7 +350,7 @@ test_rotation_put_off(void **state)
 			LsmCompactOptions opt = { .oldest = UINT64_MAX };
 			Version *v;
 
-			ok(flush_long_key(version));
+			ok(flush_long_key(60000, version));
 			ok(lsm_compact_all(&opt, &v));
 			publish(v);
 			ok(lsm_collect());
@@ -359,19 +359,66 @@ test_rotation_put_off(void **state)
 		new_manifest = -1;
 		why_not = i == 0 ? ST_NO_SPACE : ST_OUT_OF_MEMORY;
 		fs = &ops;
-		ok(flush_long_key(version));
+		ok(flush_long_key(60000, version));
 		fs = &quick_fs;
 		assert_int_not_equal(new_manifest, -1);
 		assert_false(lsm_writer.manifest.broken);
 		assert_int_equal(lsm_writer.manifest.number, number);
 		ok(fs_list(".", count_manifest, &n));
 		assert_int_equal(n, 1);
-		ok(flush_long_key(version + 10));
+		ok(flush_long_key(60000, version + 10));
 		assert_int_equal(lsm_writer.manifest.number, number + 1);
 		fresh_memory(TEST_HEAP);
 		ok(lsm_open(&published));
 		assert_int_equal(published->flushed, version + 11);
 	}
+}
+
+/* ---- shared memory that fills */
+static int
+lines_in(const char *path, const char *what)
+{
+	char *text;
+	size_t len;
+	int n = 0;
+
+	ok(fs_read_file(path, 1 << 20, &text, &len));
+	for (const char *p = text; (p = strstr(p, what)) != NULL; p++)
+		n++;
+	free(text);
+	return n;
+}
+
+/* Told once, when three quarters are taken; and again after it was half empty. */
+static void
+test_heap_told(void **state)
+{
+	uint64_t version = 10;
+	int fd;
+
+	(void) state;
+	start();
+	ok(fs_open("log", FS_CREATE_NEW, &fd));
+	elog_setup(fd, LOG_LEVEL_WARNING, false);
+	for (int round = 1; round <= 2; round++) {
+		LsmCompactOptions opt = { .oldest = UINT64_MAX };
+		Version *v;
+
+		assert_int_equal(lines_in("log", "raise metadata_size"), round - 1);
+		for (; shheap_used() < shheap_total() / 4 * 3; version += 10)
+			ok(flush_long_key(20000, version));
+		ok(flush_long_key(20000, version));
+		version += 10;
+		assert_int_equal(lines_in("log", "raise metadata_size"), round);
+		ok(lsm_compact_all(&opt, &v));
+		publish(v);
+		ok(lsm_collect());
+		assert_true(shheap_used() < shheap_total() / 2);
+		ok(flush_long_key(20000, version));
+		version += 10;
+	}
+	elog_setup(2, LOG_LEVEL_FATAL, false);
+	ok(fs_close(fd));
 }
 
 /* ---- order of file operations */
@@ -622,6 +669,7 @@ main(void)
 		cmocka_unit_test(test_wrong_manifest),
 		cmocka_unit_test(test_rotation),
 		cmocka_unit_test(test_rotation_put_off),
+		cmocka_unit_test(test_heap_told),
 		cmocka_unit_test(test_sync_order),
 		cmocka_unit_test(test_failures),
 	};
