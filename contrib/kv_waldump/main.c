@@ -223,9 +223,12 @@ first_record(Lsn from, Lsn to, Lsn start, Lsn *at, bool *found)
 	return st == ST_OK || st == ST_NOT_FOUND ? OFFLINE_WHOLE : failed(st);
 }
 
-/* All files, or those of segments [first, last). */
+/*
+ * The files there are hold [low, high); what was asked for ends at `to`. That may be behind them: the first missing
+ * file is where the log ends, or one that should be there.
+ */
 static int
-dump_log(Lsn low, Lsn high)
+dump_log(Lsn low, Lsn high, Lsn to)
 {
 	WalMarkInfo mark = { 0 };
 	bool known = wal_offline_mark(&mark) == ST_OK, found;
@@ -248,7 +251,7 @@ dump_log(Lsn low, Lsn high)
 
 		return say_end(&end, known, mark.durable);
 	}
-	return walk(at, dump.to < high ? dump.to : high, known, mark.durable);
+	return walk(at, to, known, mark.durable);
 }
 
 /* ---- arguments */
@@ -288,7 +291,7 @@ open_log(Control *control)
 static int
 dump_files(char **paths, int n)
 {
-	uint64_t first, number, segment;
+	uint64_t first, number, segment, end;
 	char dir[PATH_BYTES];
 	Control control;
 
@@ -298,7 +301,8 @@ dump_files(char **paths, int n)
 		if (!offline_file(paths[i], ".kvw", &number, dir, sizeof dir) || number != first + (uint64_t) i)
 			offline_usage(&dump.tool, "log files have to follow each other, by their numbers: ", paths[i]);
 	segment = control.wal_segment_size;
-	return dump_log(first * segment, (first + (uint64_t) n) * segment);
+	end = (first + (uint64_t) n) * segment;
+	return dump_log(first * segment, end, dump.to < end ? dump.to : end);
 }
 
 static int
@@ -313,7 +317,7 @@ dump_directory(const char *dir)
 		exit(offline_failed(&dump.tool, st));
 	open_log(&control);
 	st = wal_offline_extent(&low, &high);
-	return st != ST_OK ? failed(st) : dump_log(low, high);
+	return st != ST_OK ? failed(st) : dump_log(low, high, dump.to);
 }
 
 static void

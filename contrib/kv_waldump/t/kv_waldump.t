@@ -113,6 +113,24 @@ spew($file, $log);
 # A log whose first file was let go of: begin at the first sound record. Without any: nothing to read.
 $node->start;
 $c = $node->client;
+# One record ends where its file does: values that differ by so much make records that do. Not if one of the node's own
+# comes between.
+sub log_end
+{
+	my ($at) = run_command($tool, $node->dir)->{err} =~ /no record at position (\d+)/ or die;
+	return $at;
+}
+my $edge;
+$c->put('fill', 'p' x $segment); # not the first file: it is to end within a record
+for (1 .. 10) {
+	my ($before, $after) = map { $c->put('pad', 'p' x 100_000); log_end() } 1 .. 2;
+	my $left = $segment - $after % $segment;
+	$left += $segment if $left < $after - $before;
+	$c->put('pad', 'p' x (100_000 + $left - ($after - $before)));
+	$edge = log_end();
+	last if $edge % $segment == 0;
+}
+is($edge % $segment, 0, 'a record ends where its file does');
 my @big = map { $c->put("big$_", 'y' x 300_000)->{version} } 1 .. 8;
 $node->stop;
 rename $file, "$wal/keep" or die $!;
@@ -123,11 +141,22 @@ my %left = map { $_->{version} => 1 } @ops;
 my @behind = grep { $_ >= 2 * $segment } @big;
 cmp_ok(scalar @behind, '>', 2, 'some of it stands in later files');
 is(scalar(grep { $left{$_} } @behind), scalar @behind, '... and all of that is seen');
-my @files = glob "$wal/*.kvw";
+rename "$wal/keep", $file or die $!;
+# In the middle: whether a record reaches into it or ends before it.
+for my $n ($edge / $segment, $edge / $segment + 1) {
+	my $gone = sprintf 'wal/%016x.kvw', $n;
+	rename $node->dir . "/$gone", "$wal/keep" or die $!;
+	$r = run_command($tool, $node->dir);
+	is($r->{code}, 1, 'a file in the middle gone, below the mark: damage');
+	like($r->{err}, qr/the file is missing or ends here \($gone, offset 0\); .*: this is damage$/, '... and which');
+	rename "$wal/keep", $node->dir . "/$gone" or die $!;
+}
+is(run_command($tool, $node->dir)->{code}, 0, 'with them all is whole');
+my @files = sort glob "$wal/*.kvw";
+like(run_command($tool, $files[0])->{err}, qr/, as asked$/, 'one file by name: read to its end');
 rename $_, "$_.away" or die $! for @files;
 is(run_command($tool, $node->dir)->{code}, 3, 'no log files');
 rename "$_.away", $_ or die $! for @files;
-rename "$wal/keep", $file or die $!;
 is(run_command($tool, "$wal/mark")->{code}, 3, 'a file that is no log file is no directory either');
 $node->start;
 is($node->client->get('late')->{value}, 'x' x 200, 'it changed nothing: the server starts and has all');

@@ -35,6 +35,7 @@ typedef struct Table {
 	 * due. Compaction worker only. Set only if rewriting it now would purge that, or it is rewritten for ever.
 	 */
 	bool rewrite;
+	bool rewrite_ranges;         /* a range deletion is one reason: it gains also where no values are copied */
 } Table;
 
 typedef struct RangeSet RangeSet;
@@ -90,7 +91,10 @@ KV_CHECK Status lsm_create(uint64_t first_lsn);
 size_t lsm_shmem_size(void);
 /* Postmaster, before fork; zeroes it. */
 void lsm_shmem_init(void *mem);
-/* Read the manifest, check that its files are there, build the Version in the shared heap. */
+/*
+ * Read the manifest, check that its files are there and are those that are meant (size and footer, one read a file),
+ * build the Version in the shared heap. CORRUPT; FOREIGN: the manifest or a file is of a newer kvd.
+ */
 KV_CHECK Status lsm_open(Version **out);
 
 /* ---- readers, under a pin */
@@ -132,7 +136,8 @@ size_t lsm_range_key_bytes(const Version *v);
 uint32_t lsm_range_fragments(const Version *v);
 /*
  * Under a pin: bytes of tables, and of values elsewhere, that the view hides; of parts of tables an estimate, which may
- * read index blocks.
+ * read index blocks, for about a thousand places in all tables together (ESTIMATE_LOOKUPS). Where the view cuts tables
+ * in more, what is beyond counts as not hidden.
  */
 uint64_t lsm_hidden_bytes(const Version *v, const RangeView *view);
 /* What those below snapshot say of key. */
@@ -147,7 +152,8 @@ uint32_t lsm_level0_depth(const Version *v);
  * About what v's tables have in [start, end) (unbounded: from start on; else start < end), values elsewhere included.
  * Exact for tables that lie in it wholly. What `view` (NULL: nothing) hides of tables that hold nothing newer does not
  * count. *cuts: at how many places an end of the range, or of what is hidden, cuts a table: each adds an error of up to
- * a block of disk_bytes, and of what stands in it. Reads index blocks only.
+ * a block of disk_bytes, and of what stands in it. Reads index blocks only, and is bounded: of about a thousand places
+ * (*cuts, ESTIMATE_LOOKUPS) on, a table counts wholly unless all of it is hidden.
  */
 KV_CHECK Status lsm_estimate(const Version *v, Slice start, Slice end, bool unbounded, const RangeView *view,
 							 EntrySum *sum, uint32_t *cuts);
@@ -183,7 +189,8 @@ typedef struct LsmCompactOptions {
 	void *between_arg;
 	/*
 	 * NO_SPACE if the inputs together have more bytes; 0: no bound. Values are copied out of files for which there is
-	 * room besides; a table with `rewrite` set for them waits, NO_SPACE, until there is for one.
+	 * room besides; a table with `rewrite` set for them alone waits, NO_SPACE, until there is for one. Of what is not
+	 * urgent (`rewrite`, many tombstones) the first that fits is taken.
 	 */
 	uint64_t room;
 } LsmCompactOptions;
@@ -191,8 +198,8 @@ typedef struct LsmCompactOptions {
  * For a full disk, where compactions find no room for what they merge: leave out of ONE table what newer versions in
  * shallower levels hide from every snapshot (deletes, overwrites), so that space comes back table by table. Looks for
  * a table that gains by it and whose result has at most opt->room bytes (0: no result at all may be written). *out
- * NULL: none was changed; *more: tables are left that this round has not looked at. A round begins anew when more is
- * in tables or old snapshots have gone.
+ * NULL: none was changed; *more: tables are left that this round has not looked at, or that there is room for by now. A
+ * round begins anew when more is in tables or old snapshots have gone.
  */
 KV_CHECK Status lsm_reclaim(const LsmCompactOptions *opt, Version **out, bool *more);
 /* Of all tables. */

@@ -124,13 +124,18 @@ KV_CHECK Status table_offset_of(const TableInfo *t, Slice key, uint64_t *offset)
 
 /* ---- whole-file checks */
 /*
+ * Is the file there, by its size and its footer the one that is meant, and of a format that this kvd reads? One read.
+ * CORRUPT, FOREIGN.
+ */
+KV_CHECK Status table_file_check(const TableInfo *t);
+/*
  * Read the footer and properties of a file (offline tools, orphans); keys are appended to the Bufs.
  * NOT_FOUND: no such file. FOREIGN: a newer format. info->number is the number given.
  */
 KV_CHECK Status table_read_info(uint64_t number, TableInfo *info, Buf *smallest, Buf *largest);
 /* The value files that a file's properties name: ValueShare[], appended. As table_read_info(). */
 KV_CHECK Status table_read_shares(uint64_t number, Buf *out);
-/* Every checksum, order, filter membership, counts against properties. `progress` may be NULL. */
+/* Every checksum, order, how keys are cut, filter membership, counts against properties. `progress` may be NULL. */
 KV_CHECK Status table_verify(const TableInfo *t, void (*progress)(void *arg, uint64_t bytes), void *arg);
 /* Data blocks by codec, [TABLE_CODEC_NONE] those that are as they were. For tools: reads the whole index. */
 #define TABLE_CODECS 3

@@ -15,7 +15,7 @@
 /* Set in the id of every value file, in no table's number: the cache tells their blocks apart by it. */
 #define VALUE_ID_BIT (UINT64_C(1) << 63)
 /*
- * A value file ends behind the value that takes it over this: it is the unit in which space comes back, and what
+ * A value file ends behind the value that takes it to this or more: it is the unit in which space comes back, and what
  * a compaction has to keep room for before it can let anything go.
  */
 #define VALUE_FILE_BYTES (64u * 1048576u)
@@ -114,6 +114,8 @@ KV_CHECK Status value_read(ValueReader *r, Slice ref, TableIterOptions opt, Slic
 void value_path(uint64_t file_id, char *out, size_t size);
 /* Where this process looks for value files ("values" unless said). dir is not copied. */
 void value_files_dir(const char *dir);
+/* As table_file_check(): size and footer against *said. CORRUPT, FOREIGN. */
+KV_CHECK Status value_file_check(const ValueFileInfo *said);
 /* Every checksum, and what the footer counts against *said. CORRUPT, FOREIGN. `progress` may be NULL. */
 KV_CHECK Status value_file_verify(const ValueFileInfo *said, void (*progress)(void *arg, uint64_t bytes),
                                   void *arg);

@@ -70,8 +70,8 @@ typedef struct Shard {
 	_Alignas(64) _Atomic uint64_t *index;
 	Frame *frames;
 	/*
-	 * Beside the frames, a byte each, so that the clock's hand does not touch every frame it passes. Clock count: readers
-	 * raise it, the lock's holder lowers it; lost updates are harmless. Lock: 1 while a word names the frame.
+	 * Beside the frames, a byte each, so that the clock's hand does not touch every frame it passes. Clock count:
+	 * readers raise it, the lock's holder lowers it; lost updates are harmless. Lock: 1 while a word names the frame.
 	 */
 	_Atomic uint8_t *used;
 	uint8_t *indexed_frame;

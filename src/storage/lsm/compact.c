@@ -174,7 +174,14 @@ full(Compaction *c, Slice key)
 {
 	uint64_t bytes = c->builder != NULL ? table_builder_bytes(c->builder) : 0;
 
-	return c->pick->out_level > 0 && output_ends(&c->cut, key, bytes) && c->builder != NULL;
+	if (c->pick->out_level == 0)
+		return false;
+	if (output_ends(&c->cut, key, bytes))
+		return c->builder != NULL;
+	if (c->builder == NULL || !value_gc_full(c->builder))
+		return false;
+	c->cut.overlapped = 0;
+	return true;
 }
 
 static Status
@@ -345,23 +352,50 @@ pick_bytes(const Pick *p)
 	return bytes;
 }
 
+/* Of opt->room, what is left for values. */
+static uint64_t
+values_room(const Pick *p, const LsmCompactOptions *opt)
+{
+	uint64_t keys = pick_bytes(p);
+
+	return opt->room == 0 ? UINT64_MAX : opt->room > keys ? opt->room - keys : 0;
+}
+
 /*
- * Victims for which there is room. A table that is only written anew for them, or would be again and again, waits until
- * there is room for one.
+ * A table that is only written anew for values in files of which few is live, or would be again and again, waits until
+ * there is room to copy those of one file.
  */
 static Status
-begin_values(Compaction *c)
+check_values_room(const Pick *p, const LsmCompactOptions *opt)
 {
-	uint64_t room = c->opt->room, keys = pick_bytes(c->pick);
-	uint32_t out = c->pick->out_level;
-	bool anew = c->tables_in == 1 && c->pick->n[out] == 1 && c->base->tables[out][c->pick->first[out]]->rewrite;
+	uint64_t room = values_room(p, opt);
+	ValueGc g = { 0 };
+	bool waits;
+	Status st;
 
-	room = room == 0 ? UINT64_MAX : room > keys ? room - keys : 0;
-	KV_TRY(value_gc_begin(&c->values, c->base, c->pick, room, &c->edit));
-	if (!c->values.left_out || c->values.victims.len > 0 || c->above || !anew)
+	if (!p->for_values)
+		return ST_OK;
+	st = value_gc_begin(&g, lsm_writer.current, p, room, NULL);
+	waits = g.left_out && g.victims.len == 0;
+	value_gc_free(&g);
+	KV_TRY(st);
+	if (!waits)
 		return ST_OK;
 	return status_fail(ST_NO_SPACE, "copying the values that are left in a value file needs more than the %llu MB that "
 	                   "may be used", (unsigned long long) (room / MB));
+}
+
+static Status
+check_room(const Pick *p, const LsmCompactOptions *opt)
+{
+	uint64_t bytes = pick_bytes(p);
+
+	if (!p->any || p->trivial || opt->room == 0)
+		return ST_OK;
+	if (bytes > opt->room)
+		return status_fail(ST_NO_SPACE, "merging %llu MB needs as much again until it is done, %llu MB may be used",
+		                   (unsigned long long) (bytes / MB), (unsigned long long) (opt->room / MB));
+	return check_values_room(p, opt);
 }
 
 static Status
@@ -371,7 +405,7 @@ run(Compaction *c)
 	Status st;
 
 	KV_TRY(edit_inputs(c));
-	KV_TRY(begin_values(c));
+	KV_TRY(value_gc_begin(&c->values, c->base, c->pick, values_room(c->pick, c->opt), &c->edit));
 	show_running(c);
 	it = open_inputs(c);
 	if (it == NULL)
@@ -479,9 +513,7 @@ compact(const Pick *p, const LsmCompactOptions *opt, Version **out)
 	*out = NULL;
 	if (!p->any)
 		return ST_OK;
-	if (opt->room != 0 && !p->trivial && pick_bytes(p) > opt->room)
-		return status_fail(ST_NO_SPACE, "merging %llu MB needs as much again until it is done, %llu MB may be used",
-		                   (unsigned long long) (pick_bytes(p) / MB), (unsigned long long) (opt->room / MB));
+	KV_TRY(check_room(p, opt));
 	KV_TRY(p->trivial ? move(p) : compact_run(p, opt, false));
 	*out = lsm_writer.current;
 	return ST_OK;
@@ -490,9 +522,18 @@ compact(const Pick *p, const LsmCompactOptions *opt, Version **out)
 Status
 lsm_compact(const LsmCompactOptions *opt, Version **out)
 {
+	const Version *v = lsm_writer.current;
 	PickConfig c = pick_config();
-	Pick p = pick_compaction(&c, lsm_writer.current, opt->oldest);
+	Pick p = pick_compaction(&c, v, opt->oldest);
 
+	/* One that does not fit must not keep the others from giving space back; told is of the last one. */
+	while (p.idle > 0 && check_room(&p, opt) == ST_NO_SPACE) {
+		Pick next = pick_idle(v, opt->oldest, p.idle);
+
+		if (!next.any)
+			break;
+		p = next;
+	}
 	return compact(&p, opt, out);
 }
 

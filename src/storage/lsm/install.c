@@ -141,7 +141,7 @@ build_version(LsmList *l)
 
 /* ---- reading it */
 static Status
-list_bytes(const char *path, uint64_t *bytes)
+file_bytes(const char *path, uint64_t *bytes)
 {
 	Status st, closed;
 	int fd;
@@ -162,7 +162,7 @@ lsm_list_read(const char *path, LsmList **out)
 		return status_fail(ST_OUT_OF_MEMORY, "no memory for a list of tables");
 	st = manifest_read_file(path, LSM_LIST_NUMBER, &l->img);
 	if (st == ST_OK)
-		st = list_bytes(path, &l->sum.list_bytes);
+		st = file_bytes(path, &l->sum.list_bytes);
 	if (st == ST_OK)
 		st = build_version(l);
 	if (st != ST_OK) {
@@ -267,28 +267,30 @@ lsm_install_plan(LsmPlan *out)
 	return ST_OK;
 }
 
-/* A file of this size there? */
-static bool
-is_there(const char *path, uint64_t bytes)
+/* A file of this size there? Not being able to tell is no answer: on "no" all that was fetched is thrown away. */
+static Status
+is_there(const char *path, uint64_t bytes, bool *there)
 {
 	uint64_t size = 0;
+	Status st = file_bytes(path, &size);
 
-	return list_bytes(path, &size) == ST_OK && size == bytes;
+	*there = st == ST_OK && size == bytes;
+	return st == ST_NOT_FOUND ? ST_OK : st;
 }
 
 static Status
 move_file(const char *dir, const LsmFile *f, const char *to)
 {
 	char from[FS_PATH_MAX];
+	bool moved;
 	Status st;
 
 	lsm_fetched_path(dir, f, from, sizeof from);
 	st = fs_rename(from, to);
-	if (st == ST_NOT_FOUND && is_there(to, f->bytes))
-		return ST_OK; /* moved before */
-	if (st == ST_NOT_FOUND)
-		return status_fail(ST_CORRUPT, "%s, a file that was fetched, is missing", from);
-	return st;
+	if (st != ST_NOT_FOUND)
+		return st;
+	KV_TRY(is_there(to, f->bytes, &moved)); /* before */
+	return moved ? ST_OK : status_fail(ST_CORRUPT, "%s, a file that was fetched, is missing", from);
 }
 
 /* A value file keeps its name: one that is here under it already, from an earlier fetch, has the same content. */

@@ -38,31 +38,6 @@ lsm_create(uint64_t first_lsn)
 	return manifest_close(&m);
 }
 
-/* A missing file would show as missing keys: refuse now, not at the first read of it. */
-static Status
-check_file(const char *path, uint64_t want)
-{
-	uint64_t bytes;
-	int fd;
-	Status st;
-
-	st = fs_open(path, FS_READ, &fd);
-	if (st == ST_NOT_FOUND)
-		return status_fail(ST_CORRUPT, "%s is in the manifest but missing: restore it or this node's data",
-		                   path);
-	KV_TRY(st);
-	st = fs_size(fd, &bytes);
-	if (st != ST_OK) {
-		(void) !fs_close(fd); /* read only, and the failure before is told */
-		return st;
-	}
-	KV_TRY(fs_close(fd));
-	if (bytes != want)
-		return status_fail(ST_CORRUPT, "%s has %llu bytes, not %llu as in the manifest: restore it",
-		                   path, (unsigned long long) bytes, (unsigned long long) want);
-	return ST_OK;
-}
-
 static void
 free_table(Table *t)
 {
@@ -78,13 +53,12 @@ free_value_file(ValueFile *f)
 static Status
 build_table(const ManifestTable *mt, Edit *e)
 {
-	char path[FS_PATH_MAX];
 	Buf shares = { 0 };
 	Table *t;
 	Status st;
 
-	table_path(mt->info.number, path, sizeof path);
-	KV_TRY(check_file(path, mt->info.bytes));
+	/* A missing file, or another one, would show as missing keys: refused now, not at the first read of it. */
+	KV_TRY(table_file_check(&mt->info));
 	st = value_shares_decode(mt->shares, mt->info.value_files, &shares);
 	if (st == ST_OK)
 		st = version_table(&mt->info, mt->smallest, mt->largest, (const ValueShare *) (const void *) shares.data, &t);
@@ -99,12 +73,10 @@ build_table(const ManifestTable *mt, Edit *e)
 static Status
 build_value_file(const ValueFileInfo *info, Edit *e)
 {
-	char path[FS_PATH_MAX];
 	ValueFile *f;
 	Status st;
 
-	value_path(info->file_id, path, sizeof path);
-	KV_TRY(check_file(path, info->bytes));
+	KV_TRY(value_file_check(info));
 	KV_TRY(version_value_file(info, &f));
 	st = edit_add_values(e, f);
 	if (st != ST_OK)

@@ -3,9 +3,21 @@
  *
  * Any process, under a pin. A table that lies in the range wholly counts as its properties say. Of one that the range
  * cuts, the index tells which of its blocks do; the entries are taken to be spread over the blocks evenly. Data is not
- * read, only index blocks, which are mostly in the cache.
+ * read, only index blocks, which are mostly in the cache. Looking up one place takes some microseconds, more where the
+ * disk is asked: all is under one pin, so one call looks up at most ESTIMATE_LOOKUPS. Tables that it has none left for
+ * count wholly.
  */
 #include "lsm_internal.h"
+
+#define PIECE_LOOKUPS 2 /* both ends of a piece of a table */
+
+uint32_t estimate_lookups_max = ESTIMATE_LOOKUPS;
+
+static bool
+may_look_up(uint32_t cuts, uint32_t more)
+{
+	return cuts + more <= estimate_lookups_max;
+}
 
 /* Where the data blocks end, about: index blocks lie among them. */
 static uint64_t
@@ -25,6 +37,9 @@ part_of(const Table *t, const Keys *k, uint32_t *cuts, double *part)
 {
 	uint64_t from = 0, to = data_end(&t->info);
 
+	*part = 1;
+	if (!may_look_up(*cuts, PIECE_LOOKUPS))
+		return ST_OK;
 	if (slice_cmp(t->smallest, k->start) < 0) {
 		KV_TRY(table_offset_of(&t->info, k->start, &from));
 		++*cuts;
@@ -51,12 +66,9 @@ add_part(const Table *t, const Keys *k, uint32_t *cuts, double *part)
 }
 
 /*
- * Stretches of a table that are shown, between others that are hidden: looking up their ends takes some microseconds
- * each. Behind so many all counts as shown.
+ * The same of what the view shows; entries of the table newer than a range deletion make that hide nothing of it. Each
+ * stretch that is shown is a piece; the last one, for which lookups are kept, goes on to the end of the range.
  */
-#define STRETCHES_MAX 64
-
-/* The same of what the view shows; entries of the table newer than a range deletion make that hide nothing of it. */
 static Status
 shown_part(const Table *t, const Keys *k, const RangeView *view, uint32_t *cuts, double *part)
 {
@@ -64,21 +76,24 @@ shown_part(const Table *t, const Keys *k, const RangeView *view, uint32_t *cuts,
 	Keys shown = { .start = at };
 	bool open = false, last = false;
 	Cover c = { .known = false };
-	int n = 0;
 
 	*part = 0;
-	for (; !last && n <= STRETCHES_MAX; at = c.to) {
+	if (!may_look_up(*cuts, 2 * PIECE_LOOKUPS)) {
+		*part = table_hidden(t, view) ? 0 : 1;
+		return ST_OK;
+	}
+	for (; !last; at = c.to) {
 		bool hidden = range_view_at(view, at, &c) > t->info.version_max;
 
 		last = c.to.len == 0 || slice_cmp(c.to, t->largest) > 0 || (!k->unbounded && slice_cmp(c.to, k->end) >= 0);
 		if (hidden && open) {
 			shown.end = at;
 			KV_TRY(add_part(t, &shown, cuts, part));
-		} else if (!hidden && !open) {
+		} else if (!hidden && !open)
 			shown.start = at;
-			n++;
-		}
 		open = !hidden;
+		if (open && !may_look_up(*cuts, 2 * PIECE_LOOKUPS))
+			break;
 	}
 	shown.end = k->end;
 	shown.unbounded = k->unbounded;

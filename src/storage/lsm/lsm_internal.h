@@ -205,21 +205,35 @@ struct Pick;
 KV_CHECK Status value_gc_begin(ValueGc *g, const Version *base, const struct Pick *p, uint64_t room, Edit *edit);
 /* An entry that goes into table b: copy its value if it lies in a victim, or b refers to too many files. */
 KV_CHECK Status value_gc_entry(ValueGc *g, const TableBuilder *b, Entry *e);
+/* Does b refer to so many files that the output has to end at the next key? */
+bool value_gc_full(const TableBuilder *b);
 KV_CHECK Status value_gc_finish(ValueGc *g);
 /* After a failure value_writer_abandon(&g->out) first. */
 void value_gc_free(ValueGc *g);
 /*
- * A table in the making refers to at most so many files from which nothing is copied; the room up to VALUE_SHARES_MAX
- * is for the files that this compaction writes, 64 GiB of values. Tests make it smaller.
+ * A compaction takes no further victims once it has so many bytes to copy out of those it has; one in any case. It
+ * bounds how long all others wait for it. Tests make it smaller.
+ */
+#define VALUE_COPY_BYTES (UINT64_C(1) << 30)
+extern uint64_t value_gc_copy_max;
+/*
+ * A table in the making refers to at most value_gc_shares_max files from which nothing is copied; the room up to
+ * VALUE_SHARES_MAX is for the files that this compaction writes. When half of that is used (value_gc_shares_end) the
+ * output ends at the next key; the other half, 32 GiB of values, is for versions of one key, which are never parted.
+ * Tests make both smaller.
  */
 #define VALUE_SHARES_OWN 1024
-extern uint32_t value_gc_shares_max;
+extern uint32_t value_gc_shares_max, value_gc_shares_end;
 
 /* ---- the manifest: manifest.c (writing); reading it is storage/manifest.h */
 #define MANIFEST_MAGIC "KVDMANIF"
 #define MANIFEST_FORMAT 2u
 #define MANIFEST_HEADER 40
 #define MANIFEST_RECORD_HEADER 8
+_Static_assert(sizeof MANIFEST_MAGIC - 1 == 8 && MANIFEST_HEADER == 8 + 2 * sizeof(uint64_t) + 4 * sizeof(uint32_t),
+               "magic; number, bytes of the list; format, zeros twice, checksum");
+_Static_assert(MANIFEST_RECORD_HEADER == 2 * sizeof(uint32_t), "checksum, length");
+_Static_assert(LSM_LEVELS <= UINT8_MAX, "a level is a byte");
 /* A manifest is written anew when its edits outgrow this and the list of tables it began with. */
 #define MANIFEST_ROTATE_BYTES (1024 * 1024)
 
@@ -256,6 +270,8 @@ typedef struct Pick {
 	bool any;
 	bool trivial;              /* only move: nothing below overlaps */
 	uint32_t out_level;        /* that of the only input: it is rewritten in place */
+	uint32_t idle;             /* 0: it is due; n: number n, from 1 on, of pick_idle() */
+	bool for_values;           /* it gains only if values are copied out of a file of which few is live */
 	/* Inputs: tables [first, first + n) of each level. Of level 0: the oldest ones. */
 	uint32_t first[LSM_LEVELS], n[LSM_LEVELS];
 } Pick;
@@ -277,6 +293,8 @@ void pick_levels(const PickConfig *c, const Version *v, LevelPlan *out);
 double pick_score(const PickConfig *c, const Version *v, uint32_t level);
 /* oldest: as in LsmCompactOptions; only what is put off until snapshots have gone depends on it. */
 Pick pick_compaction(const PickConfig *c, const Version *v, uint64_t oldest);
+/* What is done when nothing is due: tables that are written anew where they are, but for the first `skip` of them. */
+Pick pick_idle(const Version *v, uint64_t oldest, uint32_t skip);
 /* Everything into the last level; the next step on the way there. */
 Pick pick_all(const Version *v);
 Pick pick_down(const PickConfig *c, const Version *v, const LsmDown *down);
@@ -302,6 +320,11 @@ KV_CHECK Iter *level_iter(Table *const *tables, uint32_t n, TableIterOptions opt
 KV_CHECK Iter *level_iter_through(Table *const *tables, uint32_t n, TableIterOptions opt, const RangeView *view);
 /* Is all of the table hidden by range deletions newer than anything in it? */
 bool table_hidden(const Table *t, const RangeView *view);
+
+/* ---- estimates: lsm_estimate.c */
+/* Places in tables that one call looks up, at most. Tests make it smaller. */
+#define ESTIMATE_LOOKUPS 1024
+extern uint32_t estimate_lookups_max;
 
 /* ---- the writer: writer.c */
 typedef struct Writer {

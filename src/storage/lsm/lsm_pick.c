@@ -289,12 +289,20 @@ pick_level(const PickConfig *c, const LevelPlan *plan, const Version *v, uint32_
 
 /* Written anew where it is; in level 0 it keeps its place, since its versions stay within what they were. */
 static Pick
-pick_rewrite(const Version *v)
+pick_rewrite(const Version *v, uint32_t *skip)
 {
-	for (uint32_t level = 0; level < LSM_LEVELS; level++)
-		for (uint32_t i = 0; i < v->ntables[level]; i++)
-			if (v->tables[level][i]->rewrite)
-				return pick_run(level, i, 1, level);
+	for (uint32_t level = 0; level < LSM_LEVELS; level++) {
+		for (uint32_t i = 0; i < v->ntables[level]; i++) {
+			const Table *t = v->tables[level][i];
+			Pick p;
+
+			if (!t->rewrite || (*skip)-- > 0)
+				continue;
+			p = pick_run(level, i, 1, level);
+			p.for_values = !t->rewrite_ranges;
+			return p;
+		}
+	}
 	return (Pick){ .any = false };
 }
 
@@ -304,17 +312,29 @@ pick_rewrite(const Version *v)
  * nobody else would come by.
  */
 static Pick
-pick_emptied(const Version *v, uint64_t oldest)
+pick_emptied(const Version *v, uint64_t oldest, uint32_t *skip)
 {
 	uint32_t last = LSM_LEVELS - 1;
 
 	for (uint32_t i = 0; i < v->ntables[last]; i++) {
 		const TableInfo *t = &v->tables[last][i]->info;
 
-		if (t->version_max < oldest && t->tombstones > t->entries / MOVE_TOMBSTONES)
+		if (t->version_max < oldest && t->tombstones > t->entries / MOVE_TOMBSTONES && (*skip)-- == 0)
 			return pick_run(last, i, 1, last);
 	}
 	return (Pick){ .any = false };
+}
+
+Pick
+pick_idle(const Version *v, uint64_t oldest, uint32_t skip)
+{
+	uint32_t left = skip;
+	Pick p = pick_rewrite(v, &left);
+
+	if (!p.any)
+		p = pick_emptied(v, oldest, &left);
+	p.idle = p.any ? skip + 1 : 0;
+	return p;
 }
 
 /* Is what level 0 brings worth the merge? Moving it always is. */
@@ -335,7 +355,6 @@ pick_compaction(const PickConfig *c, const Version *v, uint64_t oldest)
 	LevelPlan plan;
 	double best = 0, first;
 	uint32_t level = 0;
-	Pick p;
 
 	pick_levels(c, v, &plan);
 	first = score(c, &plan, v, 0);
@@ -353,8 +372,7 @@ pick_compaction(const PickConfig *c, const Version *v, uint64_t oldest)
 		return pick_l0(c, &plan, v);
 	if (best >= 1.0)
 		return pick_level(c, &plan, v, level);
-	p = pick_rewrite(v);
-	return p.any ? p : pick_emptied(v, oldest);
+	return pick_idle(v, oldest, 0);
 }
 
 /* Tables of the last level, one or several beside each other, that were there when it began. */

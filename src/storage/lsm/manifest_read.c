@@ -104,7 +104,7 @@ read_header(Loader *l, uint64_t *base)
 	if (l->length < MANIFEST_HEADER)
 		return damaged(l, l->length, "the header is cut off");
 	if (memcmp(h, MANIFEST_MAGIC, 8) != 0)
-		return status_fail(ST_FOREIGN, "%s is not a manifest of kvd", l->path);
+		return damaged(l, 0, "no magic of a manifest of kvd");
 	/* The header's 40 bytes and their checksum are the same in every format. */
 	if (get_u32(h + MANIFEST_HEADER - 4) != manifest_header_crc(h))
 		return damaged(l, 0, "damaged header");

@@ -86,6 +86,7 @@ table_needs(const Purge *p, Table *t, const RangeDelete *r)
 	if (t->info.version_min > r->version || t->info.ranges_applied > r->version || goes(p, t))
 		return false;
 	t->rewrite |= p->edges;
+	t->rewrite_ranges |= p->edges;
 	return true;
 }
 

@@ -7,7 +7,8 @@
  * where it is: the order of the levels, and what every snapshot sees, are unchanged.
  *
  * Each table is first only read, to see whether it gains. A round looks at each table once, the deepest levels first,
- * where most of the data is; the next round begins when there can be something new to find.
+ * where most of the data is; the next round begins when there can be something new to find. A table whose result
+ * found no room is looked at again in the round when there is enough, since others have made some.
  */
 #include <stdlib.h>
 
@@ -17,11 +18,17 @@
 #define GAIN_SHARE 16
 #define GAIN_BYTES (1024u * 1024u)
 
+/* A table that was looked at. */
+typedef struct Seen {
+	uint64_t number;
+	uint64_t room;      /* it gains once there is so much; UINT64_MAX: it does not */
+} Seen;
+
 /* Of the compaction worker: the round under way. */
 static struct {
 	uint64_t visible;   /* entries below this could hide others when it began */
 	uint64_t tables;    /* table numbers from here on were made since */
-	Buf seen;           /* u64[]: looked at */
+	Buf seen;           /* Seen[] */
 } now;
 
 static void
@@ -36,15 +43,35 @@ begin_round(const Version *v, uint64_t oldest)
 	buf_clear(&now.seen);
 }
 
-static bool
-was_seen(uint64_t number)
+/* NULL: not looked at. */
+static Seen *
+find_seen(uint64_t number)
 {
-	const uint64_t *seen = (const uint64_t *) (const void *) now.seen.data;
+	Seen *seen = (Seen *) (void *) now.seen.data;
 
 	for (size_t i = 0; i < now.seen.len / sizeof *seen; i++)
-		if (seen[i] == number)
-			return true;
-	return number >= now.tables;
+		if (seen[i].number == number)
+			return &seen[i];
+	return NULL;
+}
+
+static bool
+is_done(uint64_t number, uint64_t room)
+{
+	const Seen *s = find_seen(number);
+
+	return number >= now.tables || (s != NULL && s->room > room);
+}
+
+static Status
+note_seen(uint64_t number, uint64_t room)
+{
+	Seen *s = find_seen(number);
+
+	if (s == NULL)
+		return buf_append(&now.seen, &(Seen){ number, room }, sizeof *s);
+	s->room = room;
+	return ST_OK;
 }
 
 static bool
@@ -78,7 +105,7 @@ gains(const TableInfo *t, uint64_t bytes)
 
 /* The next table of the round that may gain. */
 static bool
-next_table(const Version *v, uint64_t oldest, Pick *p)
+next_table(const Version *v, const LsmCompactOptions *opt, Pick *p)
 {
 	for (uint32_t level = LSM_LEVELS; level-- > 0;) {
 		for (uint32_t i = v->ntables[level]; i-- > 0;) { /* level 0: the oldest first */
@@ -86,9 +113,9 @@ next_table(const Version *v, uint64_t oldest, Pick *p)
 			double entry = (double) (t->bytes + t->value_bytes) / (double) t->entries;
 			uint64_t above;
 
-			if (was_seen(t->number))
+			if (is_done(t->number, opt->room))
 				continue;
-			above = entries_above(v, level, i, oldest);
+			above = entries_above(v, level, i, opt->oldest);
 			if (above == 0 || !gains(t, (uint64_t) ((double) above * entry)))
 				continue;
 			*p = (Pick){ .any = true, .out_level = level };
@@ -111,30 +138,48 @@ find_again(Pick *p, uint64_t number)
 		p->first[level]++;
 }
 
+/*
+ * What was given up for other work, or for want of memory, is looked at again; what found no space although there
+ * should have been some waits for more. A table that can't be read does not keep the round from the others.
+ */
+static Status
+note_failure(uint64_t number, const LsmCompactOptions *opt, Status st)
+{
+	if (st == ST_BUSY || st == ST_OUT_OF_MEMORY)
+		return st;
+	return note_seen(number, st == ST_NO_SPACE ? opt->room + 1 : UINT64_MAX) == ST_OK ? st : ST_OUT_OF_MEMORY;
+}
+
 Status
 lsm_reclaim(const LsmCompactOptions *opt, Version **out, bool *more)
 {
 	uint64_t number, bytes, kept;
 	ReclaimPlan plan;
 	const TableInfo *t;
+	Status st;
 	Pick p;
 
 	*out = NULL;
 	begin_round(lsm_writer.current, opt->oldest);
-	*more = next_table(lsm_writer.current, opt->oldest, &p);
+	*more = next_table(lsm_writer.current, opt, &p);
 	if (!*more)
 		return ST_OK;
 	t = &lsm_writer.current->tables[p.out_level][p.first[p.out_level]]->info;
 	number = t->number;
 	bytes = t->bytes;
-	KV_TRY(buf_append(&now.seen, &number, sizeof number));
-	KV_TRY(compact_hidden(&p, opt, &plan));
+	st = compact_hidden(&p, opt, &plan);
+	if (st != ST_OK)
+		return note_failure(number, opt, st);
 	find_again(&p, number);
 	t = &lsm_writer.current->tables[p.out_level][p.first[p.out_level]]->info;
 	kept = plan.seen > 0 ? (uint64_t) ((double) plan.kept * (double) bytes / (double) plan.seen) : bytes;
-	if (!gains(t, bytes - kept + plan.values) || kept > opt->room)
-		return ST_OK;
-	KV_TRY(compact_run(&p, opt, true));
+	if (!gains(t, bytes - kept + plan.values))
+		return note_seen(number, UINT64_MAX);
+	if (kept > opt->room)
+		return note_seen(number, kept);
+	st = compact_run(&p, opt, true);
+	if (st != ST_OK)
+		return note_failure(number, opt, st);
 	*out = lsm_writer.current;
 	return ST_OK;
 }

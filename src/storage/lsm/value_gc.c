@@ -10,7 +10,8 @@
  *
  * A file goes when the last table's part of it is copied, so all that is live in it needs room before any comes back.
  * Where room is bounded, 1 and 2 are for files of which all fits: the first ones by their ids, so that the compactions
- * that follow go on with the same files.
+ * that follow go on with the same files. So are they where one compaction would copy more than VALUE_COPY_BYTES for
+ * them: what is left is for the next ones.
  */
 #include "common/config.h"
 #include "lsm_internal.h"
@@ -18,7 +19,9 @@
 /* Smaller files, as a part of what a memtable holds, are put together, up to VALUE_FILE_BYTES / SMALL_PART bytes. */
 #define SMALL_PART 64
 
+uint64_t value_gc_copy_max = VALUE_COPY_BYTES;
 uint32_t value_gc_shares_max = VALUE_SHARES_MAX - VALUE_SHARES_OWN;
+uint32_t value_gc_shares_end = VALUE_SHARES_MAX - VALUE_SHARES_OWN / 2;
 
 static bool
 is_small(const ValueFileInfo *f)
@@ -28,36 +31,44 @@ is_small(const ValueFileInfo *f)
 	return f->bytes < (usual < VALUE_FILE_BYTES ? usual : VALUE_FILE_BYTES) / SMALL_PART;
 }
 
-/* Does an input refer to it? */
-static bool
-is_referred(const Version *base, const Pick *p, uint64_t file_id)
+/* Bytes in it that inputs refer to. */
+static uint64_t
+referred_bytes(const Version *base, const Pick *p, uint64_t file_id)
 {
+	uint64_t bytes = 0;
+
 	for (uint32_t level = 0; level < LSM_LEVELS; level++) {
 		for (uint32_t i = 0; i < p->n[level]; i++) {
 			const Table *t = base->tables[level][p->first[level] + i];
 			uint32_t at = value_share_find(t->values, t->info.value_files, file_id);
 
 			if (at < t->info.value_files && t->values[at].file_id == file_id)
-				return true;
+				bytes += t->values[at].bytes;
 		}
 	}
-	return false;
+	return bytes;
 }
 
 Status
 value_gc_begin(ValueGc *g, const Version *base, const Pick *p, uint64_t room, Edit *edit)
 {
+	uint64_t copied = 0, bytes;
+
 	g->out.edit = edit;
-	for (uint32_t i = 0; i < base->nvalues; i++) {
+	for (uint32_t i = 0; i < base->nvalues && copied < value_gc_copy_max; i++) {
 		const LiveValues *l = &base->values[i];
 
-		if ((!values_are_few(l) && !is_small(&l->file->info)) || !is_referred(base, p, l->file->info.file_id))
+		if (!values_are_few(l) && !is_small(&l->file->info))
+			continue;
+		bytes = referred_bytes(base, p, l->file->info.file_id);
+		if (bytes == 0)
 			continue;
 		if (l->bytes > room) {
 			g->left_out = true;
 			continue;
 		}
 		room -= l->bytes;
+		copied += bytes;
 		KV_TRY(buf_append(&g->victims, &l->file->info.file_id, sizeof l->file->info.file_id));
 	}
 	return ST_OK;
@@ -90,6 +101,15 @@ one_too_many(const TableBuilder *b, uint64_t file_id)
 		return false;
 	at = value_share_find(shares, n, file_id);
 	return at == n || shares[at].file_id != file_id;
+}
+
+bool
+value_gc_full(const TableBuilder *b)
+{
+	uint32_t n;
+
+	(void) table_builder_shares(b, &n);
+	return n >= value_gc_shares_end;
 }
 
 Status

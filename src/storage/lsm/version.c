@@ -75,7 +75,7 @@ version_table(const TableInfo *info, Slice smallest, Slice largest, const ValueS
 	t->smallest = slice_of(keys, smallest.len);
 	t->largest = slice_of(keys + smallest.len, largest.len);
 	atomic_init(&t->refs, 0);
-	t->rewrite = false;
+	t->rewrite = t->rewrite_ranges = false;
 	*out = t;
 	return ST_OK;
 }

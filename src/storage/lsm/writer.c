@@ -149,7 +149,7 @@ lsm_writer_open(Version *v)
 }
 
 /* ---- a change */
-/* The manifest has outgrown its list: go on in a new one. A full disk leaves the old one in use. */
+/* The manifest has outgrown its list: go on in a new one. A full disk or memory leaves the old one in use. */
 static Status
 rotate(void)
 {
@@ -164,7 +164,8 @@ rotate(void)
 		KV_TRY(manifest_close(&w->manifest));
 		w->manifest = next;
 		lsm_shared->manifest_number = number;
-	} else if (st != ST_NO_SPACE || manifest_current(&named) != ST_OK || named != w->manifest.number) {
+	} else if ((st != ST_NO_SPACE && st != ST_OUT_OF_MEMORY) || manifest_current(&named) != ST_OK ||
+			   named != w->manifest.number) {
 		w->manifest.broken = true; /* which of the two is in effect is in doubt */
 		return st;
 	}
@@ -196,6 +197,21 @@ keep_values(ValueFile *f)
 	(void) f;
 }
 
+/* Whoever is to raise metadata_size is told in time; and again when it has been half empty in between. */
+static void
+tell_heap(void)
+{
+	static bool told;
+	size_t used = shheap_used(), total = shheap_total();
+
+	told = told && used >= total / 2;
+	if (told || used < total / 4 * 3)
+		return;
+	told = true;
+	elog(LOG_LEVEL_WARNING, "the list of tables takes %zu of %zu bytes of its shared memory: raise metadata_size and "
+	     "restart before it is full, which stops writing", used, total);
+}
+
 Status
 writer_install(const Edit *e)
 {
@@ -215,6 +231,7 @@ writer_install(const Edit *e)
 		return st;
 	}
 	w->current = v;
+	tell_heap();
 	return ST_OK;
 }
 

@@ -253,13 +253,18 @@ tail_write(TableBuilder *b, Slice largest)
 	return ST_OK;
 }
 
+/* Keys are appended to the Bufs; room for them is made first: once it is renamed the file is not to be given up. */
 static Status
-finish_file(TableBuilder *b)
+finish_file(TableBuilder *b, Buf *smallest, Buf *largest)
 {
+	KV_TRY(buf_reserve(smallest, b->smallest.len));
+	KV_TRY(buf_reserve(largest, b->data.last_key.len));
 	KV_TRY(data_flush(b, NULL));
 	KV_TRY(filter_write(b));
 	KV_TRY(tail_write(b, slice_buf(&b->data.last_key)));
-	return block_out_finish(&b->out);
+	KV_TRY(block_out_finish(&b->out));
+	KV_TRY(buf_append_slice(smallest, slice_buf(&b->smallest)));
+	return buf_append_slice(largest, slice_buf(&b->data.last_key));
 }
 
 /* ---- for everybody */
@@ -349,11 +354,7 @@ table_builder_finish(TableBuilder *b, TableInfo *info, Buf *smallest, Buf *large
 	else if (b->info.entries == 0)
 		st = status_fail(ST_INTERNAL, "%s: a table without entries is not written", b->out.path);
 	else
-		st = finish_file(b);
-	if (st == ST_OK)
-		st = buf_append_slice(smallest, slice_buf(&b->smallest));
-	if (st == ST_OK)
-		st = buf_append_slice(largest, slice_buf(&b->data.last_key));
+		st = finish_file(b, smallest, largest);
 	if (st != ST_OK) {
 		table_builder_abandon(b);
 		return st;

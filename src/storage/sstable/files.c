@@ -78,12 +78,30 @@ open_file(const BlockFile *f, int *fd)
 	f->kind->path(f->number, path, sizeof(path));
 	st = fs_open(path, FS_READ, fd);
 	if (st == ST_NOT_FOUND) /* never to be taken for an absent key */
-		return status_fail(ST_CORRUPT, "%s is missing: restore it or this node's data", path);
+		return status_fail(ST_CORRUPT, "%s is in the manifest but missing: restore it or this node's data", path);
 	KV_TRY(st);
 	st = f->kind->check(f, *fd, path);
 	if (st != ST_OK)
 		close_fd(*fd);
 	return st;
+}
+
+Status
+block_file_check(const BlockFile *f)
+{
+	int fd;
+
+	KV_TRY(open_file(f, &fd));
+	close_fd(fd);
+	return ST_OK;
+}
+
+Status
+table_file_check(const TableInfo *t)
+{
+	BlockFile f = table_blocks(t);
+
+	return block_file_check(&f);
 }
 
 Status

@@ -15,6 +15,8 @@
 
 #define HEAD_BYTES 8
 
+_Static_assert(INDEX_ITEM == HEAD_BYTES + 4, "of each item: its head and where it begins");
+
 /* ---- writing */
 
 static const IndexItem *

@@ -58,6 +58,13 @@ _Static_assert(sizeof(TableInfo) == 120, "no padding: compared as bytes by table
 _Static_assert(TABLE_CODEC_NONE == 0 && TABLE_CODEC_LZ4 == 1 && TABLE_CODEC_ZSTD == 2, "codecs are on disk");
 _Static_assert(ENTRY_PUT == 0 && ENTRY_DELETE == 1 && ENTRY_VALUE_REF == 2, "kinds are on disk");
 _Static_assert(PROPERTIES_MAX <= BLOCK_BYTES_MAX, "properties are a block");
+_Static_assert(ENTRY_KIND_MAX <= ENTRY_KIND_MASK, "a kind has its bits");
+_Static_assert(BLOCK_TARGET <= UINT16_MAX, "restarts are offsets of 16 bits");
+_Static_assert(BLOCK_TARGET == 4096 && FILTER_PAGE == 4096 && KV_RECORD_MAX == 17039360 && KV_VALUE_MAX == 16777216,
+               "numbers in doc/formats-tables.md and formats-values.md");
+_Static_assert(PROPERTIES_FIXED == 13 * sizeof(uint64_t) + 6 * sizeof(uint32_t), "its fields");
+_Static_assert(FOOTER_BYTES == 3 * sizeof(uint64_t) + 3 * sizeof(uint32_t) + 12 + 2 * sizeof(uint32_t) + 8,
+               "a table's: places, sizes, zeros, version and checksum, magic");
 
 /* ---- checksums, footer, properties: format.c */
 uint32_t block_crc(uint64_t file_id, uint64_t offset, const uint8_t *content, size_t size, uint8_t codec);
@@ -229,6 +236,8 @@ table_blocks(const TableInfo *t)
 }
 /* Descriptor of the file, checked when it is opened. CORRUPT: it is missing or another one. */
 KV_CHECK Status block_file(const BlockFile *f, int *fd);
+/* The same check of a file that is not to stay open. */
+KV_CHECK Status block_file_check(const BlockFile *f);
 
 /* ---- reading blocks: block_io.c */
 typedef enum BlockUse {

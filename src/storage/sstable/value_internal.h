@@ -13,10 +13,12 @@
 #define VALUE_FORMAT_VERSION 1u
 #define VALUE_BLOCK_TARGET CACHE_BLOCK_MAX /* values share a block up to this; a larger one is alone in its */
 #define VALUE_PREFIX 4             /* before each block: its size in the file */
-/* No block begins later: a file ends with the value that takes it over its bound. */
+/* No block begins later: a file ends with the value that takes it to its bound. */
 #define VALUE_OFFSET_MAX ((uint64_t) VALUE_FILE_BYTES + VALUE_BLOCK_TARGET + 2 * (VALUE_PREFIX + BLOCK_TRAILER))
 
 _Static_assert(VALUE_BLOCK_TARGET == 4096 && VALUE_FILE_BYTES == 67108864, "they bound references on disk");
+_Static_assert(FOOTER_BYTES == 4 * sizeof(uint64_t) + 16 + 2 * sizeof(uint32_t) + 8,
+               "a value file's: counts, zeros, version and checksum, magic");
 _Static_assert(KV_VALUE_MAX <= BLOCK_BYTES_MAX, "a largest value fits a block");
 _Static_assert(sizeof(ValueShare) == VALUE_SHARE_BYTES, "no padding");
 _Static_assert(VALUE_REF_MAX == sizeof(uint64_t) + CODING_VARINT64_MAX + 2 * CODING_VARINT32_MAX, "longest");

@@ -55,10 +55,23 @@ value_footer_read(int fd, uint64_t file_id, const char *path, uint64_t *bytes, V
 static Status
 check_value_file(const BlockFile *file, int fd, const char *path)
 {
+	const ValueFileInfo *said = file->more;
 	uint64_t bytes;
 	ValueFooter f;
 
-	return value_footer_read(fd, file->file_id, path, &bytes, &f);
+	KV_TRY(value_footer_read(fd, file->file_id, path, &bytes, &f));
+	if (said != NULL && (bytes != said->bytes || f.values != said->values || f.value_bytes != said->value_bytes))
+		return status_fail(ST_CORRUPT, "%s is not what the manifest says of it: restore the right file", path);
+	return ST_OK;
+}
+
+Status
+value_file_check(const ValueFileInfo *said)
+{
+	BlockFile f = value_blocks(said->file_id);
+
+	f.more = said;
+	return block_file_check(&f);
 }
 
 const BlockKind value_kind = { value_path, check_value_file, VALUE_BLOCK_TARGET };

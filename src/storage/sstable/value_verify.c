@@ -50,10 +50,9 @@ check_all(Check *c)
 	int fd;
 
 	value_path(c->said->file_id, path, sizeof(path));
+	KV_TRY(value_file_check(c->said));
 	KV_TRY(block_file(&f, &fd));
 	KV_TRY(value_footer_read(fd, c->said->file_id, path, &bytes, &footer));
-	if (bytes != c->said->bytes || footer.values != c->said->values || footer.value_bytes != c->said->value_bytes)
-		return status_fail(ST_CORRUPT, "%s is not what the manifest says of it: restore the right file", path);
 	while (c->at < bytes - FOOTER_BYTES)
 		KV_TRY(check_block(c));
 	if (c->seen.blocks != footer.blocks || c->seen.value_bytes != footer.value_bytes)

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 
 #include "common/kv_assert.h"
+#include "data_block_internal.h"
 #include "port/fs.h"
-#include "sstable_internal.h"
 
 /* ---- properties */
 
@@ -191,21 +191,57 @@ check_entry(Check *c, const Entry *e, uint64_t offset)
 	return check_value(c, e, offset);
 }
 
+static size_t
+common_prefix(Slice a, Slice b)
+{
+	size_t n = 0;
+
+	while (n < a.len && n < b.len && a.data[n] == b.data[n])
+		n++;
+	return n;
+}
+
+/*
+ * What point reads rely on and a walk does not see: where restarts are, and that each other key is cut by all that it
+ * has in common with the one before. The current entry is number i of its block.
+ */
+static bool
+is_cut_right(const DataCursor *cur, uint32_t i, Slice before)
+{
+	const DataView *v = &cur->view;
+	const uint8_t *p = v->base + cur->at;
+	uint32_t value_at;
+	EntryView e;
+
+	if (!data_entry(v, p, &e))
+		return false;
+	if (i % RESTART_INTERVAL != 0)
+		return e.shared == common_prefix(before, cur->entry.key);
+	return i / RESTART_INTERVAL < v->nrestarts && data_restart(v, i / RESTART_INTERVAL, &value_at) == p &&
+		   value_at == cur->value_next - e.value_len && (i > 0 || (cur->at == 0 && value_at == 0)) && e.shared == 0;
+}
+
 static Status
 check_data(Check *c, BlockHandle h)
 {
 	DataCursor cur = { 0 };
 	Buf own = { 0 };
 	Slice block;
+	uint32_t n = 0;
 	Status st = block_read(&c->file, h, &own, &block);
 
 	if (st == ST_OK && (!data_cursor_open(&cur, block) || !data_cursor_first(&cur)))
 		st = table_damaged(c->t, h.offset, "malformed entries");
 	while (st == ST_OK && data_cursor_valid(&cur)) {
-		st = check_entry(c, &cur.entry, h.offset);
+		if (!is_cut_right(&cur, n++, slice_buf(&c->last)))
+			st = table_damaged(c->t, h.offset, "a restart is misplaced, or a key not cut as far as it can be");
+		else
+			st = check_entry(c, &cur.entry, h.offset);
 		if (st == ST_OK && !data_cursor_next(&cur))
 			st = table_damaged(c->t, h.offset, "malformed entries");
 	}
+	if (st == ST_OK && cur.view.nrestarts != (n + RESTART_INTERVAL - 1) / RESTART_INTERVAL)
+		st = table_damaged(c->t, h.offset, "too many restarts");
 	if (st != ST_OK && cur.out_of_memory)
 		st = status_fail(ST_OUT_OF_MEMORY, "no memory to check a table entry");
 	data_cursor_free(&cur);

@@ -3,6 +3,11 @@
  */
 #include "lsm_test.h"
 
+#include "common/coding.h"
+#include "common/crc32c.h"
+
+#define FOOTER 64 /* of both kinds of files; format version at 48, checksum of the rest at 52 */
+
 static Version *published;
 static uint8_t bytes[KV_VALUE_MAX];
 
@@ -204,6 +209,62 @@ test_room(void **state)
 	expect("d", 10, 20000);
 }
 
+/* Of tables that wait to be written anew the first that fits is; one with another reason does not wait for values. */
+static void
+test_room_for_some(void **state)
+{
+	Table *const *t;
+	uint64_t keys;
+
+	(void) state;
+	start();
+	config.table_size = 1; /* each key has a table of its own */
+	ok(try_flush("abcd", 10, 30000));
+	ok(try_flush("efgh", 40, 20000));
+	ok(try_flush("abcefg", 70, 20000));
+	compact_all();
+	t = published->tables[LSM_LEVELS - 1];
+	assert_true(t[3]->rewrite && t[7]->rewrite);
+	keys = t[7]->info.bytes;
+	assert_int_equal(compact_within(keys + 20000 - 1), ST_NO_SPACE);
+	ok(compact_within(keys + 20000));
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 20000);
+	expect("h", 40, 20000);
+	/* What is left of d's file does not fit. */
+	assert_int_equal(compact_within(keys + 20000), ST_NO_SPACE);
+	t = published->tables[LSM_LEVELS - 1];
+	assert_true(t[3]->rewrite);
+	t[3]->rewrite_ranges = true;
+	ok(compact_within(keys + 20000));
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 20000);
+	assert_int_equal(compact_within(keys + 20000), ST_NO_SPACE);
+	ok(compact_within(keys + 30000));
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 50000);
+	expect("d", 10, 30000);
+}
+
+/* One compaction copies so much, but one file's in any case; the next goes on where it ended. */
+static void
+test_copied_at_once(void **state)
+{
+	(void) state;
+	start();
+	ok(try_flush("abcd", 10, 20000));
+	ok(try_flush("efgh", 40, 20000));
+	ok(try_flush("abcefg", 70, 20000));
+	compact_all();
+	value_gc_copy_max = 1;
+	ok(compact_within(0));
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 20000);
+	ok(compact_within(0));
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 40000);
+	value_gc_copy_max = VALUE_COPY_BYTES;
+	ok(compact_within(0));
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 40000);
+	expect("d", 10, 20000);
+	expect("h", 40, 20000);
+}
+
 /* A table refers to at most so many files: what would be one more is copied. */
 static void
 test_shares_bound(void **state)
@@ -222,6 +283,32 @@ test_shares_bound(void **state)
 		expect("c", 70, 2000);
 	}
 	value_gc_shares_max = VALUE_SHARES_MAX - VALUE_SHARES_OWN;
+}
+
+/* An output whose own files fill the room that is left for them ends at the next key. */
+static void
+test_shares_end(void **state)
+{
+	const Table *t;
+
+	(void) state;
+	start();
+	value_gc_shares_max = 2;
+	value_gc_shares_end = 3;
+	for (int i = 0; i < 5; i++)
+		ok(try_flush((const char *[]){ "a", "b", "c", "d", "e" }[i], 10 + 30 * (uint64_t) i, 2000));
+	compact_all();
+	value_gc_shares_max = VALUE_SHARES_MAX - VALUE_SHARES_OWN;
+	value_gc_shares_end = VALUE_SHARES_MAX - VALUE_SHARES_OWN / 2;
+	assert_int_equal(published->ntables[LSM_LEVELS - 1], 2);
+	t = published->tables[LSM_LEVELS - 1][0];
+	assert_int_equal(t->info.entries, 3);
+	assert_int_equal(t->info.value_files, 3);
+	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 2000);
+	for (int i = 0; i < 5; i++)
+		expect((const char *[]){ "a", "b", "c", "d", "e" }[i], 10 + 30 * (uint64_t) i, 2000);
+	reopen();
+	expect("e", 130, 2000);
 }
 
 /* ---- failures */
@@ -291,6 +378,55 @@ test_files_at_start(void **state)
 	assert_non_null(strstr(status_detail(), path));
 }
 
+/* What a start says of the file with one byte of its footer changed, and the footer's checksum right. */
+static Status
+open_changed(const char *path, size_t at)
+{
+	uint8_t *footer;
+	char *file;
+	size_t len;
+	Version *v;
+	Status st;
+	int fd;
+
+	ok(fs_read_file(path, 1 << 20, &file, &len));
+	ok(fs_open(path, FS_WRITE, &fd));
+	footer = (uint8_t *) file + len - FOOTER;
+	footer[at]++;
+	put_u32(footer + 52, crc32c(crc32c(0, footer, 52), footer + 56, 8));
+	ok(fs_pwrite(fd, footer, FOOTER, len - FOOTER));
+	fresh_memory(TEST_HEAP);
+	st = lsm_open(&v);
+	footer[at]--;
+	put_u32(footer + 52, crc32c(crc32c(0, footer, 52), footer + 56, 8));
+	ok(fs_pwrite(fd, footer, FOOTER, len - FOOTER));
+	ok(fs_close(fd));
+	free(file);
+	if (st != ST_OK)
+		assert_non_null(strstr(status_detail(), path));
+	return st;
+}
+
+/* A newer kvd's file is not taken for damage, nor one of the same size that is another for what it is not. */
+static void
+test_other_files_at_start(void **state)
+{
+	char path[2][FS_PATH_MAX];
+
+	(void) state;
+	start();
+	ok(try_flush("a", 10, 3000));
+	table_path(published->tables[0][0]->info.number, path[0], sizeof path[0]);
+	value_path(published->values[0].file->info.file_id, path[1], sizeof path[1]);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(open_changed(path[i], 48), ST_FOREIGN);
+		assert_int_equal(open_changed(path[i], 0), ST_CORRUPT); /* id */
+		assert_int_equal(open_changed(path[i], 8), ST_CORRUPT); /* root; values */
+	}
+	reopen();
+	expect("a", 10, 3000);
+}
+
 /* A batch keeps at most LSM_BATCH_BYTES of values outside the cache, and one more; the rest is asked for again. */
 static void
 test_batch_bytes(void **state)
@@ -319,9 +455,13 @@ main(void)
 		cmocka_unit_test(test_threshold),
 		cmocka_unit_test(test_victims),
 		cmocka_unit_test(test_room),
+		cmocka_unit_test(test_room_for_some),
+		cmocka_unit_test(test_copied_at_once),
 		cmocka_unit_test(test_shares_bound),
+		cmocka_unit_test(test_shares_end),
 		cmocka_unit_test(test_full_disk),
 		cmocka_unit_test(test_files_at_start),
+		cmocka_unit_test(test_other_files_at_start),
 		cmocka_unit_test(test_batch_bytes),
 	};
 

@@ -278,6 +278,59 @@ test_cut_off_anywhere(void **state)
 	assert_true(new >= 2);
 }
 
+/* ---- a file that was moved can't be looked at: that passes, and nothing is given up for it */
+static FsOps passing;
+static int renames_left;
+
+static Status
+rename_some(const char *from, const char *to)
+{
+	return renames_left-- > 0 ? quick_fs.rename(from, to) : status_fail(ST_IO_ERROR, "made up: rename");
+}
+
+static Status
+open_no_table(const char *path, FsOpen how, int *fd)
+{
+	return strncmp(path, "tables/", 7) == 0 ? status_fail(ST_IO_ERROR, "made up: too many open files")
+	                                        : quick_fs.open(path, how, fd);
+}
+
+static void
+test_passing_failure(void **state)
+{
+	LsmPlan plan;
+	char path[FS_PATH_MAX];
+
+	(void) state;
+	two_nodes();
+	fetch_all();
+	ok(lsm_install_plan(&plan));
+	passing = quick_fs;
+	passing.rename = rename_some;
+	renames_left = 1;
+	fs = &passing;
+	assert_int_equal(install(&plan), ST_IO_ERROR);
+	passing = quick_fs;
+	passing.open = open_no_table;
+	assert_int_equal(install(&plan), ST_IO_ERROR);
+	fs = &quick_fs;
+	ok(install(&plan));
+	assert_content(new_content);
+	/* What is really gone is. */
+	two_nodes();
+	fetch_all();
+	ok(lsm_install_plan(&plan));
+	renames_left = 1;
+	passing = quick_fs;
+	passing.rename = rename_some;
+	fs = &passing;
+	assert_int_equal(install(&plan), ST_IO_ERROR);
+	fs = &quick_fs;
+	table_path(plan.first_table, path, sizeof path);
+	ok(fs_unlink(path));
+	assert_int_equal(install(&plan), ST_CORRUPT);
+}
+
 static void
 test_numbers_are_fresh(void **state)
 {
@@ -364,6 +417,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_export_outlives_the_tables),
 		cmocka_unit_test(test_cut_off_anywhere),
+		cmocka_unit_test(test_passing_failure),
 		cmocka_unit_test(test_numbers_are_fresh),
 		cmocka_unit_test(test_damage_is_found),
 		cmocka_unit_test(test_empty),

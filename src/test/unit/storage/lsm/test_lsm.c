@@ -395,6 +395,7 @@ one_seed(uint64_t seed, bool crash)
 	config.memtable_size = seed % 2 ? 1000 : 100000; /* files of values are small below a 64th of it */
 	config.blob_threshold = seed % 5 == 0 ? 0 : 1 + (int64_t) prng_below(&rng, 80);
 	value_gc_shares_max = seed % 7 == 0 ? 2 : VALUE_SHARES_MAX;
+	value_gc_shares_end = seed % 14 == 0 ? 3 : VALUE_SHARES_MAX;
 	config.l0_trigger = 2 + (int64_t) prng_below(&rng, 3);
 	config.level_ratio = 2 + (int64_t) prng_below(&rng, 3);
 	config.compression = (int64_t) (seed % 3);

@@ -427,6 +427,29 @@ test_rewrite_in_place(void **state)
 	assert_string_equal(next(), "0:0-3 5:0-2 >5");
 }
 
+/* Where the first finds no room: the others, then those with tombstones (test_apart.c has it done). */
+static void
+test_rewrite_of_others(void **state)
+{
+	(void) state;
+	empty();
+	have(5, "ab", 50);
+	have(5, "cd", 49);
+	have(6, "ac", 1000);
+	have(6, "dd", 10);
+	version.tables[5][1]->rewrite = version.tables[6][0]->rewrite = true;
+	version.tables[6][0]->rewrite_ranges = true;
+	version.tables[6][1]->info.entries = version.tables[6][1]->info.tombstones = 1;
+	assert_string_equal(picked(pick_idle(&version, 2000, 0)), "5:1-1 >5");
+	assert_string_equal(picked(pick_idle(&version, 2000, 1)), "6:0-0 >6");
+	assert_string_equal(picked(pick_idle(&version, 2000, 2)), "6:1-1 >6");
+	assert_string_equal(picked(pick_idle(&version, 2000, 3)), "");
+	assert_true(pick_idle(&version, 2000, 0).for_values);
+	assert_false(pick_idle(&version, 2000, 1).for_values);
+	assert_false(pick_idle(&version, 2000, 2).for_values);
+	assert_int_equal(pick_idle(&version, 2000, 2).idle, 3);
+}
+
 static void
 test_all(void **state)
 {
@@ -583,6 +606,7 @@ main(void)
 		cmocka_unit_test(test_several_are_moved),
 		cmocka_unit_test(test_level0_first),
 		cmocka_unit_test(test_rewrite_in_place),
+		cmocka_unit_test(test_rewrite_of_others),
 		cmocka_unit_test(test_all),
 		cmocka_unit_test(test_tombstones_in_the_last_level),
 		cmocka_unit_test(test_down),

@@ -642,6 +642,38 @@ look(const RangeView *base, Slice key, Cover *out)
 	lsm_cover(published, key, ((const AtView *) base)->snapshot, out);
 }
 
+/* What one estimate looks up is bounded: beyond, a table that is cut counts wholly, one that is hidden not at all. */
+static void
+test_estimate_bound(void **state)
+{
+	AtView view = { { look }, 100 };
+
+	(void) state;
+	start();
+	for (int i = 0; i < 3; i++)
+		flush((const char *[]){ "a@1 b@2 c@3 d@4 e@5 f@6", "a@11 b@12 c@13 d@14 e@15 f@16",
+								"a@21 b@22 c@23 d@24 e@25 f@26" }[i], "");
+	flush("g@31 h@32", "");
+	flush("", "b-c@60 d-e@61 g-i@62");
+	epoch_enter();
+	for (uint32_t most = 0; most <= 13; most++) {
+		uint32_t cuts;
+		EntrySum sum;
+
+		estimate_lookups_max = most;
+		ok(lsm_estimate(published, slice_str(""), slice_str(""), true, &view.base, &sum, &cuts));
+		assert_true(cuts <= most);
+		assert_true(sum.entries <= 18);
+		if (most < 4)
+			assert_int_equal(sum.entries, 18);
+		if (most == 13)
+			assert_int_equal(cuts, 12);
+		assert_true(lsm_hidden_bytes(published, &view.base) >= published->tables[0][0]->info.bytes);
+	}
+	estimate_lookups_max = ESTIMATE_LOOKUPS;
+	epoch_leave();
+}
+
 static void
 check_gets(uint64_t snapshot)
 {
@@ -805,6 +837,7 @@ main(void)
 		cmocka_unit_test(test_manifest_checks),
 		cmocka_unit_test(test_format_1),
 		cmocka_unit_test(test_travels),
+		cmocka_unit_test(test_estimate_bound),
 		cmocka_unit_test(test_random),
 	};
 

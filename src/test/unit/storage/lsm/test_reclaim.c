@@ -173,6 +173,32 @@ test_room(void **state)
 	assert_int_equal(seen(2, 30000), 0);
 }
 
+static bool
+give_up(void *arg)
+{
+	(void) arg;
+	return true;
+}
+
+/* The same round: what found no room is looked at again when there is enough, and what was given up in any case. */
+static void
+test_again(void **state)
+{
+	LsmCompactOptions opt = { .oldest = 20000, .room = 1 << 30, .between = give_up };
+	uint64_t half;
+	Version *v;
+	bool more;
+
+	(void) state;
+	start();
+	half = lsm_bytes(published) / 2;
+	assert_int_equal(lsm_reclaim(&opt, &v, &more), ST_BUSY);
+	assert_int_equal(reclaim(20000, half / 2), 0);
+	assert_int_equal(reclaim(20000, half / 2), 0);
+	assert_int_equal(reclaim(20000, half + half / 4), 1);
+	assert_int_equal(entries_in(6), OLD_KEYS / 2);
+}
+
 /* In level 0 the newer tables are what is above. Too little to gain: left alone. */
 static void
 test_level_0(void **state)
@@ -193,13 +219,6 @@ test_level_0(void **state)
 	assert_int_equal(seen(4, 30000), 20004);
 	assert_int_equal(seen(5, 30000), 6);
 	ok(version_check(published));
-}
-
-static bool
-give_up(void *arg)
-{
-	(void) arg;
-	return true;
 }
 
 /* What a compaction may use is asked before it begins. */
@@ -225,6 +244,7 @@ main(void)
 		cmocka_unit_test(test_hidden_goes),
 		cmocka_unit_test(test_snapshots),
 		cmocka_unit_test(test_room),
+		cmocka_unit_test(test_again),
 		cmocka_unit_test(test_level_0),
 		cmocka_unit_test(test_compaction_without_room),
 	};

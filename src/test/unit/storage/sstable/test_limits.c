@@ -387,6 +387,26 @@ test_empty_refused(void **state)
 	assert_ok(fs_list("tables", none_left, &opt.number));
 }
 
+/* No memory for the keys that finish gives: no file either. */
+static void
+test_no_memory_for_keys(void **state)
+{
+	(void) state;
+	for (int i = 0; i < 2; i++) {
+		TableBuildOptions opt = { next_number++, 5, 10, 0, TABLE_CODEC_NONE };
+		Entry e = { slice_str("k"), slice_str("v"), 1, 0, ENTRY_PUT };
+		Buf keys = { 0 }, full = { .len = SIZE_MAX, .cap = SIZE_MAX }; /* nothing fits behind it */
+		TableBuilder *b;
+		TableInfo t;
+
+		assert_ok(table_builder_open(&opt, &b));
+		assert_ok(table_builder_add(b, &e));
+		assert_int_equal(table_builder_finish(b, &t, i == 0 ? &full : &keys, i == 0 ? &keys : &full), ST_OUT_OF_MEMORY);
+		assert_ok(fs_list("tables", none_left, &opt.number));
+		buf_free(&keys);
+	}
+}
+
 int
 main(void)
 {
@@ -399,6 +419,7 @@ main(void)
 		cmocka_unit_test(test_open_files),
 		cmocka_unit_test(test_failing_disk),
 		cmocka_unit_test(test_empty_refused),
+		cmocka_unit_test(test_no_memory_for_keys),
 	};
 
 	return cmocka_run_group_tests(tests, test_setup, test_teardown);
