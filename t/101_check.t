@@ -10,7 +10,10 @@ use warnings;
 use Test::More;
 use FindBin;
 use lib $FindBin::Bin;
+use IO::Handle;
 use Kvd::Test;
+use POSIX ();
+use Time::HiRes qw(time);
 
 my $kvd = kvd_bin('kvd');
 my $node = Kvd::Test->new('main')->init(peer_port => 0, blob_threshold => '1kB')->start;
@@ -91,6 +94,46 @@ like(spoiled($tables[0], flipped($tables[0], 10))->{out}, qr/^damage: tables.* a
 	'a finding says where and what to do');
 is(spoiled("$dir/wal/mark", "\0" x 8192)->{code}, 3, 'no durable mark');
 is(spoiled($log, substr($before{$log}, 0, $log_used - 40))->{code}, 3, 'a log that is too short');
+
+# --- progress on a terminal -------------------------------------------------------------------------
+
+# It is told five times a second. So that it takes that long, the first finding has to wait: its pipe is full.
+SKIP: {
+	my ($tty, $name) = open_terminal() or skip 'no pseudo terminal', 5;
+	-d '/proc/self/fd' or skip 'needs /proc to see how far it is', 5;
+	pipe my $from, my $to or die "pipe: $!";
+	$to->blocking(0);
+	my $filled = 0;
+	while (my $n = syswrite $to, 'x' x 512) { $filled += $n }
+	$to->blocking(1);
+	spew("$dir/vote.0", flipped("$dir/vote.0", 30));
+
+	my $pid = fork // die "fork: $!";
+	if ($pid == 0) {
+		Kvd::Test::die_with_parent(getppid);
+		POSIX::dup2(fileno $to, 1);
+		open my $side, '+<', $name or POSIX::_exit(126);
+		POSIX::dup2(fileno $side, 2);
+		exec $kvd, '-D', $dir, '--check' or POSIX::_exit(127);
+	}
+	close $to;
+	# It has begun once it has the lock.
+	poll_until(sub { grep { (readlink // '') =~ m{/kvd\.lock\z} } glob "/proc/$pid/fd/*" }, 20, 'the lock');
+	my $begun = time;
+	poll_until(sub { time - $begun > 0.25 }, 10, 'a quarter of a second');
+	my $out = do { local $/; <$from> };
+	waitpid $pid, 0;
+	is($? >> 8, 3, 'on a terminal: a damage');
+	$tty->blocking(0);
+	my $told = '';
+	while (sysread $tty, my $more, 4096) { $told .= $more }
+	like($told, qr{\A\rchecking: \d+ %, \d+ of \d+ MB, \d+ MB/s\e\[K}, '... a line of progress');
+	like($told, qr{\r\e\[K\z}, '... which is gone in the end');
+	unlike($told, qr/\n/, '... and never left behind');
+	like(substr($out, $filled), qr/\Adamage: .*vote\.0.*\n.*: 1 damages, 0 not to be read\n\z/,
+		'... what was found is as in a file');
+	spew("$dir/vote.0", $before{"$dir/vote.0"});
+}
 
 # --- several ----------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ use warnings;
 use Test::More;
 use FindBin;
 use lib $FindBin::Bin;
+use File::Path qw(make_path);
 use Kvd::Test;
 
 my $node = Kvd::Test->new('main')->init->start;
@@ -40,6 +41,39 @@ for my $more (-8, 0, 8) {
 	is($node->client->put('k', 'v')->{status}, 'OK', "memory for it and $more bytes: it starts");
 	is($node->stop, 0, 'stop');
 }
+
+# Control groups: each bounds all below it.
+my $groups = test_dir() . '/groups';
+my $tight = $needed - 8;
+
+# The limits of some groups, by file; the group that kvd is in. All others have none.
+sub in_group
+{
+	my ($own, %limits) = @_;
+	make_path("$groups$_") for qw(/memory /a/b /a/c);
+	spew("$groups/$_/memory.max", "max\n") for '.', qw(a a/b a/c);
+	spew("$groups/memory/memory.limit_in_bytes", "9223372036854771712\n"); # version 1 says "none" so
+	spew("$groups/$_", "$limits{$_}\n") for keys %limits;
+	spew("$groups/self", "12:memory:/a/c\n0::$own\n");
+	return;
+}
+
+$ENV{KVD_TEST_CGROUPS} = $groups;
+for my $case (
+	[ 'its own', '/a/b', 'a/b/memory.max' ], [ 'the one above it', '/a/b', 'a/memory.max' ],
+	[ "a container's", '/', 'memory.max' ], [ 'a container, of version 1', '/', 'memory/memory.limit_in_bytes' ])
+{
+	my ($what, $own, $file) = @$case;
+	in_group($own, $file => $tight);
+	my $r = $node->start(fails => 1);
+	is($r->{code}, 1, "control group, $what: one byte too many is refused");
+	like($r->{out}, qr/but this control group gives at most \d+ MB: lower/, '... and named');
+}
+in_group('/a/b', 'a/b/memory.max' => $needed, 'a/c/memory.max' => 4096);
+$node->start;
+cmp_ok($node->client->stats->{'memory.limit'}, '==', $needed / 8 * 7, 'its own is enough: it starts');
+is($node->stop, 0, 'stop');
+delete $ENV{KVD_TEST_CGROUPS};
 
 SKIP: {
 	my @small = ('unshare', '-rm', 'sh', '-c', 'mount -t tmpfs -o size=1m none /dev/shm && exec "$@"', 'sh');

@@ -69,6 +69,18 @@ subtest 'what is written is found' => sub {
 	like($r->{out}, qr/^reopen +: [0-9.]+ seconds$/m, 'reopen');
 	like($r->{out}, qr/^  space amp +: [0-9.]+ \([0-9.]+ MB live in @{[KEYS]} entries\)$/m, 'live entries are counted');
 	like($r->{out}, qr/^  latency us +: p50 [0-9.]+ p99 [0-9.]+ p99\.9 [0-9.]+ max [0-9.]+$/m, 'latencies');
+	like($r->{out}, qr/^  stalls +: \d+ over 10\.0 ms, longest \d+\.\d ms, \d+\.\d ms in all$/m, 'stalls');
+};
+
+subtest 'stalls' => sub {
+	my $stalls = qr/^  stalls +: (\d+) over (\S+) ms, longest (\S+) ms, (\S+) ms in all$/m;
+	my @fill = ($bench, "--db=$dir.stalls", @small, '--benchmarks=fillsync');
+	my ($n, $over, $longest, $all) = run_command(@fill, '--stall_us=1')->{out} =~ $stalls;
+	is($n, KEYS / 1000 + 1, 'each write that waits for the disk takes longer than 1 us');
+	is($over, '0.0', '... the bound is told');
+	cmp_ok($all, '>=', $longest, '... all of them are no shorter than the longest');
+	($n, $over, $longest, $all) = run_command(@fill, '--stall_us=1000000000')->{out} =~ $stalls;
+	is_deeply([ $n, $over, $longest, $all ], [ 0, '1000000.0', '0.0', '0.0' ], 'none takes a quarter of an hour');
 };
 
 subtest 'in the same directory again' => sub {

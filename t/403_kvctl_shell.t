@@ -14,18 +14,12 @@ use Kvd::Test;
 use POSIX ();
 use Time::HiRes qw(time);
 
-plan skip_all => 'pseudo terminals are opened in the way of Linux' if $^O ne 'linux' || !-e '/dev/ptmx';
+use constant { TIOCSCTTY => 0x540E };
 
-use constant { TIOCSPTLCK => 0x40045431, TIOCGPTN => 0x80045430, TIOCSCTTY => 0x540E };
+my ($tty, $name) = open_terminal() or plan skip_all => 'no pseudo terminal';
 
 my $node = Kvd::Test->new('main')->init->start;
 my $home = test_dir();
-
-open my $tty, '+<', '/dev/ptmx' or plan skip_all => "no pseudo terminal: $!";
-my ($zero, $number) = (pack('i', 0), pack('i', 0));
-ioctl $tty, TIOCSPTLCK, $zero or die "cannot unlock the terminal: $!";
-ioctl $tty, TIOCGPTN, $number or die "cannot name the terminal: $!";
-my $name = '/dev/pts/' . unpack 'i', $number;
 
 my $shell = fork;
 die $! if !defined $shell;

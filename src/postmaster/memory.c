@@ -49,24 +49,37 @@ read_number(const char *path)
 	return n;
 }
 
-/* Of the control group we are in and those above it (Linux, version 2); of a container's, which looks like the root. */
+static void
+bound_by_file(Limit *l, const char *groups, const char *group, const char *file)
+{
+	char path[2 * CGROUP_TEXT_MAX];
+
+	snprintf(path, sizeof path, "%s%s/%s", groups, group, file);
+	bound(l, read_number(path), "this control group");
+}
+
+/*
+ * Of the control group we are in and those above it (Linux, version 2); of a container's, which looks like the root.
+ * The test hook has groups of its own, and says in a file beside them which we are in.
+ */
 static void
 bound_by_groups(Limit *l)
 {
-	char *text, path[CGROUP_TEXT_MAX + 64], *group, *end;
+	const char *test = getenv("KVD_TEST_CGROUPS"), *groups = test != NULL ? test : "/sys/fs/cgroup";
+	char *text, self[CGROUP_TEXT_MAX], *group, *end;
 	size_t len;
 
-	bound(l, read_number("/sys/fs/cgroup/memory.max"), "this control group");
-	bound(l, read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes"), "this control group");
-	if (fs_read_file("/proc/self/cgroup", CGROUP_TEXT_MAX, &text, &len) != ST_OK)
+	bound_by_file(l, groups, "", "memory.max");
+	bound_by_file(l, groups, "/memory", "memory.limit_in_bytes");
+	snprintf(self, sizeof self, "%s%s", test != NULL ? test : "/proc", test != NULL ? "/self" : "/self/cgroup");
+	if (fs_read_file(self, CGROUP_TEXT_MAX, &text, &len) != ST_OK)
 		return;
 	group = strstr(text, "0::/");
 	if (group != NULL) {
 		group += strlen("0::");
 		group[strcspn(group, "\n")] = '\0';
 		while ((end = strrchr(group, '/')) != NULL && group[1] != '\0') {
-			snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.max", group);
-			bound(l, read_number(path), "this control group");
+			bound_by_file(l, groups, group, "memory.max");
 			*end = '\0';
 			if (end == group)
 				break;

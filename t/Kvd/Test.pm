@@ -66,6 +66,10 @@ conditions, they never sleep and hope.
 
 Seed of this run: C<KVD_SEED> or chosen, printed with the test's output; C<srand> was called with it.
 
+=item open_terminal()
+
+A pseudo terminal: its handle, and the name of the side that a program opens. Empty where there is none (not Linux).
+
 =item say_why(TEXT)
 
 Prints why the scenario is shaped so, in front of its tests.
@@ -85,7 +89,8 @@ use POSIX qw(:sys_wait_h);
 use Time::HiRes qw(time sleep);
 use Kvd::Client;
 
-our @EXPORT = qw(poll_until seed say_why slurp spew kvd_bin test_dir run_command start_command);
+our @EXPORT = qw(poll_until seed say_why slurp spew kvd_bin test_dir run_command start_command
+	open_terminal);
 
 our %SMALL = (
 	port => 0,
@@ -156,6 +161,15 @@ sub say_why
 	my ($text) = @_;
 	Test::More::note($text);
 	return;
+}
+
+sub open_terminal
+{
+	my ($unlock, $number) = (pack('i', 0), pack('i', 0));
+	return if $^O ne 'linux' || !open my $tty, '+<', '/dev/ptmx';
+	ioctl $tty, 0x40045431, $unlock or die "cannot unlock the terminal: $!"; # TIOCSPTLCK
+	ioctl $tty, 0x80045430, $number or die "cannot name the terminal: $!"; # TIOCGPTN
+	return ($tty, '/dev/pts/' . unpack 'i', $number);
 }
 
 # --- directories ------------------------------------------------------------------------------------

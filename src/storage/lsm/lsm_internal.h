@@ -192,6 +192,9 @@ KV_CHECK Status value_writer_finish(ValueWriter *w);
 /* Remove the file that is not finished; the others are the edit's. */
 void value_writer_abandon(ValueWriter *w);
 
+/* VALUE_FILE_BYTES; tests make it smaller. */
+extern uint64_t value_file_bytes;
+
 /* ---- values in a compaction: value_gc.c. Zero-initialise. */
 typedef struct ValueGc {
 	Buf victims;               /* uint64_t[]: file ids in order; values are copied out of them */

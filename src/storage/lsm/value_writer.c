@@ -11,6 +11,8 @@
 #include "port/fs.h"
 #include "port/proc.h"
 
+uint64_t value_file_bytes = VALUE_FILE_BYTES;
+
 static Status
 open_file(ValueWriter *w)
 {
@@ -54,7 +56,7 @@ value_writer_put(ValueWriter *w, Entry *e)
 	KV_TRY(value_builder_add(w->builder, e->value, &ref));
 	e->kind = ENTRY_VALUE_REF;
 	e->value = slice_of(w->ref, value_ref_encode(&ref, w->ref));
-	return value_builder_bytes(w->builder) >= VALUE_FILE_BYTES ? finish_file(w) : ST_OK;
+	return value_builder_bytes(w->builder) >= value_file_bytes ? finish_file(w) : ST_OK;
 }
 
 Status

@@ -4,6 +4,7 @@
  */
 #include "../../storage/lsm/lsm_internal.h"
 #include "fuzz.h"
+#include "port/fs.h"
 
 #define NUMBER 1
 #define PATH "MANIFEST-0000000000000001"
@@ -16,7 +17,16 @@ use(const ManifestImage *img)
 		fuzz_touch(img->tables[i].largest);
 		FUZZ_CHECK(img->tables[i].level < LSM_LEVELS);
 		FUZZ_CHECK(img->tables[i].info.number < img->next_number);
+		fuzz_touch(slice_of(img->tables[i].shares, img->tables[i].info.value_files * (size_t) VALUE_SHARE_BYTES));
 	}
+	for (size_t i = 0; i < img->nranges; i++) {
+		fuzz_touch(img->ranges[i].start);
+		fuzz_touch(img->ranges[i].end);
+		FUZZ_CHECK(img->ranges[i].version < img->state.flushed);
+		FUZZ_CHECK(i == 0 || img->ranges[i - 1].version < img->ranges[i].version);
+	}
+	for (size_t i = 1; i < img->nvalues; i++)
+		FUZZ_CHECK(img->values[i - 1].file_id < img->values[i].file_id);
 }
 
 static void
@@ -83,6 +93,53 @@ a_table(uint64_t number, const char *smallest, const char *largest)
 					.largest = slice_str(largest) };
 }
 
+static void
+add_manifest(FuzzAdd add, const Version *v, const Edit *e)
+{
+	ManifestImage img;
+	Manifest m;
+
+	fuzz_file("seed", "", 0);
+	FUZZ_MUST(fs_unlink("seed"));
+	FUZZ_MUST(manifest_write(&m, "seed", NUMBER, v, 9));
+	FUZZ_MUST(manifest_append(&m, e, 10));
+	FUZZ_MUST(manifest_close(&m));
+	FUZZ_MUST(manifest_read_file("seed", NUMBER, &img));
+	manifest_image_free(&img);
+	fuzz_seed_of_file(add, "seed");
+}
+
+/* Values apart from their keys, and range deletions: in the list, coming and going in an edit. */
+static void
+add_values_and_ranges(FuzzAdd add)
+{
+	RangeDelete ranges[] = { { slice_str("\1b"), slice_str("\1c"), 50 }, { slice_str("\1a"), range_user_end(), 90 } };
+	RangeDelete new_range = { slice_str("\1x"), slice_str("\1y"), 8000 };
+	ValueFile files[] = { { .info = { VALUE_ID_BIT | 9, 9000, 4, 8000 } },
+						  { .info = { VALUE_ID_BIT | 5, 500000, 2, 400000 } } };
+	LiveValues live[] = { { &files[0], 3, 6000 } };
+	const ValueShare old = { VALUE_ID_BIT | 9, 3, 6000 };
+	const ValueShare both[] = { { VALUE_ID_BIT | 5, 2, 400000 }, { VALUE_ID_BIT | 9, 1, 2000 } };
+	Table t = a_table(1, "\1a", "\1f"), more = a_table(4, "\1g", "\1z");
+	Table *level1[] = { &t };
+	struct RangeSet set = { .n = 2, .list = ranges };
+	Version v = { .number = 1, .flushed = 4096, .ntables = { 0, 1 }, .tables = { NULL, level1 }, .ranges = &set,
+				  .nvalues = 1, .values = live };
+	Edit e = { .has_state = true, .state = { 8192, 3, 1000 } };
+
+	t.info.value_files = 1;
+	t.values = &old;
+	more.info.value_files = 2;
+	more.info.ranges_applied = 51;
+	more.values = both;
+	FUZZ_MUST(edit_add(&e, 1, &more));
+	FUZZ_MUST(edit_add_values(&e, &files[1]));
+	FUZZ_MUST(buf_append(&e.range_drops, &ranges[0].version, sizeof ranges[0].version));
+	FUZZ_MUST(buf_append(&e.range_adds, &new_range, sizeof new_range));
+	add_manifest(add, &v, &e);
+	edit_free(&e);
+}
+
 void
 fuzz_seeds(FuzzAdd add)
 {
@@ -91,14 +148,10 @@ fuzz_seeds(FuzzAdd add)
 	Version v = { .number = 1, .flushed = 4096, .ntables = { 1, 2 }, .tables = { level0, level1 } };
 	Edit e = { .has_state = true, .state = { 8192, 3, 1000 } };
 	Table more = a_table(4, "\1c", "\1d");
-	Manifest m;
 
-	fuzz_file("unused", "", 0);
-	FUZZ_MUST(manifest_write(&m, "seed", NUMBER, &v, 9));
 	FUZZ_MUST(edit_delete(&e, 0, 3));
 	FUZZ_MUST(edit_add(&e, 1, &more));
-	FUZZ_MUST(manifest_append(&m, &e, 10));
-	FUZZ_MUST(manifest_close(&m));
-	fuzz_seed_of_file(add, "seed");
+	add_manifest(add, &v, &e);
 	edit_free(&e);
+	add_values_and_ranges(add);
 }

@@ -3,6 +3,7 @@
  */
 #include "fuzz.h"
 #include "storage/op.h"
+#include "storage/range.h"
 #include "storage/session.h"
 
 static void
@@ -15,6 +16,8 @@ look_at(const Op *op)
 	fuzz_touch(op->key);
 	fuzz_touch(op->value);
 	fuzz_touch(op->expected);
+	if (op->kind == OP_DELETE_RANGE)
+		FUZZ_CHECK(range_is_sound(op->key, op->value));
 	/* What was decoded can be encoded, and means the same. */
 	FUZZ_MUST(op_encode(&again, op));
 	FUZZ_CHECK(again.len == op_encoded_size(op));
@@ -55,6 +58,7 @@ fuzz_seeds(FuzzAdd add)
 		  .condition = COND_VALUE,
 		  .expected = slice_str("old") },
 		{ .kind = OP_DELETE, .key = key, .condition = COND_PRESENT, .flags = OP_GROUPED },
+		{ .kind = OP_DELETE_RANGE, .key = slice_of("\1a", 2), .value = slice_of("\1b", 2) },
 		{ .kind = OP_INCR,
 		  .key = key,
 		  .value = slice_of(number, 8),

@@ -1,9 +1,10 @@
 /*
- * fuzz_small_files.c - CURRENT, kvd.control, wal/mark, vote file, members file: each as it is and with its
- * checksum made right.
+ * fuzz_small_files.c - CURRENT, kvd.control, wal/mark, vote file, members file, COMPLETE and PLAN of fetched
+ * tables: each as it is and with its checksum made right.
  *
  * The first byte of an input says which.
  */
+#include "../../replication/fetch_internal.h"
 #include "../../storage/lsm/lsm_internal.h"
 #include "../../storage/wal/wal_internal.h"
 #include "fuzz.h"
@@ -11,10 +12,14 @@
 #include "replication/votefile.h"
 #include "storage/control.h"
 
-typedef enum Which { CURRENT, CONTROL, MARK, VOTE, MEMBERS, WHICH } Which;
+typedef enum Which { CURRENT, CONTROL, MARK, VOTE, MEMBERS, COMPLETE, PLAN, WHICH } Which;
 
 #define INCARNATION UINT64_C(0x1122334455667788)
 #define VOTE_COPY VOTEFILE_0
+#define COMPLETE_FILE FETCH_INCOMING "/COMPLETE"
+#define PLAN_FILE FETCH_INCOMING "/PLAN"
+
+static const Control cluster = { .cluster_id = { 1, 2, 3 } };
 
 static void
 read_current(const uint8_t *data, size_t size)
@@ -66,6 +71,24 @@ read_vote(const uint8_t *data, size_t size)
 	(void) !votefile_check(0, INCARNATION);
 }
 
+static void
+read_complete(const uint8_t *data, size_t size)
+{
+	FetchComplete c;
+
+	fuzz_file(COMPLETE_FILE, data, size);
+	(void) !fetch_read_complete(&c, &cluster);
+}
+
+static void
+read_plan(const uint8_t *data, size_t size)
+{
+	TransferPlan p;
+
+	fuzz_file(PLAN_FILE, data, size);
+	(void) !fetch_read_plan(&p);
+}
+
 /* Where the checksum of each stands, and what it covers. */
 static void
 repair(Which which, uint8_t *p, size_t size)
@@ -78,13 +101,14 @@ repair(Which which, uint8_t *p, size_t size)
 		put_u32(p + 12, (uint32_t) (size - 28));
 		put_u32(p + size - 4, crc32c(0, p, size - 4));
 	}
-	if (which == VOTE && size >= 8)
+	if ((which == VOTE && size >= 8) || ((which == COMPLETE || which == PLAN) && size >= 16))
 		put_u32(p + size - 4, crc32c(0, p, size - 4));
 }
 
 static void (*const read_it[WHICH])(const uint8_t *data, size_t size) = {
 	[CURRENT] = read_current, [CONTROL] = read_control, [MARK] = read_mark,
-	[VOTE] = read_vote,       [MEMBERS] = read_members,
+	[VOTE] = read_vote,       [MEMBERS] = read_members, [COMPLETE] = read_complete,
+	[PLAN] = read_plan,
 };
 
 int
@@ -96,6 +120,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size == 0)
 		return 0;
 	fuzz_dir(WAL_DIR);
+	fuzz_dir(FETCH_INCOMING);
 	which = (Which) (data[0] % WHICH);
 	copy = malloc(size);
 	FUZZ_CHECK(copy != NULL);
@@ -135,9 +160,14 @@ fuzz_seeds(FuzzAdd add)
 {
 	static const char current[] = "MANIFEST-0000000000000007\n";
 	Membership m = { .n = 1 };
+	const FetchComplete done = { .flushed = 4096, .term = 3, .log_time = 1000, .repair = true };
+	const TransferPlan plan = { .manifest = 7, .first_table = 12 };
 	Control c;
 
 	fuzz_dir(WAL_DIR);
+	fuzz_dir(FETCH_INCOMING);
+	FUZZ_MUST(fetch_mark_complete(&done, &cluster));
+	FUZZ_MUST(fetch_write_plan(&plan));
 	fuzz_file(LSM_CURRENT, current, sizeof current - 1);
 	FUZZ_MUST(control_make(&c, 65536));
 	FUZZ_MUST(control_write(&c));
@@ -153,4 +183,6 @@ fuzz_seeds(FuzzAdd add)
 	add_file(add, MARK, WAL_MARK_FILE);
 	add_file(add, VOTE, VOTE_COPY);
 	add_file(add, MEMBERS, MEMBERSHIP_FILE);
+	add_file(add, COMPLETE, COMPLETE_FILE);
+	add_file(add, PLAN, PLAN_FILE);
 }

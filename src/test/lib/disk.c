@@ -26,8 +26,6 @@ disk_room(void)
 {
 	uint64_t taken = disk->npages - disk->nfree, all = DISK_PAGES - 1;
 
-	if (disk->profile.capacity != 0 && disk->profile.capacity / DISK_PAGE < all)
-		all = disk->profile.capacity / DISK_PAGE;
 	return taken < all ? (all - taken) * DISK_PAGE : 0;
 }
 
@@ -345,12 +343,6 @@ void
 disk_private(void)
 {
 	map(MAP_PRIVATE | MAP_FIXED, disk);
-}
-
-void
-disk_set_profile(const DiskProfile *p)
-{
-	disk->profile = *p;
 }
 
 void

@@ -25,7 +25,6 @@ typedef struct DiskProfile {
 	bool ordered;    /* names: changes survive in their order */
 	bool garbage; /* bytes that a file has grown by, but that never were written out, hold anything; else 0 */
 	uint32_t writeback; /* one of so many changes writes something back by itself; 0: none */
-	uint64_t capacity;  /* bytes of content; beyond it is NO_SPACE; 0: as much as there is memory */
 } DiskProfile;
 
 /* Memory for one disk: what children of this process write stays. */
@@ -34,7 +33,6 @@ void disk_make(void);
 void disk_private(void);
 /* An empty one. */
 void disk_format(const DiskProfile *p, uint64_t seed);
-void disk_set_profile(const DiskProfile *p);
 /* Its file operations: fs = &disk_fs. */
 extern const FsOps disk_fs;
 

@@ -12,7 +12,7 @@
 
 #include "disk.h"
 
-#define KINDS 10
+#define KINDS 11
 #define PATHS 2048 /* descriptors whose path is known */
 #define PATH_SIZE 64
 #define MISTAKES 4
@@ -255,9 +255,15 @@ f_free_space(const char *path, uint64_t *bytes)
 	return under->free_space(path, bytes);
 }
 
+/* Its failure is that of a sync: what was to be written is lost. */
 static Status
 f_writeback(int fd, uint64_t off, uint64_t len)
 {
+	if (hit(FAULT_WRITEBACK, path_of(fd))) {
+		if (under == &disk_fs)
+			disk_lose(fd);
+		return failure("write back", path_of(fd));
+	}
 	return under->writeback(fd, off, len);
 }
 

@@ -24,12 +24,13 @@ enum {
 	FAULT_DIR = 128,  /* mkdir, rmdir */
 	FAULT_LIST = 256, /* list, free_space */
 	FAULT_CLOSE = 512,
+	FAULT_WRITEBACK = 1024, /* makes nothing durable, so it is no change */
 	FAULT_CHANGES = FAULT_CREATE | FAULT_WRITE | FAULT_SYNC | FAULT_SYNC_DIR | FAULT_NAME | FAULT_DIR,
-	FAULT_ALL = 1023
+	FAULT_ALL = 2047
 };
 
 typedef enum FaultKind {
-	FAULT_EIO,   /* nothing is done; a sync loses what it was to write, if the disk can (disk_lose()) */
+	FAULT_EIO,   /* nothing is done; a sync or writeback loses what it was to write, if the disk can (disk_lose()) */
 	FAULT_SHORT, /* of a write half is done; then EIO */
 	/*
 	 * Of a write half is done; then ENOSPC. Only calls that take space: new files and names, writes that make

@@ -14,6 +14,7 @@
 #include "ipc/procslot.h"
 
 #define STEPS 60
+#define HUGE_WRITES 16
 
 typedef struct Case {
 	FaultPlan plan;
@@ -24,12 +25,25 @@ static const struct {
 	const char *name;
 	FaultPlan plan;
 } kinds[] = {
+	{ "EIO of a piece", { .calls = FAULT_WRITEBACK, .kind = FAULT_EIO } },
 	{ "EIO", { .calls = FAULT_ALL, .kind = FAULT_EIO } },
 	{ "EIO from there on", { .calls = FAULT_ALL, .kind = FAULT_EIO, .forever = true } },
 	{ "short write", { .calls = FAULT_WRITE, .kind = FAULT_SHORT } },
 	{ "ENOSPC", { .calls = FAULT_ALL, .kind = FAULT_ENOSPC } },
 };
 #define KINDS (sizeof kinds / sizeof kinds[0])
+
+/* A table, or a value file, of more than one piece: each is sent to the disk by itself. */
+static void
+huge_values(Prng *g)
+{
+	world->set.value_large = VALUE_HUGE;
+	world->set.large_of_100 = 100;
+	for (int i = 0; i < HUGE_WRITES; i++)
+		step_write(g);
+	engine_freeze();
+	engine_compact();
+}
 
 static void
 history(void *arg)
@@ -45,8 +59,11 @@ history(void *arg)
 	world->faulty = !c->after;
 	run_child_start(ordered);
 	check_all();
-	if (!c->after)
+	if (!c->after) {
 		steps_run(&g, STEPS);
+		if (c->plan.calls == FAULT_WRITEBACK)
+			huge_values(&g);
+	}
 	engine_apply_all();
 	check_all();
 }
@@ -92,6 +109,8 @@ run_case(uint64_t seed, const FaultPlan *plan, unsigned kept, uint64_t *counted)
 
 	run_begin(seed, &g);
 	world->set.keys = 40;
+	if (plan->calls == FAULT_WRITEBACK)
+		world->set.memtable_size = 1048576; /* room for huge_values() */
 	if (!run_create())
 		return false;
 	run_child(fill, NULL);

@@ -56,7 +56,7 @@ keys_make(int n)
 Slice
 value_text(const Value *v)
 {
-	static char room[4][VALUE_MAX_LEN + 32];
+	static char room[4][VALUE_HUGE + 32];
 	static int next;
 	char *p = room[next = (next + 1) % 4];
 

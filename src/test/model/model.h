@@ -34,6 +34,7 @@
 #define OPS_MAX 12288 /* in a run */
 #define BATCH_OPS_MAX 8
 #define VALUE_MAX_LEN 20000
+#define VALUE_HUGE 300000 /* more than files are written in at once (BLOCK_OUT_BUFFER); for io only */
 #define HELD_MAX 4 /* old states that are asked for again */
 
 /* ---- values: numbers as decimal text, others made from an id */

@@ -2,12 +2,14 @@
  * test_cache.c - the block cache: what it promises about sizes, replacement, pins, and racing processes.
  */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -442,6 +444,77 @@ test_processes(void **state)
 	stop();
 }
 
+/* ---- what a hit writes */
+#define FAULTED 12
+#define HITS 200 /* fewer than after which a process adds its hits to the shared count (HITS_FLUSH) */
+
+static void
+faulted(int signo)
+{
+	(void) signo;
+	_exit(FAULTED);
+}
+
+/* In a child, where nothing that is shared can be written: look the block up again and again. Exit code 0: found. */
+static void
+look_without_writing(CacheUse use)
+{
+	signal(SIGSEGV, faulted);
+	signal(SIGBUS, faulted);
+	if (mprotect(shm, shm_bytes, PROT_READ) != 0)
+		_exit(10);
+	for (int i = 0; i < HITS; i++) {
+		CacheProbe p;
+		Slice out;
+
+		if (i % 3 == 0) {
+			if (!cache_lookup(7, 4096, use, &out))
+				_exit(11);
+			continue;
+		}
+		cache_probe_begin(&p, 7, 4096);
+		if (i % 3 == 1)
+			cache_probe_fetch(&p, 0, 64);
+		if (!cache_probe_get(&p, use, &out) || !is_block(out, 7, 4096))
+			_exit(11);
+	}
+	_exit(0);
+}
+
+static int
+child_looks(CacheUse use)
+{
+	pid_t pid = fork();
+	int status;
+
+	assert_true(pid >= 0);
+	if (pid == 0)
+		look_without_writing(use);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+/* Readers on many processors must not take one line from each other: a hit writes only what is too low. */
+static void
+test_hit_writes_nothing_shared(void **state)
+{
+	static const CacheUse uses[] = { CACHE_SCAN, CACHE_POINT, CACHE_STAY };
+	Slice out;
+
+	(void) state;
+	for (size_t has = 0; has < 3; has++) {
+		start(CACHE_BYTES_MIN);
+		epoch_pin(0);
+		assert_true(insert(7, 4096, CACHE_SCAN));
+		assert_true(cache_lookup(7, 4096, uses[has], &out));
+		for (size_t use = 0; use < 3; use++)
+			assert_int_equal(child_looks(uses[use]), use <= has ? 0 : FAULTED);
+		epoch_unpin();
+		stop();
+	}
+}
+
 int
 main(void)
 {
@@ -454,6 +527,7 @@ main(void)
 		cmocka_unit_test(test_pin_protects),
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_equal_tags),
+		cmocka_unit_test(test_hit_writes_nothing_shared),
 		cmocka_unit_test(test_processes),
 	};
 
