@@ -307,6 +307,24 @@ kvstore_insert(uint32_t generation, const Buf *body, uint32_t count, int timeout
 	return insert_record(generation, WAL_WRITE, body, count, logclock_now(), timeout_ms, start, end);
 }
 
+/* Writes that nobody waits for must not fill the ring: who does wait, for a write behind them, would wait for all. */
+static void
+bound_unwaited(int timeout_ms)
+{
+	uint64_t deadline = 0;
+
+	while (wal_inserted() - kvstore_applied() > UNWAITED_MAX && !wal_out_of_space()) {
+		uint64_t now = clock_mono_ns();
+
+		if (deadline == 0)
+			deadline = now + (uint64_t) timeout_ms * 1000000;
+		if (now > deadline)
+			return; /* the insertion says what is wrong */
+		if (!make_room())
+			procslot_sleep(procslot_prepare_sleep(), STALL_SLEEP_US);
+	}
+}
+
 bool
 kvstore_no_space(void)
 {
@@ -326,6 +344,8 @@ kvstore_write(uint32_t generation, const Buf *body, uint32_t count, Ack ack, int
 	Wait w = { .term = wal_term(), .generation = generation, .after_ms = (uint64_t) config.election_timeout };
 	Lsn end;
 
+	if (ack == ACK_NONE)
+		bound_unwaited(timeout_ms);
 	if (ack == ACK_QUORUM && !wal_alone())
 		w.until_ns = clock_mono_ns() + (uint64_t) timeout_ms * 1000000;
 	KV_TRY(kvstore_insert(generation, body, count, timeout_ms, deletes_only, version, &end));

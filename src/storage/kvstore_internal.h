@@ -29,6 +29,11 @@
  * does so much for others and goes on; those whose records are in are answered before the rest is.
  */
 #define APPLY_PIECE (1024 * 1024)
+/*
+ * Log ahead of what is applied from which on ack=none writes help first, or wait. Some tens of milliseconds of work for
+ * who comes next; two pieces of a flush, so that there is one to write while the next one is gathered.
+ */
+#define UNWAITED_MAX (UINT64_C(2) * WAL_FLUSH_PIECE)
 
 typedef enum MemState { MEM_FREE, MEM_ACTIVE, MEM_FROZEN, MEM_RETIRED } MemState;
 

@@ -106,6 +106,33 @@ applies_in_pieces(void **state)
 	run_child(child_applies_in_pieces);
 }
 
+/* Who waits for nothing does not leave more behind than who comes next can wait for. */
+static void
+child_leaves_little_unapplied(void)
+{
+	char key[2] = { KEYSPACE_USER, 'k' };
+	Op op = { .kind = OP_PUT, .key = slice_of(key, 2), .value = slice_of(value, VALUE) };
+	uint64_t most = 0, left, version;
+	Buf body = { 0 };
+
+	start_engine();
+	MUST(op_encode(&body, &op));
+	for (uint64_t bytes = 0; bytes < 3 * UNWAITED_MAX; bytes += body.len) {
+		MUST(kvstore_write(wal_generation(), &body, 1, ACK_NONE, 1000, false, &version));
+		left = wal_inserted() - kvstore_applied();
+		most = left > most ? left : most;
+	}
+	CHECK(most > UNWAITED_MAX && most <= UNWAITED_MAX + wal_record_size(body.len));
+	buf_free(&body);
+}
+
+static void
+who_waits_for_nothing_leaves_little(void **state)
+{
+	(void) state;
+	run_child(child_leaves_little_unapplied);
+}
+
 /* The ring is full of what nobody has synced: one more write makes room for itself and not much more. */
 static void
 child_room_costs_a_piece(void)
@@ -215,6 +242,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(flushes_in_pieces, setup, teardown),
 		cmocka_unit_test_setup_teardown(applies_in_pieces, setup, teardown),
 		cmocka_unit_test_setup_teardown(room_costs_a_piece, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_waits_for_nothing_leaves_little, setup, teardown),
 		cmocka_unit_test_setup_teardown(room_without_sync, setup, teardown),
 		cmocka_unit_test_setup_teardown(walwriter_goes_on, setup, teardown),
 	};
