@@ -205,8 +205,9 @@ critical_sync_begin(void)
 void
 critical_sync_end(void)
 {
+	critical_progress(); /* before the shorter limit counts again */
 	if (my_slot != NULL)
-		atomic_store_explicit(&my_slot->syncing, 0, memory_order_relaxed);
+		atomic_store_explicit(&my_slot->syncing, 0, memory_order_release);
 }
 
 uint32_t

@@ -28,6 +28,15 @@
 /* What a process keeps of a large record that wrapped around the ring. */
 #define SCRATCH_KEPT 65536
 
+void
+apply_count_read(void)
+{
+	static PROCESS_LOCAL uint32_t reads;
+
+	if (++reads % PROGRESS_READS == 0)
+		critical_progress();
+}
+
 /*
  * The applier reads through the current superversion. It holds APPLY, so the active memtable cannot
  * be frozen under
@@ -36,10 +45,7 @@
 static Status
 state_get(Slice key, Lsn below, Entry *out)
 {
-	static PROCESS_LOCAL uint32_t reads;
-
-	if (++reads % PROGRESS_READS == 0)
-		critical_progress();
+	apply_count_read();
 	return superversion_get(atomic_load_explicit(&kvs->current, memory_order_acquire), key, below, out);
 }
 

@@ -23,6 +23,7 @@
 #define TELL_MS 60000          /* it is said so often at most */
 #define FLUSH_WAIT_NS UINT64_C(250000000) /* after a flush without space: purge, reclaim and others come in between */
 #define WALWRITER_LONG_MS 1000 /* sleep when idle; whoever commits wakes us */
+#define WALWRITER_OTHERS_MS 1  /* somebody else is flushing, or still copying what could be flushed */
 #define WALWRITER_SHORT_MS                                                                                   \
 	20 /* sleep after work: bounds how far the durable mark is behind (rule L6: 50 ms) */
 
@@ -149,6 +150,11 @@ between_blocks(void *arg)
 
 	while (*failed == ST_OK && did)
 		*failed = flush_oldest(&did);
+	if (*failed == ST_NO_SPACE)
+		*failed = ST_OK; /* what is under way may bring some back */
+	/* What the flushes replaced: lists that are not let go during a long compaction could fill the heap. */
+	if (*failed == ST_OK)
+		*failed = lsm_collect();
 	if (superversion_reclaim())
 		unstall();
 	throttle_level0(newest);
@@ -295,20 +301,36 @@ compact_on_request(bool *did)
 	return ST_OK;
 }
 
-Status
-kvstore_compactor_step(bool *did)
+/* What may bring space back, or is otherwise less urgent than a flush. */
+static Status
+after_flush(bool *did)
 {
-	if (superversion_reclaim())
-		unstall();
-	KV_TRY(lsm_collect());
-	KV_TRY(flush_oldest(did));
-	if (!*did)
-		KV_TRY(purge(did));
+	KV_TRY(purge(did));
 	if (!*did && atomic_load(&kvs->no_space))
 		KV_TRY(reclaim(did));
 	if (!*did)
 		KV_TRY(compact_on_request(did));
 	return *did ? ST_OK : compact_if_room(did);
+}
+
+Status
+kvstore_compactor_step(bool *did)
+{
+	char why[STATUS_DETAIL_MAX];
+	Status flushed;
+
+	if (superversion_reclaim())
+		unstall();
+	KV_TRY(lsm_collect());
+	flushed = flush_oldest(did);
+	if (flushed == ST_OK)
+		return *did ? ST_OK : after_flush(did);
+	*did = false;
+	if (flushed != ST_NO_SPACE)
+		return flushed;
+	snprintf(why, sizeof why, "%s", status_detail());
+	KV_TRY(after_flush(did));
+	return *did ? ST_OK : status_fail(ST_NO_SPACE, "%s", why);
 }
 
 /* ---- WAL writer --------------------------------------------------------- */
@@ -382,7 +404,7 @@ retire_target(void)
 
 /*
  * How many files are kept ahead of the log's end when it lets go of old ones: as many as it lets go of with a memtable,
- * besides the spare ones. To make one costs as much as to write it full. A full disk wants them back.
+ * besides the spare ones. To make one costs as much as to write it full. On a full disk none is kept from then on.
  */
 static int
 files_ahead(void)
@@ -501,9 +523,9 @@ kvstore_walwriter_step(uint32_t *sleep_ms)
 	} else if (!worked && !prepared && !marked && !slow && !wal_out_of_space()) {
 		atomic_store(&kvs->walwriter_idle, 1);
 		/* Whoever inserted, or flushed for himself, before he could see the flag: look again. */
-		*sleep_ms = wal_durable() < wal_reserved() || wal_durable() != durable_before || delegate_oldest(&slow) != 0
-						? 0
-						: WALWRITER_LONG_MS;
+		*sleep_ms = delegate_oldest(&slow) != 0 ? 0 : wal_durable() != durable_before ? 0 : WALWRITER_LONG_MS;
+		if (wal_durable() < wal_reserved())
+			*sleep_ms = kvstore_flush_busy() || wal_inserted() == wal_durable() ? WALWRITER_OTHERS_MS : 0;
 	}
 	return ST_OK;
 }

@@ -242,8 +242,10 @@ wait_for(Wait *w)
 			lost = !sleep_on(w);
 	}
 	atomic_store(&kvs->want[my_slot_no], 0);
-	if (lost)
+	if (lost) {
+		commit_wake(); /* it may have been this one's turn to go on */
 		return outcome_unknown(w);
+	}
 	w->closed = w->closed || wal_generation() != w->generation;
 	/*
 	 * A weak wait read only durable, which may have been cut and grown again; a strong one checks whose record
@@ -309,13 +311,19 @@ kvstore_insert(uint32_t generation, const Buf *body, uint32_t count, int timeout
 
 /* Writes that nobody waits for must not fill the ring: who does wait, for a write behind them, would wait for all. */
 static void
-bound_unwaited(int timeout_ms)
+bound_unwaited(uint32_t generation, int timeout_ms, bool deletes_only)
 {
 	uint64_t deadline = 0;
 
-	while (wal_inserted() - kvstore_applied() > UNWAITED_MAX && !wal_out_of_space()) {
-		uint64_t now = clock_mono_ns();
+	for (;;) {
+		Lsn applied = kvstore_applied();
+		uint64_t now;
 
+		/* What will be refused does not wait first. */
+		if (wal_inserted() - applied <= UNWAITED_MAX || wal_generation() != generation ||
+			(deletes_only ? wal_out_of_space() : kvstore_no_space()))
+			return;
+		now = clock_mono_ns();
 		if (deadline == 0)
 			deadline = now + (uint64_t) timeout_ms * 1000000;
 		if (now > deadline)
@@ -345,7 +353,7 @@ kvstore_write(uint32_t generation, const Buf *body, uint32_t count, Ack ack, int
 	Lsn end;
 
 	if (ack == ACK_NONE)
-		bound_unwaited(timeout_ms);
+		bound_unwaited(generation, timeout_ms, deletes_only);
 	if (ack == ACK_QUORUM && !wal_alone())
 		w.until_ns = clock_mono_ns() + (uint64_t) timeout_ms * 1000000;
 	KV_TRY(kvstore_insert(generation, body, count, timeout_ms, deletes_only, version, &end));
@@ -377,10 +385,10 @@ commit_serve_delegated(void)
 		/* Somebody else is flushing or applying: be one of those who wait for it. */
 		atomic_store(&kvs->want[my_slot_no], oldest);
 		token = procslot_prepare_sleep();
-		if (want_reached(oldest) || work_free(oldest))
+		if (want_reached(oldest) || (work_free(oldest) && !straggler(oldest)))
 			procslot_cancel_sleep();
 		else
-			procslot_sleep(token, STALL_SLEEP_US);
+			procslot_sleep(token, straggler(oldest) ? STRAGGLER_US : STALL_SLEEP_US);
 		atomic_store(&kvs->want[my_slot_no], 0);
 	} while (clock_mono_ns() < until);
 	if (any)

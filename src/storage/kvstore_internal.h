@@ -186,6 +186,8 @@ void space_reclaimed(uint64_t before, uint64_t after);
 void apply_begin(void);
 KV_CHECK Status apply_take(const WalRecord *r);
 void apply_publish(void);
+/* Before each look-up of the state by who applies: it gets on, however slow the disk. */
+void apply_count_read(void);
 /* REQUIRES APPLY, after apply_begin(): end of what was taken in. */
 Lsn apply_taken(void);
 /* REQUIRES APPLY. All below `at` is visible from now on; the log time there is `time`. */

@@ -15,8 +15,10 @@
 static Status
 live_entry(const Superversion *sv, Slice key, Lsn below, uint64_t now_ms, Entry *out, bool *found)
 {
-	Status st = superversion_get(sv, key, below, out);
+	Status st;
 
+	apply_count_read();
+	st = superversion_get(sv, key, below, out);
 	*found = st == ST_OK && out->kind == ENTRY_PUT && out->expire_ms > now_ms;
 	return st == ST_NOT_FOUND ? ST_OK : st;
 }

@@ -125,6 +125,7 @@ static Status
 fill_zero(int fd, uint64_t from, uint64_t to)
 {
 	struct iovec iov[ZERO_PARTS];
+	Status st;
 
 	while (from < to) {
 		int n = 0;
@@ -137,7 +138,10 @@ fill_zero(int fd, uint64_t from, uint64_t to)
 		}
 		KV_TRY(fs_pwritev(fd, iov, n, from));
 		/* In pieces, so that the log's syncs do not wait behind all of it. */
-		KV_TRY(fs_writeback(fd, from, at - from));
+		critical_sync_begin(); /* it waits for the piece before */
+		st = fs_writeback(fd, from, at - from);
+		critical_sync_end();
+		KV_TRY(st);
 		from = at;
 	}
 	return ST_OK;

@@ -22,6 +22,7 @@
 #include "replication/replstate.h"
 
 #define IDLE_EVERY 64 /* inputs, then the background workers have a turn */
+#define MERGE_EVERY 65536 /* and all is merged: hundreds of small tables would make it slow, and try nothing new */
 
 /* CONFIG has the postmaster read its files again; here the parent is whoever runs us, whom SIGHUP would end. */
 void __wrap_child_signal(pid_t pid, int signo);
@@ -123,6 +124,8 @@ idle(void)
 	engine_wait(1000);
 	engine_apply_all();
 	FUZZ_MUST(kvstore_walwriter_step(&ms));
+	if (inputs % MERGE_EVERY == 0)
+		atomic_fetch_add(&kvs->compact_wanted, 1);
 	engine_compact();
 }
 

@@ -16,7 +16,7 @@
 #define DISK_NAMES 4096
 #define DISK_NAME_SIZE 96
 #define DISK_CHANGES 4096 /* of names, not synced yet */
-#define DISK_OPEN 256
+#define DISK_OPEN 512 /* more than TABLE_FILES_MAX, which one process may keep open */
 
 typedef struct File {
 	bool used;

@@ -169,6 +169,23 @@ leave_dir(void)
 	remove_dir();
 }
 
+/* A test's own directory: setup and teardown. */
+static inline int
+engine_test_setup(void **state)
+{
+	(void) state;
+	enter_new_dir();
+	return 0;
+}
+
+static inline int
+engine_test_teardown(void **state)
+{
+	(void) state;
+	leave_dir();
+	return 0;
+}
+
 static inline void
 run_child(void (*body)(void))
 {

@@ -219,32 +219,16 @@ walwriter_goes_on(void **state)
 	run_child(child_walwriter_goes_on);
 }
 
-static int
-setup(void **state)
-{
-	(void) state;
-	enter_new_dir();
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	(void) state;
-	leave_dir();
-	return 0;
-}
-
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(flushes_in_pieces, setup, teardown),
-		cmocka_unit_test_setup_teardown(applies_in_pieces, setup, teardown),
-		cmocka_unit_test_setup_teardown(room_costs_a_piece, setup, teardown),
-		cmocka_unit_test_setup_teardown(who_waits_for_nothing_leaves_little, setup, teardown),
-		cmocka_unit_test_setup_teardown(room_without_sync, setup, teardown),
-		cmocka_unit_test_setup_teardown(walwriter_goes_on, setup, teardown),
+		cmocka_unit_test_setup_teardown(flushes_in_pieces, engine_test_setup, engine_test_teardown),
+		cmocka_unit_test_setup_teardown(applies_in_pieces, engine_test_setup, engine_test_teardown),
+		cmocka_unit_test_setup_teardown(room_costs_a_piece, engine_test_setup, engine_test_teardown),
+		cmocka_unit_test_setup_teardown(who_waits_for_nothing_leaves_little, engine_test_setup, engine_test_teardown),
+		cmocka_unit_test_setup_teardown(room_without_sync, engine_test_setup, engine_test_teardown),
+		cmocka_unit_test_setup_teardown(walwriter_goes_on, engine_test_setup, engine_test_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

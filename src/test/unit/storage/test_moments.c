@@ -159,29 +159,15 @@ an_empty_memtable_ends_where_the_tables_end(void **state)
 	run_child(child_freezes_nothing);
 }
 
-static int
-enter(void **state)
-{
-	(void) state;
-	enter_new_dir();
-	return 0;
-}
-
-static int
-leave(void **state)
-{
-	(void) state;
-	leave_dir();
-	return 0;
-}
+#define TEST(name) cmocka_unit_test_setup_teardown(name, engine_test_setup, engine_test_teardown)
 
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(a_snapshot_is_of_one_moment, enter, leave),
-		cmocka_unit_test_setup_teardown(a_long_answer_outlives_the_look_at_its_session, enter, leave),
-		cmocka_unit_test_setup_teardown(an_empty_memtable_ends_where_the_tables_end, enter, leave),
+		TEST(a_snapshot_is_of_one_moment),
+		TEST(a_long_answer_outlives_the_look_at_its_session),
+		TEST(an_empty_memtable_ends_where_the_tables_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,14 +17,6 @@ setup(void **state)
 	return 0;
 }
 
-static int
-teardown(void **state)
-{
-	(void) state;
-	wal_test_dir_remove();
-	return 0;
-}
-
 /* ---- what a leader would send */
 
 /* The record at `at` onto buf; of a TERM record the body is the previous term. */
@@ -757,17 +749,17 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_terms_are_known, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_record_at, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_room, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_room_for_a_full_leader, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_wraps, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_append_cut_append, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_floor_never_falls, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_copying_is_not_inserted, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_beside_a_flusher, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_damage_is_named_and_cut, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_restart_at, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_terms_are_known, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_record_at, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_room, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_room_for_a_full_leader, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_wraps, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_append_cut_append, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_floor_never_falls, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_copying_is_not_inserted, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_beside_a_flusher, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_damage_is_named_and_cut, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_restart_at, setup, wal_test_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

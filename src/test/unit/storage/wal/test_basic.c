@@ -5,22 +5,6 @@
 
 #include "ipc/procslot.h"
 
-static int
-setup(void **state)
-{
-	(void) state;
-	wal_test_dir(TEST_SEGMENT);
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	(void) state;
-	wal_test_dir_remove();
-	return 0;
-}
-
 static void
 test_empty(void **state)
 {
@@ -142,11 +126,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_empty, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_insert_flush_recover, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_gate, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_alone_limit, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_create_again_finds_mark, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_empty, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_insert_flush_recover, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_gate, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_alone_limit, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_create_again_finds_mark, wal_test_setup, wal_test_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,14 +2,6 @@
 #include "wal_test.h"
 
 static int
-setup(void **state)
-{
-	(void) state;
-	wal_test_dir(TEST_SEGMENT);
-	return 0;
-}
-
-static int
 teardown(void **state)
 {
 	(void) state;
@@ -97,9 +89,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_known_bytes, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_make, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_every_flip_and_cut, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_known_bytes, wal_test_setup, teardown),
+		cmocka_unit_test_setup_teardown(test_make, wal_test_setup, teardown),
+		cmocka_unit_test_setup_teardown(test_every_flip_and_cut, wal_test_setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

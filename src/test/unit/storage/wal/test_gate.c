@@ -16,14 +16,6 @@ setup(void **state)
 	return 0;
 }
 
-static int
-teardown(void **state)
-{
-	(void) state;
-	wal_test_dir_remove();
-	return 0;
-}
-
 static void
 close_gate(void)
 {
@@ -443,14 +435,14 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_insertion_under_way, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_stale_mark_means_nothing, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_generations_wrap, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_truncate, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_truncate_anywhere, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_processes_and_gate, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_processes_and_truncation, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_killed_at_any_moment, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_insertion_under_way, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_stale_mark_means_nothing, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_generations_wrap, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_truncate, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_truncate_anywhere, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_processes_and_gate, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_processes_and_truncation, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_killed_at_any_moment, setup, wal_test_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,22 +8,6 @@
 #include "common/elog.h"
 #include "port/clock.h"
 
-static int
-setup(void **state)
-{
-	(void) state;
-	wal_test_dir(TEST_SEGMENT);
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	(void) state;
-	wal_test_dir_remove();
-	return 0;
-}
-
 static void
 test_known_bytes(void **state)
 {
@@ -304,15 +288,15 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_known_bytes, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_old_form, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_later_format, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_newest_wins, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_every_flip, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_when_written, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_recovery_puts_it_at_the_end, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_failed_sync_stops_the_node, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_failed_write_stops_the_node, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_known_bytes, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_old_form, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_later_format, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_newest_wins, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_every_flip, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_when_written, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_recovery_puts_it_at_the_end, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_failed_sync_stops_the_node, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_failed_write_stops_the_node, wal_test_setup, wal_test_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

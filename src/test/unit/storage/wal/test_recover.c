@@ -11,22 +11,6 @@
 static Lsn bounds[RECORDS + 3]; /* record boundaries of the small log, ascending; the last is its end */
 static int nbounds;
 
-static int
-setup(void **state)
-{
-	(void) state;
-	wal_test_dir(TEST_SEGMENT);
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	(void) state;
-	wal_test_dir_remove();
-	return 0;
-}
-
 static size_t
 length_of(uint32_t tag)
 {
@@ -466,16 +450,16 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_cut_at_every_byte, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_flip_every_byte, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_later_format, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_missing_segment, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_mark_is_not_a_boundary, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_stale_suffix_plain, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_stale_suffix_term, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_old_higher_term_behind_lower, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_recovery_from_the_middle, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_tail_is_rewritten, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_cut_at_every_byte, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_flip_every_byte, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_later_format, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_missing_segment, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_mark_is_not_a_boundary, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_stale_suffix_plain, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_stale_suffix_term, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_old_higher_term_behind_lower, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_recovery_from_the_middle, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_tail_is_rewritten, wal_test_setup, wal_test_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,14 +14,6 @@ setup(void **state)
 	return 0;
 }
 
-static int
-teardown(void **state)
-{
-	(void) state;
-	wal_test_dir_remove();
-	return 0;
-}
-
 static uint64_t
 size_at(uint64_t ring, uint64_t record_max)
 {
@@ -429,17 +421,17 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_ring_must_hold_four, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_record_bounds, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_largest_real_record, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_room_and_reserve, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_applied_alone_makes_no_room, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_wrap_and_read, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_read_too_old, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_uncommitted_kept, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_mark_stays_near, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_last_position, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ring_must_hold_four, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_record_bounds, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_largest_real_record, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_room_and_reserve, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_applied_alone_makes_no_room, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_wrap_and_read, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_read_too_old, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_uncommitted_kept, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_mark_stays_near, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_last_position, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_threads, setup, wal_test_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,22 +3,6 @@
 
 #include <sys/stat.h>
 
-static int
-setup(void **state)
-{
-	(void) state;
-	wal_test_dir(TEST_SEGMENT);
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	(void) state;
-	wal_test_dir_remove();
-	return 0;
-}
-
 static bool
 exists(uint64_t segment)
 {
@@ -325,14 +309,14 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_prepare, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_flusher_makes_what_is_missing, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_retire, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_recycled_is_not_read, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_settle, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_full_disk, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_full_disk_and_a_new_term, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_recycling_ends_the_shortage, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_prepare, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_flusher_makes_what_is_missing, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_retire, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_recycled_is_not_read, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_settle, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_full_disk, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_full_disk_and_a_new_term, wal_test_setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_recycling_ends_the_shortage, wal_test_setup, wal_test_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,14 +12,6 @@ setup(void **state)
 	return 0;
 }
 
-static int
-teardown(void **state)
-{
-	(void) state;
-	wal_test_dir_remove();
-	return 0;
-}
-
 static void
 test_empty(void **state)
 {
@@ -146,11 +138,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_empty, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_around_the_bound, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_history_and_cut, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_real_log, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_reader_beside_writer, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_empty, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_around_the_bound, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_history_and_cut, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_real_log, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_reader_beside_writer, setup, wal_test_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -124,6 +124,23 @@ wal_test_dir_remove(void)
 	assert_int_equal(rmdir(wal_test_path), 0);
 }
 
+/* A test's own directory, small segments: setup and teardown. */
+static inline int
+wal_test_setup(void **state)
+{
+	(void) state;
+	wal_test_dir(TEST_SEGMENT);
+	return 0;
+}
+
+static inline int
+wal_test_teardown(void **state)
+{
+	(void) state;
+	wal_test_dir_remove();
+	return 0;
+}
+
 /* Fresh shared memory, as the postmaster makes it, and this process in slot 0. */
 static inline Status
 wal_test_memory(uint64_t ring, uint64_t record_max)
