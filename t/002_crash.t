@@ -124,7 +124,8 @@ for my $i (1 .. KILLS) {
 	$killed{$kind}++;
 	if ($kind eq 'postmaster') {
 		my @orphans = @{ $node->{orphans} };
-		poll_until(sub { !grep { -e "/proc/$_" && slurp("/proc/$_/stat") !~ /\) Z / } @orphans }, 5,
+		# It may go between being seen and being looked at.
+		poll_until(sub { !grep { (eval { slurp("/proc/$_/stat") } // ') Z ') !~ /\) Z / } @orphans }, 5,
 			'the children of a killed postmaster to go');
 		start_again();
 	} elsif ($kind eq 'backend') {

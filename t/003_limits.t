@@ -114,7 +114,7 @@ for my $n ($OPS_MAX - 1, $OPS_MAX) {
 	my $r = $c->batch([ map { op(kind => 'put', key => sprintf('o%05x', $_), value => $n) } 1 .. $n ]);
 	is($r->{status}, 'OK', "BATCH of $n operations") or diag $r->{text};
 	is($c->get(sprintf 'o%05x', $n)->{version}, $r->{version} + $n - 1, '... the last one has its version');
-	is($c->count(start => 'o', end => 'p')->{count}, $n, '... all are there');
+	is($c->count_all(start => 'o', end => 'p'), $n, '... all are there');
 	$r = $c->mget([ map { sprintf 'o%05x', $_ } 1 .. $n ]);
 	is(scalar(grep { defined $_ && $_->{value} eq $n } @{ $r->{entries} }), $n, "MGET of $n keys");
 }

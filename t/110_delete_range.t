@@ -94,7 +94,7 @@ sub table_bytes
 
 sub figure { my ($name) = @_; return $node->client->stats($name)->{$name} }
 
-my $first = $c->scan(start => 'many-', end => 'many.', limit => PAGE, keys_only => 1);
+my $first = $c->scan_page(start => 'many-', end => 'many.', limit => PAGE, keys_only => 1);
 is(scalar @{ $first->{entries} }, PAGE, 'a page of them');
 my $full = table_bytes();
 cmp_ok($full, '>', 30 * MB, "$full bytes in tables");
@@ -105,7 +105,7 @@ cmp_ok(figure('log.inserted') - $log, '<', 4096, 'and little log');
 is($c->count(start => 'many-', end => 'many.')->{count}, 0, 'all are gone');
 is(keys_of($c, start => 'l', end => 'n'), 'lot more', 'what stands beside them is not');
 is(keys_of($c, start => 'l', end => 'n', reverse => 1), 'more lot', '... seen from behind');
-my $next = $c->scan(start => $first->{entries}[-1]{key}, after => 1, end => 'many.', limit => PAGE, keys_only => 1,
+my $next = $c->scan_page(start => $first->{entries}[-1]{key}, after => 1, end => 'many.', limit => PAGE, keys_only => 1,
 	snapshot => $first->{snapshot});
 is($next->{status}, 'OK', 'a page at the old snapshot');
 is($next->{entries}[0]{key}, sprintf('many-%07d', PAGE + 1), 'goes on where the first one ended');

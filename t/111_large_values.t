@@ -69,6 +69,9 @@ is(figure('values.live_bytes'), $apart, '... its values are dead');
 # --- the setting ------------------------------------------------------------------------------------
 
 is($c->config('set', 'blob_threshold=0')->{status}, 'OK', 'off');
+is($node->stop, 0, 'stopped'); # each process reads its settings when it is told to, or starts
+$node->start;
+$c = $node->client;
 $c->put('inline', value(50_000, 1));
 is($c->checkpoint->{code}, 0, 'written out');
 is(figure('values.live_bytes'), $apart, '... with its key');

@@ -84,6 +84,7 @@ subtest 'cuts' => sub {
 	$c->ping('x');
 	cmp_ok(time - $began, '>=', 2 * DELAY_MS / 1000, 'delayed both ways');
 	$proxy->set('a>b', delay => 0, rate => RATE);
+	$c = Kvd::Client->new(port => $proxy->port('a>b'), timeout => 20);
 	$began = time;
 	is($c->put('k', 'x' x RATE)->{status}, 'OK', 'throttled');
 	cmp_ok(time - $began, '>=', 0.8, '... to about its rate');

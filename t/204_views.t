@@ -13,7 +13,7 @@ use lib $FindBin::Bin;
 use Kvd::Test;
 use Kvd::Proto qw(:all);
 
-my $node = Kvd::Test->new('main')->init->start;
+my $node = Kvd::Test->new('main')->init->start->wait_config;
 my $c = $node->client;
 
 # The two tables of a status: [ { field => value } ... ] each.

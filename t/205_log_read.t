@@ -20,7 +20,7 @@ seed();
 
 my $cluster = Kvd::Cluster->new(nodes => 1, proxy => 0)->start;
 my $node = $cluster->wait_leader;
-my $client = $node->client;
+my $client = $node->wait_config->client;
 is($client->put("key-$_", 'v' x 1000)->{status}, 'OK', "put $_") for 1 .. 10;
 
 my $hello = $client->call($CMD{HELLO}, hello_payload());

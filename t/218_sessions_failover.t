@@ -119,7 +119,7 @@ for my $kill (1 .. 3) {
 }
 ends_well($pid, 'a load');
 $leader = $cluster->wait_leader;
-is($leader->client->count(start => 'load', end => 'loae')->{count}, 50_000, '... and all of it is there');
+is($leader->client->count_all(start => 'load', end => 'loae'), 50_000, '... and all of it is there');
 is($leader->client->get('sum')->{value}, $sum, 'the sum of the increments');
 $cluster->wait_same;
 

@@ -254,6 +254,36 @@ sub scan_all
 	}
 }
 
+# One page of limit entries, in as many steps as the server takes for it: each ends after a bounded time.
+sub scan_page
+{
+	my ($self, %o) = @_;
+	my ($limit, @entries) = ($o{limit});
+	while (1) {
+		my $a = $self->scan(%o, limit => $limit - @entries);
+		return $a if $a->{code} != 0;
+		push @entries, @{ $a->{entries} };
+		return { %$a, entries => \@entries } if @entries >= $limit || !$a->{more};
+		my $last = $a->{last};
+		%o = (%o, snapshot => $a->{snapshot}, $o{reverse} ? (end => $last) : (start => $last, after => 1));
+	}
+}
+
+# All steps of a COUNT; the number. Dies on an error.
+sub count_all
+{
+	my ($self, %o) = @_;
+	my $sum = 0;
+	while (1) {
+		my $a = $self->count(%o);
+		die "COUNT: $a->{status}: $a->{text}\n" if $a->{code} != 0;
+		$sum += $a->{count};
+		return $sum if !$a->{more};
+		%o = (%o, snapshot => $a->{snapshot}, start => $a->{last}, after => 1);
+	}
+}
+
+# One step.
 sub count
 {
 	my ($self, %o) = @_;

@@ -139,9 +139,10 @@ sub poll_until
 	my ($code, $seconds, $what) = @_;
 	my $until = time + (defined $seconds ? $seconds : 30);
 	while (1) {
+		my $last = time > $until; # there is a look after the time, however long this process was held up
 		my $result = $code->();
 		return $result if $result;
-		die 'waited in vain for ' . (defined $what ? $what : 'a condition') . "\n" if time > $until;
+		die 'waited in vain for ' . (defined $what ? $what : 'a condition') . "\n" if $last;
 		sleep 0.01;
 	}
 }
@@ -493,6 +494,15 @@ sub wait_restart
 		return defined $n && $n >= $count;
 	}, 30, "restart $count of node $self->{name}; its log:\n" . $self->log);
 	return;
+}
+
+# The node's CONFIG record comes a moment after it is ready: what is written from here on stands behind it.
+sub wait_config
+{
+	my ($self) = @_;
+	my @look = (kvd_bin('kv_waldump'), '--kind', 'config', $self->dir);
+	poll_until(sub { run_command(@look)->{out} ne '' }, 20, 'the CONFIG record');
+	return $self;
 }
 
 sub client

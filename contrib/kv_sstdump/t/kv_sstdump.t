@@ -25,10 +25,7 @@ for my $case ([], ['list'], [ 'nosuch', '.' ], [ 'list', '.', '.' ], [ 'scan', '
 is(run_command($tool, 'list', test_dir() . '/missing')->{code}, 3, 'no such directory');
 is(run_command($tool, 'scan', test_dir() . '/0000000000000001.kvt')->{code}, 3, 'no such table');
 
-my $node = Kvd::Test->new('main')->init(compression => 'none')->start;
-# The node's CONFIG record comes a moment after it is ready: what is written from here on stands behind it.
-my @config = (kvd_bin('kv_waldump'), '--kind', 'config', $node->dir);
-poll_until(sub { run_command(@config)->{out} ne '' }, 20, 'the CONFIG record');
+my $node = Kvd::Test->new('main')->init(compression => 'none')->start->wait_config;
 my $c = $node->client;
 my %version;
 $version{1}{"k$_"} = $c->put("k$_", "value $_")->{version} for 10 .. 29;

@@ -29,9 +29,7 @@ is(run_command($tool, test_dir() . '/empty')->{code}, 3, 'no data directory');
 
 # --- what was written -------------------------------------------------------------------------------
 
-my $node = Kvd::Test->new('main')->init->start;
-# The node's CONFIG record comes a moment after it is ready: what is written from here on stands behind it.
-poll_until(sub { run_command($tool, '--kind', 'config', $node->dir)->{out} ne '' }, 20, 'the CONFIG record');
+my $node = Kvd::Test->new('main')->init->start->wait_config;
 my $c = $node->client;
 my @wrote;
 push @wrote, [ put => "k$_", "value $_", $c->put("k$_", "value $_")->{version} ] for 1 .. 20;
