@@ -14,6 +14,7 @@
 
 #include "../../../postmaster/postmaster_internal.h"
 #include "port/child.h"
+#include "port/clock.h"
 
 static char dir[256];
 
@@ -36,9 +37,48 @@ teardown(void **state)
 	return chdir("/") != 0 || rmdir(dir) != 0 ? -1 : 0;
 }
 
-/* What a process that tries to be the server here gets; its message goes to `message`. */
+/*
+ * In a process that tries to be the server the time is the test's (UNIT_WRAP in the GNUmakefile): it passes by naps,
+ * which take none. Once what is in the way is being ended it stands still, however long the system takes for that.
+ */
+#define NEVER INT64_MAX
+
+static uint64_t still_ns; /* the time it is; 0: the real one */
+static int64_t end_ms;    /* from now until `victim` is ended; NEVER, or 0: nobody is, or it was already */
+static pid_t victim;
+
+uint64_t __real_clock_mono_ns(void);
+uint64_t __wrap_clock_mono_ns(void);
+void __real_child_poll(const int *fds, bool *ready, int n, int timeout_ms);
+void __wrap_child_poll(const int *fds, bool *ready, int n, int timeout_ms);
+
+uint64_t
+__wrap_clock_mono_ns(void)
+{
+	return still_ns != 0 ? still_ns : __real_clock_mono_ns();
+}
+
+void
+__wrap_child_poll(const int *fds, bool *ready, int n, int timeout_ms)
+{
+	if (still_ns == 0 || end_ms == 0) {
+		__real_child_poll(fds, ready, n, timeout_ms);
+		return;
+	}
+	still_ns += (uint64_t) timeout_ms * 1000000;
+	if (end_ms == NEVER)
+		return;
+	end_ms = end_ms > timeout_ms ? end_ms - timeout_ms : 0;
+	if (end_ms == 0)
+		kill(victim, SIGKILL);
+}
+
+/*
+ * What a process that tries to be the server here gets, while `other` is ended after `ms` of its time; its message goes
+ * to `message`.
+ */
 static Status
-try_lock(char *message, size_t size)
+try_lock_while(char *message, size_t size, pid_t other, int64_t ms)
 {
 	int out[2], status;
 	pid_t pid;
@@ -47,8 +87,15 @@ try_lock(char *message, size_t size)
 	assert_int_equal(pipe(out), 0);
 	pid = fork();
 	if (pid == 0) {
-		Status st = lock_take(dir);
+		Status st;
 
+		alarm(60); /* if it is stuck */
+		victim = other;
+		end_ms = ms;
+		still_ns = clock_mono_ns();
+		st = lock_take(dir);
+		if (end_ms > 0 && end_ms != NEVER)
+			_exit(254); /* it did not wait */
 		if (write(out[1], status_detail(), strlen(status_detail())) < 0)
 			_exit(255);
 		_exit((int) st);
@@ -60,6 +107,20 @@ try_lock(char *message, size_t size)
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
 	return (Status) WEXITSTATUS(status);
+}
+
+/* What is in the way stays. */
+static Status
+try_lock(char *message, size_t size)
+{
+	return try_lock_while(message, size, 0, NEVER);
+}
+
+/* Nothing is, or it has been killed. */
+static Status
+try_free_lock(char *message, size_t size)
+{
+	return try_lock_while(message, size, 0, 0);
 }
 
 /* A "postmaster" with one "child"; *child is its pid. attached: as a child that uses shared memory. */
@@ -113,7 +174,7 @@ a_second_server_is_refused_and_told_by_whom(void **state)
 	assert_non_null(strstr(message, who));
 	end_process(server);
 	end_process(child);
-	assert_int_equal(try_lock(message, sizeof message), ST_OK);
+	assert_int_equal(try_free_lock(message, sizeof message), ST_OK);
 }
 
 static void
@@ -127,7 +188,7 @@ a_child_of_a_dead_server_keeps_the_next_out(void **state)
 	assert_int_equal(try_lock(message, sizeof message), ST_BUSY);
 	assert_non_null(strstr(message, "earlier server"));
 	end_process(child);
-	assert_int_equal(try_lock(message, sizeof message), ST_OK);
+	assert_int_equal(try_free_lock(message, sizeof message), ST_OK);
 }
 
 static void
@@ -138,35 +199,19 @@ a_child_that_is_not_attached_does_not_count(void **state)
 
 	(void) state;
 	end_process(server);
-	assert_int_equal(try_lock(message, sizeof message), ST_OK);
+	assert_int_equal(try_free_lock(message, sizeof message), ST_OK);
 	end_process(child);
-}
-
-/* A process that ends another one after a while. */
-static pid_t
-end_later(pid_t victim, int ms)
-{
-	pid_t killer = fork();
-
-	if (killer == 0) {
-		child_poll(NULL, NULL, 0, ms);
-		kill(victim, SIGKILL);
-		_exit(0);
-	}
-	return killer;
 }
 
 static void
 the_next_server_waits_for_the_children_to_go(void **state)
 {
 	char message[512];
-	pid_t child, server = start_server(true, &child), killer;
+	pid_t child, server = start_server(true, &child);
 
 	(void) state;
 	end_process(server);
-	killer = end_later(child, 2500);
-	assert_int_equal(try_lock(message, sizeof message), ST_OK);
-	waitpid(killer, NULL, 0);
+	assert_int_equal(try_lock_while(message, sizeof message, child, 2500), ST_OK);
 }
 
 /* A server that was killed keeps its lock until the system has given its memory back. */
@@ -174,12 +219,10 @@ static void
 the_next_server_waits_a_moment_for_the_lock(void **state)
 {
 	char message[512];
-	pid_t child, server = start_server(false, &child), killer;
+	pid_t child, server = start_server(false, &child);
 
 	(void) state;
-	killer = end_later(server, 300);
-	assert_int_equal(try_lock(message, sizeof message), ST_OK);
-	waitpid(killer, NULL, 0);
+	assert_int_equal(try_lock_while(message, sizeof message, server, 300), ST_OK);
 	waitpid(server, NULL, 0);
 	end_process(child);
 }

@@ -149,6 +149,22 @@ test_every_flip(void **state)
 	assert_ok(wal_create(&wal_test_control));
 }
 
+/* The time is the test's (UNIT_WRAP in the GNUmakefile) where it says so. */
+static uint64_t still_ns; /* 0: the real one */
+
+uint64_t __real_clock_mono_ns(void);
+uint64_t __wrap_clock_mono_ns(void);
+
+uint64_t
+__wrap_clock_mono_ns(void)
+{
+	return still_ns != 0 ? still_ns : __real_clock_mono_ns();
+}
+
+#define INTERVAL_NS 50000000
+#define IDLE_NS 10000000
+#define FAR_NS 1000000000
+
 static bool
 update(void)
 {
@@ -174,27 +190,28 @@ test_when_written(void **state)
 	wal_test_open();
 	wal_test_insert(1, 100);
 	wal_test_flush();
-	now = clock_mono_ns();
-	wal_sh->mark_ns = now; /* young, and in full flow */
-	atomic_store(&wal_sh->last_flush_ns, now + 1000000000);
+	still_ns = now = clock_mono_ns();
+	wal_sh->mark_ns = now - INTERVAL_NS + 1; /* young, and in full flow */
+	atomic_store(&wal_sh->last_flush_ns, now + FAR_NS);
 	assert_false(update());
-	wal_sh->mark_ns = now - 50000000; /* old enough */
+	wal_sh->mark_ns = now - INTERVAL_NS; /* old enough */
 	assert_true(update());
 	assert_int_equal(wal_sh->mark.durable, wal_durable());
 	assert_int_equal(wal_sh->mark.commit, wal_commit());
 	assert_false(update());
 	wal_test_insert(1, 100);
 	wal_test_flush();
-	wal_sh->mark_ns = clock_mono_ns() + 1000000000;
-	atomic_store(&wal_sh->last_flush_ns, clock_mono_ns() + 1000000000);
+	wal_sh->mark_ns = now + FAR_NS;
+	atomic_store(&wal_sh->last_flush_ns, now - IDLE_NS + 1);
 	assert_false(update());
-	atomic_store(&wal_sh->last_flush_ns, clock_mono_ns() - 10000000); /* idle */
+	atomic_store(&wal_sh->last_flush_ns, now - IDLE_NS); /* idle */
 	assert_true(update());
 	wal_test_insert(1, 100);
 	wal_test_flush();
-	wal_sh->mark_ns = clock_mono_ns() + 1000000000;
-	atomic_store(&wal_sh->last_flush_ns, clock_mono_ns() + 1000000000);
+	wal_sh->mark_ns = now + FAR_NS;
+	atomic_store(&wal_sh->last_flush_ns, now + FAR_NS);
 	assert_ok(wal_finish_mark()); /* young or not: the end */
+	still_ns = 0;
 	assert_int_equal(wal_sh->mark.durable, wal_durable());
 }
 
