@@ -29,13 +29,18 @@ sub consensus
 	return $kinds->{$title}[0];
 }
 
-# Eighty writers, each with a megabyte under way: more than the ring holds, at once, long before the gate closes.
+# Eighty writers, each with a megabyte under way: more than the ring holds. They are at work before the others are
+# stopped, so that it is full at once, and long before the gate closes. Who is stopped; the end of the log.
 sub fill
 {
 	my ($leader) = @_;
-	my $before = $cluster->stats($leader)->{'log.ring_full'};
 	my $writers = start_command({}, kvd_bin('kvbench'), '-p', $leader->port,
-		qw(-c 80 -P 1 -d 1000000 -r 5000 -T 60 overwrite));
+		qw(-c 80 -P 1 -d 1000000 -r 5000 -T 600 overwrite));
+	my $from = $cluster->stats($leader)->{'log.commit'};
+	poll_until(sub { $cluster->stats($leader)->{'log.commit'} > $from + (80 << 20) }, 60, 'all writers to be at work');
+	my $before = $cluster->stats($leader)->{'log.ring_full'};
+	my @stopped = map { consensus($_) } $cluster->followers;
+	kill STOP => @stopped;
 	my $now;
 	my $full = eval {
 		poll_until(sub {
@@ -47,15 +52,15 @@ sub fill
 	kill KILL => $writers;
 	waitpid $writers, 0;
 	ok($full, 'the ring is full of what is not committed') or diag explain $now;
-	return $now->{'log.inserted'};
+	# What is not synced a kill may take.
+	poll_until(sub { $now = $cluster->stats($leader); $now->{'log.durable'} == $now->{'log.inserted'} }, 30, 'syncs');
+	return ($now->{'log.inserted'}, @stopped);
 }
 
 for my $restart (0, 1) {
 	subtest $restart ? 'killed and started again' : 'goes on' => sub {
 		my $leader = $cluster->wait_leader;
-		my @stopped = map { consensus($_) } $cluster->followers;
-		kill STOP => @stopped;
-		my $end = fill($leader);
+		my ($end, @stopped) = fill($leader);
 		$cluster->kill9($leader) if $restart;
 		kill CONT => $stopped[0];
 		$cluster->start_node($leader) if $restart;
