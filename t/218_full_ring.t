@@ -16,10 +16,12 @@ use Time::HiRes qw(time sleep);
 use Kvd::Test;
 use Kvd::Cluster;
 
-use constant { ELECTION_MS => 3000, FULL_S => 20 };
+use constant { ELECTION_MS => 8000, FULL_S => 20 };
 
 seed();
-my $cluster = Kvd::Cluster->new(nodes => 3, election => ELECTION_MS, proxy => 0)->start;
+# Memory and level 0 enough that nobody is slowed on the way.
+my $cluster = Kvd::Cluster->new(nodes => 3, election => ELECTION_MS, proxy => 0,
+	settings => { memtable_count => 8, l0_slowdown => 200 })->start;
 
 sub consensus
 {
@@ -64,7 +66,7 @@ for my $restart (0, 1) {
 		$cluster->kill9($leader) if $restart;
 		kill CONT => $stopped[0];
 		$cluster->start_node($leader) if $restart;
-		ok(poll_until(sub { (($cluster->stats($leader) || {})->{'log.commit'} // 0) > $end }, 40, 'its commit'),
+		ok(poll_until(sub { (($cluster->stats($leader) || {})->{'log.commit'} // 0) > $end }, 120, 'its commit'),
 			'committed, all of it');
 		kill CONT => @stopped;
 		$cluster->wait_leader;
