@@ -34,7 +34,7 @@ sub said { my ($node, $what) = @_; my @n = $node->log =~ /$what/g; return scalar
 
 # --- by log -----------------------------------------------------------------------------------------
 {
-	my $cluster = Kvd::Cluster->new(nodes => 3, proxy => 0,
+	my $cluster = Kvd::Cluster->new(nodes => 3, election => 2000, proxy => 0,
 		settings => { memtable_size => '40MB', wal_keep => '500MB' })->start;
 	my $leader = $cluster->wait_leader;
 	my ($away) = $cluster->followers;
@@ -75,7 +75,7 @@ sub said { my ($node, $what) = @_; my @n = $node->log =~ /$what/g; return scalar
 
 # --- by tables --------------------------------------------------------------------------------------
 {
-	my $cluster = Kvd::Cluster->new(nodes => 3, proxy => 0,
+	my $cluster = Kvd::Cluster->new(nodes => 3, election => 2000, proxy => 0,
 		settings => { memtable_size => '40MB', wal_keep_max => '8MB' })->start;
 	my $leader = $cluster->wait_leader;
 	my ($away) = $cluster->followers;
