@@ -494,6 +494,17 @@ backlog(void)
 	return wal_inserted() - (wal_alone() ? kvstore_applied() : wal_durable()) >= APPLY_PIECE;
 }
 
+/* The flag is raised: whoever inserted, or flushed for himself, before he could see it, is looked for once more. */
+static uint32_t
+idle_nap(Lsn durable_before)
+{
+	bool slow;
+
+	if (wal_durable() < wal_reserved())
+		return kvstore_flush_busy() || wal_inserted() == wal_durable() ? WALWRITER_OTHERS_MS : 0;
+	return delegate_oldest(&slow) != 0 || wal_durable() != durable_before ? 0 : WALWRITER_LONG_MS;
+}
+
 Status
 kvstore_walwriter_step(uint32_t *sleep_ms)
 {
@@ -522,10 +533,7 @@ kvstore_walwriter_step(uint32_t *sleep_ms)
 		*sleep_ms = 0;
 	} else if (!worked && !prepared && !marked && !slow && !wal_out_of_space()) {
 		atomic_store(&kvs->walwriter_idle, 1);
-		/* Whoever inserted, or flushed for himself, before he could see the flag: look again. */
-		*sleep_ms = delegate_oldest(&slow) != 0 ? 0 : wal_durable() != durable_before ? 0 : WALWRITER_LONG_MS;
-		if (wal_durable() < wal_reserved())
-			*sleep_ms = kvstore_flush_busy() || wal_inserted() == wal_durable() ? WALWRITER_OTHERS_MS : 0;
+		*sleep_ms = idle_nap(durable_before);
 	}
 	return ST_OK;
 }

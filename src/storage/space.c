@@ -65,11 +65,11 @@ level0_tables(void)
 static uint64_t
 table_every_ms(void)
 {
-	uint32_t n = level0_tables(), many = (uint32_t) config.l0_slowdown;
+	uint32_t n = level0_tables(), many = (uint32_t) config.l0_slowdown, steps = n - many + 1;
 
 	if (n < many)
 		return 0;
-	return n - many < PILED_STEPS ? QUIET_MS << (n - many + 1) : QUIET_MS << PILED_STEPS;
+	return QUIET_MS << (steps < PILED_STEPS ? steps : PILED_STEPS);
 }
 
 /* Should what is in memory go to a table now? Not over and over in small ones. */

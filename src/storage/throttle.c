@@ -70,11 +70,17 @@ throttle_rate(const ThrottleState *s)
 	return rate > 0 && rate < RATE_MIN ? RATE_MIN : rate;
 }
 
+static double
+cost_ns(uint64_t bytes, double rate)
+{
+	return (double) bytes * (double) SECOND_NS / rate;
+}
+
 uint64_t
 throttle_pay(uint64_t paid_ns, uint64_t now_ns, uint64_t bytes, double rate)
 {
 	uint64_t start = paid_ns > now_ns ? paid_ns : now_ns, most = now_ns + PAUSE_MAX_NS;
-	double cost = (double) bytes * (double) SECOND_NS / rate;
+	double cost = cost_ns(bytes, rate);
 
 	/* A large record is slowed by what it costs, or many of them would come as fast as small ones. */
 	if (cost > (double) PAUSE_MAX_NS)
@@ -152,7 +158,7 @@ throttle_write(uint64_t bytes)
 	do
 		next = throttle_pay(paid, now, bytes, rate);
 	while (!atomic_compare_exchange_weak(&t->paid_ns, &paid, next));
-	own_ns += (uint64_t) ((double) bytes * (double) SECOND_NS / rate);
+	own_ns += (uint64_t) cost_ns(bytes, rate);
 	pause = throttle_pause(next - now, own_ns);
 	if (pause == 0)
 		return;

@@ -24,7 +24,7 @@
 static bool
 no_file_for_term(void)
 {
-	Lsn end = wal_word_pos(atomic_load(&wal_sh->reserve)) + WAL_TERM_RECORD_SIZE;
+	Lsn end = wal_reserved() + WAL_TERM_RECORD_SIZE;
 
 	return wal_out_of_space() && wal_segment_of(end - 1) > atomic_load(&wal_sh->last_segment);
 }
@@ -80,7 +80,7 @@ wal_record_at(Slice bytes, Lsn at, uint64_t previous_term, WalRecord *out)
 bool
 wal_append_room(size_t bytes)
 {
-	Lsn end = wal_word_pos(atomic_load(&wal_sh->reserve)) + bytes;
+	Lsn end = wal_reserved() + bytes;
 
 	return end <= WAL_LSN_MAX && wal_ring_has_room(end, WAL_RING_OWN_TERMS);
 }
@@ -135,7 +135,7 @@ wal_ring_floor(void)
 	Lsn pos, base;
 
 	atomic_thread_fence(memory_order_acquire); /* what was read of the ring was read before this looks */
-	pos = wal_word_pos(atomic_load(&wal_sh->reserve));
+	pos = wal_reserved();
 	base = atomic_load(&wal_sh->ring_base);
 	return pos > wal_sh->ring_bytes && pos - wal_sh->ring_bytes > base ? pos - wal_sh->ring_bytes : base;
 }
@@ -143,7 +143,7 @@ wal_ring_floor(void)
 int
 wal_ring_pieces(Lsn from, Lsn to, struct iovec iov[2])
 {
-	KV_ASSERT(from <= to && to <= wal_word_pos(atomic_load(&wal_sh->reserve)));
+	KV_ASSERT(from <= to && to <= wal_reserved());
 	if (from == to || from < wal_ring_floor())
 		return 0;
 	return wal_ring_iov(from, to, iov);

@@ -39,7 +39,7 @@ flush_target(Lsn written)
 	Lsn target = wal_inserted();
 
 	for (int i = 0; i < STRAGGLER_SPINS && target == written; i++) {
-		if (wal_word_pos(atomic_load(&wal_sh->reserve)) == written)
+		if (wal_reserved() == written)
 			break;
 		park_relax();
 		target = wal_inserted();
@@ -228,7 +228,7 @@ erase_header(Lsn to, Lsn old_end)
 static void
 check_truncate(Lsn to)
 {
-	Lsn end = wal_word_pos(atomic_load(&wal_sh->reserve));
+	Lsn end = wal_reserved();
 	Buf scratch = { 0 };
 	WalRecord r;
 

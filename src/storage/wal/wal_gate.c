@@ -64,6 +64,6 @@ wal_close_gate(int limit_ms, int *stuck_slot)
 	 * No hole can be left: who reserved has copied, and who died in between was in a critical section, which
 	 * restarts the node. So the stream ends at the position reserved.
 	 */
-	KV_ASSERT(wal_inserted() == wal_word_pos(atomic_load(&wal_sh->reserve)));
+	KV_ASSERT(wal_inserted() == wal_reserved());
 	return true;
 }

@@ -169,6 +169,8 @@ uint32_t wal_record_crc(uint32_t body_crc, const uint8_t encoded[WAL_HEADER_SIZE
 const char *wal_header_check(const WalHeader *h, Lsn pos, uint64_t previous_term, uint64_t record_max);
 /* A header that fails for what a newer kvd may have meant by it; if the checksum fits, it did. */
 bool wal_header_of_later_format(const WalHeader *h, uint64_t previous_term);
+/* fs_sync() or fs_datasync(), marked as such for who looks after stuck processes. */
+KV_CHECK Status wal_sync_file(Status (*sync)(int fd), int fd);
 /* The whole record, header + body + padding, whose header passed the check above. NULL: sound. */
 const char *wal_record_check(const uint8_t *raw, const WalHeader *h, uint64_t previous_term, uint32_t seed);
 

@@ -27,7 +27,6 @@
 #include "common/kv_assert.h"
 #include "common/process_local.h"
 #include "ipc/lwlock.h"
-#include "ipc/procslot.h"
 #include "port/clock.h"
 #include "port/fs.h"
 #include "wal_internal.h"
@@ -147,17 +146,13 @@ wal_mark_write(const WalMark *mark)
 {
 	uint8_t raw[MARK_SIZE];
 	int slot = 1 - wal_sh->mark_slot;
-	Status st;
 
 	KV_ASSERT(mark_newer(mark, &wal_sh->mark));
 	mark_encode(mark, raw);
 	if (mark_fd < 0)
 		KV_TRY(fs_open(WAL_MARK_FILE, FS_WRITE, &mark_fd));
 	KV_TRY(fs_pwrite(mark_fd, raw, sizeof raw, (uint64_t) slot * MARK_APART));
-	critical_sync_begin();
-	st = fs_datasync(mark_fd);
-	critical_sync_end();
-	KV_TRY(st);
+	KV_TRY(wal_sync_file(fs_datasync, mark_fd));
 	wal_mark_set(mark);
 	wal_sh->mark_slot = slot;
 	wal_sh->mark_ns = clock_mono_ns();

@@ -441,7 +441,7 @@ wal_stats(WalStats *out)
 	for (int i = 0; i < s->slots; i++)
 		out->records += atomic_load_explicit(&s->records[i], memory_order_relaxed);
 	out->bytes =
-		wal_word_pos(atomic_load(&s->reserve)) - atomic_load(&s->start_lsn) + atomic_load(&s->bytes_cut);
+		wal_reserved() - atomic_load(&s->start_lsn) + atomic_load(&s->bytes_cut);
 	out->flushes = atomic_load_explicit(&s->flushes, memory_order_relaxed);
 	out->flush_bytes = atomic_load_explicit(&s->flush_bytes, memory_order_relaxed);
 	out->flush_ns = atomic_load_explicit(&s->flush_ns, memory_order_relaxed);

@@ -146,12 +146,19 @@ cut_short(WalScan *s)
 }
 
 /*
- * A whole record, at its place and of the right term, that says what this kvd does not know: a newer one wrote it. To
- * take it for the log's end would cut off what follows.
+ * The header is none of ours. A whole record, at its place and of the right term, that says what this kvd does not know
+ * was written by a newer one: to take it for the log's end would cut off what follows.
  */
 static Status
-of_later_format(const WalScan *s)
+not_ours(WalScan *s, const WalHeader *h, const char *why)
 {
+	size_t size = (size_t) s->torn; /* 0: not known */
+
+	if (size == 0 || !wal_header_of_later_format(h, s->term))
+		return no_record(s, why);
+	KV_TRY(fill(s, size));
+	if (have(s) < size || wal_record_check(s->buf + (s->pos - s->at), h, s->term, wal_sh->crc_seed) != NULL)
+		return no_record(s, why);
 	return status_fail(ST_FOREIGN, "the log record at position %llu is of a format that this kvd does not know: use a "
 					   "newer kvd", (unsigned long long) s->pos);
 }
@@ -161,7 +168,6 @@ wal_scan_next(WalScan *s, WalRecord *out, Slice *raw)
 {
 	const char *why;
 	uint64_t size;
-	bool later;
 
 	s->torn = 0;
 	KV_TRY(fill(s, WAL_HEADER_SIZE));
@@ -172,17 +178,13 @@ wal_scan_next(WalScan *s, WalRecord *out, Slice *raw)
 	if (out->header.lsn == s->pos && out->header.length >= WAL_HEADER_SIZE &&
 		out->header.length <= wal_sh->record_max)
 		s->torn = wal_record_size(out->header.length - WAL_HEADER_SIZE);
-	later = why != NULL && s->torn != 0 && wal_header_of_later_format(&out->header, s->term);
-	if (why != NULL && !later)
-		return no_record(s, why);
+	if (why != NULL)
+		return not_ours(s, &out->header, why);
 	size = wal_record_size(out->header.length - WAL_HEADER_SIZE);
 	KV_TRY(fill(s, (size_t) size));
 	if (have(s) < size)
-		return later ? no_record(s, why) : cut_short(s);
+		return cut_short(s);
 	*raw = slice_of(s->buf + (s->pos - s->at), (size_t) size);
-	if (later)
-		return wal_record_check(raw->data, &out->header, s->term, wal_sh->crc_seed) == NULL ? of_later_format(s)
-																							: no_record(s, why);
 	why = wal_record_check(raw->data, &out->header, s->term, wal_sh->crc_seed);
 	if (why != NULL)
 		return no_record(s, why);

@@ -101,21 +101,28 @@ wal_segment_write(Lsn at, Slice data)
 }
 
 Status
+wal_sync_file(Status (*sync)(int fd), int fd)
+{
+	Status st;
+
+	critical_sync_begin();
+	st = sync(fd);
+	critical_sync_end();
+	return st;
+}
+
+Status
 wal_segment_sync(Lsn from, Lsn to)
 {
-	Status st = ST_OK;
 	int fd;
 
 	if (from >= to)
 		return ST_OK;
 	for (uint64_t k = wal_segment_of(from); k <= wal_segment_of(to - 1); k++) {
 		KV_TRY(wal_segment_fd(k, &fd));
-		critical_sync_begin();
-		st = fs_datasync(fd);
-		critical_sync_end();
-		KV_TRY(st);
+		KV_TRY(wal_sync_file(fs_datasync, fd));
 	}
-	return st;
+	return ST_OK;
 }
 
 /* ---- making */
@@ -164,10 +171,8 @@ make_spare(const char *tmp)
 	s = fs_truncate(fd, 0);
 	if (s == ST_OK)
 		s = fill_zero(fd, 0, wal_sh->segment_size);
-	critical_sync_begin();
 	if (s == ST_OK)
-		s = fs_sync(fd);
-	critical_sync_end();
+		s = wal_sync_file(fs_sync, fd);
 	closed = fs_close(fd);
 	return s != ST_OK ? s : closed;
 }
