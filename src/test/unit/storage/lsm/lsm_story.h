@@ -6,17 +6,6 @@
 
 #include "lsm_test.h"
 
-static Version *published;
-
-static inline void
-publish(Version *v)
-{
-	Version *old = published;
-
-	published = v;
-	lsm_retire(old);
-}
-
 static inline void
 start(void)
 {
@@ -24,14 +13,6 @@ start(void)
 	fresh_memory(TEST_HEAP);
 	config_init();
 	ok(lsm_create(1));
-	ok(lsm_open(&published));
-	ok(lsm_writer_open(published));
-}
-
-static inline void
-reopen(void)
-{
-	fresh_memory(TEST_HEAP);
 	ok(lsm_open(&published));
 	ok(lsm_writer_open(published));
 }

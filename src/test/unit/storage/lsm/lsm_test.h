@@ -296,4 +296,56 @@ table_exists(uint64_t number)
 	return file_exists(path);
 }
 
+/* ---- the newest Version, as kvstore would have it */
+static Version *published;
+
+static inline void
+publish(Version *v)
+{
+	Version *old = published;
+
+	assert_ptr_not_equal(v, old);
+	published = v;
+	lsm_retire(old);
+}
+
+static inline void
+publish_and_collect(Version *v)
+{
+	publish(v);
+	ok(lsm_collect());
+}
+
+/* Entries in order become a table of level 0. A failure changes nothing. */
+static inline Status
+flush_array(const Entry *e, int n, const LsmState *state)
+{
+	Version *v;
+	Iter *it = array_iter(e, n);
+	Status st = lsm_flush(it, state, 0, &v);
+
+	iter_close(it);
+	if (st == ST_OK)
+		publish(v);
+	return st;
+}
+
+/* As after a start of the node. */
+static inline void
+reopen(void)
+{
+	fresh_memory(TEST_HEAP);
+	ok(lsm_open(&published));
+	ok(lsm_writer_open(published));
+}
+
+/* For fs_list(): *arg, an int, counts. */
+static inline Status
+count_name(void *arg, const char *name)
+{
+	(void) name;
+	++*(int *) arg;
+	return ST_OK;
+}
+
 #endif

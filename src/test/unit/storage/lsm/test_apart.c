@@ -1,33 +1,13 @@
 /*
  * test_apart.c - large values apart from their keys: what goes there, when a file goes, what a failure leaves.
  */
-#include "lsm_test.h"
+#include "letters.h"
 
 #include "common/coding.h"
 #include "common/crc32c.h"
 
 #define FOOTER 64 /* of both kinds of files; format version at 48, checksum of the rest at 52 */
 
-static Version *published;
-static uint8_t bytes[KV_VALUE_MAX];
-
-static void
-publish(Version *v)
-{
-	Version *old = published;
-
-	published = v;
-	lsm_retire(old);
-	ok(lsm_collect());
-}
-
-static void
-reopen(void)
-{
-	fresh_memory(TEST_HEAP);
-	ok(lsm_open(&published));
-	ok(lsm_writer_open(published));
-}
 
 static void
 start(void)
@@ -39,28 +19,6 @@ start(void)
 	reopen();
 }
 
-/* A table of the keys `keys`, a letter each, with values of `len` bytes. */
-static Status
-try_flush(const char *keys, uint64_t version, size_t len)
-{
-	Entry e[16];
-	int n = (int) strlen(keys);
-	LsmState state = { version + 16, 1, 1 };
-	Version *v;
-	Iter *it;
-	Status st;
-
-	memset(bytes, (int) version, len);
-	for (int i = 0; i < n; i++)
-		e[i] = (Entry){ slice_of(keys + i, 1), slice_of(bytes, len), version + (uint64_t) i, 0, ENTRY_PUT };
-	it = array_iter(e, n);
-	st = lsm_flush(it, &state, 0, &v);
-	iter_close(it);
-	if (st == ST_OK)
-		publish(v);
-	return st;
-}
-
 static void
 compact_all(void)
 {
@@ -68,15 +26,7 @@ compact_all(void)
 	Version *v;
 
 	ok(lsm_compact_all(&opt, &v));
-	publish(v);
-}
-
-static Status
-count_name(void *arg, const char *name)
-{
-	(void) name;
-	++*(int *) arg;
-	return ST_OK;
+	publish_and_collect(v);
 }
 
 static int
@@ -110,7 +60,7 @@ test_threshold(void **state)
 		for (size_t len = 1023; len <= 1025; len++) {
 			start();
 			config.blob_threshold = threshold;
-			ok(try_flush("a", 10, len));
+			ok(flush_letters("a", 10, len));
 			assert_int_equal(files(), threshold > 0 && len >= 1024);
 			assert_int_equal(published->nvalues, files());
 			expect("a", 10, len);
@@ -128,14 +78,14 @@ test_victims(void **state)
 
 	(void) state;
 	start();
-	ok(try_flush("abcd", 10, 2000));
+	ok(flush_letters("abcd", 10, 2000));
 	id = published->values[0].file->info.file_id;
-	ok(try_flush("ab", 40, 2000));
+	ok(flush_letters("ab", 40, 2000));
 	compact_all();
 	assert_true(lsm_version_has(published, id));
 	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 0);
 	assert_int_equal(published->nvalues, 2);
-	ok(try_flush("c", 70, 2000));
+	ok(flush_letters("c", 70, 2000));
 	compact_all();
 	for (int i = 0; i < 4; i++) { /* its table has been marked: rewritten when nothing else is due */
 		LsmCompactOptions opt = { .oldest = UINT64_MAX };
@@ -143,7 +93,7 @@ test_victims(void **state)
 
 		ok(lsm_compact(&opt, &v));
 		if (v != NULL)
-			publish(v);
+			publish_and_collect(v);
 	}
 	assert_false(lsm_version_has(published, id));
 	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 2000);
@@ -162,7 +112,7 @@ compact_within(uint64_t room)
 	Status st = lsm_compact(&opt, &v);
 
 	if (st == ST_OK && v != NULL)
-		publish(v);
+		publish_and_collect(v);
 	return st;
 }
 
@@ -176,9 +126,9 @@ test_room(void **state)
 
 	(void) state;
 	start();
-	ok(try_flush("abcd", 10, 20000));
-	ok(try_flush("efgh", 40, 30000));
-	ok(try_flush("abcefg", 70, 20000));
+	ok(flush_letters("abcd", 10, 20000));
+	ok(flush_letters("efgh", 40, 30000));
+	ok(flush_letters("abcefg", 70, 20000));
 	compact_all();
 	assert_int_equal(published->nvalues, 3);
 	keys = lsm_bytes(published);
@@ -194,10 +144,10 @@ test_room(void **state)
 	assert_int_equal(published->nvalues, 3);
 	keys = lsm_bytes(published);
 	assert_int_equal(compact_within(keys + live[1] - 1), ST_NO_SPACE);
-	ok(try_flush("a", 100, 20000)); /* a merge has its keys to write */
+	ok(flush_letters("a", 100, 20000)); /* a merge has its keys to write */
 	merge = (LsmCompactOptions){ .oldest = UINT64_MAX, .room = lsm_bytes(published) };
 	ok(lsm_compact_all(&merge, &v));
-	publish(v);
+	publish_and_collect(v);
 	assert_true(atomic_load(&lsm_shared->relocated_bytes) == live[0]);
 	ok(compact_within(lsm_bytes(published) + live[1]));
 	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 50000);
@@ -219,9 +169,9 @@ test_room_for_some(void **state)
 	(void) state;
 	start();
 	config.table_size = 1; /* each key has a table of its own */
-	ok(try_flush("abcd", 10, 30000));
-	ok(try_flush("efgh", 40, 20000));
-	ok(try_flush("abcefg", 70, 20000));
+	ok(flush_letters("abcd", 10, 30000));
+	ok(flush_letters("efgh", 40, 20000));
+	ok(flush_letters("abcefg", 70, 20000));
 	compact_all();
 	t = published->tables[LSM_LEVELS - 1];
 	assert_true(t[3]->rewrite && t[7]->rewrite);
@@ -249,9 +199,9 @@ test_copied_at_once(void **state)
 {
 	(void) state;
 	start();
-	ok(try_flush("abcd", 10, 20000));
-	ok(try_flush("efgh", 40, 20000));
-	ok(try_flush("abcefg", 70, 20000));
+	ok(flush_letters("abcd", 10, 20000));
+	ok(flush_letters("efgh", 40, 20000));
+	ok(flush_letters("abcefg", 70, 20000));
 	compact_all();
 	value_gc_copy_max = 1;
 	ok(compact_within(0));
@@ -273,9 +223,9 @@ test_shares_bound(void **state)
 	for (uint32_t most = 2; most <= 4; most++) {
 		start();
 		value_gc_shares_max = most;
-		ok(try_flush("a", 10, 2000));
-		ok(try_flush("b", 40, 2000));
-		ok(try_flush("c", 70, 2000));
+		ok(flush_letters("a", 10, 2000));
+		ok(flush_letters("b", 40, 2000));
+		ok(flush_letters("c", 70, 2000));
 		compact_all();
 		assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), most < 3 ? 2000 : 0);
 		assert_int_equal(published->nvalues, 3);
@@ -296,7 +246,7 @@ test_shares_end(void **state)
 	value_gc_shares_max = 2;
 	value_gc_shares_end = 3;
 	for (int i = 0; i < 5; i++)
-		ok(try_flush((const char *[]){ "a", "b", "c", "d", "e" }[i], 10 + 30 * (uint64_t) i, 2000));
+		ok(flush_letters((const char *[]){ "a", "b", "c", "d", "e" }[i], 10 + 30 * (uint64_t) i, 2000));
 	compact_all();
 	value_gc_shares_max = VALUE_SHARES_MAX - VALUE_SHARES_OWN;
 	value_gc_shares_end = VALUE_SHARES_MAX - VALUE_SHARES_OWN / 2;
@@ -331,13 +281,13 @@ test_full_disk(void **state)
 
 	(void) state;
 	start();
-	ok(try_flush("ab", 10, 3000));
+	ok(flush_letters("ab", 10, 3000));
 	failing = *quick;
 	failing.pwrite = write_or_full;
 	do {
 		writes_left = n++;
 		fs = &failing;
-		st = try_flush("ab", 40, 300000);
+		st = flush_letters("ab", 40, 300000);
 		fs = quick;
 		if (st != ST_OK) {
 			assert_int_equal(st, ST_NO_SPACE);
@@ -361,7 +311,7 @@ test_files_at_start(void **state)
 
 	(void) state;
 	start();
-	ok(try_flush("a", 10, 3000));
+	ok(flush_letters("a", 10, 3000));
 	value_path(VALUE_ID_BIT | 99, path, sizeof path);
 	ok(fs_open(path, FS_CREATE_NEW, &fd));
 	ok(fs_close(fd));
@@ -415,7 +365,7 @@ test_other_files_at_start(void **state)
 
 	(void) state;
 	start();
-	ok(try_flush("a", 10, 3000));
+	ok(flush_letters("a", 10, 3000));
 	table_path(published->tables[0][0]->info.number, path[0], sizeof path[0]);
 	value_path(published->values[0].file->info.file_id, path[1], sizeof path[1]);
 	for (int i = 0; i < 2; i++) {
@@ -438,7 +388,7 @@ test_batch_bytes(void **state)
 
 	(void) state;
 	start();
-	ok(try_flush("abc", 10, KV_VALUE_MAX));
+	ok(flush_letters("abc", 10, KV_VALUE_MAX));
 	epoch_pin(0);
 	n = lsm_get_many(published, keys, 3, UINT64_MAX, out, st);
 	assert_true(n == 1 || n == 2);

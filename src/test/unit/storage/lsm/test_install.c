@@ -7,18 +7,8 @@
 #include "../../../lib/faultfs.h"
 #include "lsm_test.h"
 
-static Version *published;
 static char old_content[4096], new_content[4096];
 static LsmSum sent;
-
-static void
-publish(Version *v)
-{
-	Version *old = published;
-
-	published = v;
-	lsm_retire(old);
-}
 
 static void
 write_file(const char *path, const void *data, size_t len)

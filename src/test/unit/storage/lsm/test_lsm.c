@@ -22,7 +22,6 @@ typedef struct Model {
 } Model;
 
 static Model *mo;
-static Version *published;
 static Prng rng;
 static uint64_t last_seed;
 static int betweens, nested;
@@ -191,16 +190,6 @@ check_all(const Version *v)
 }
 
 static void
-publish(Version *v)
-{
-	Version *old = published;
-
-	assert_ptr_not_equal(v, old);
-	published = v;
-	lsm_retire(old);
-}
-
-static void
 restart(size_t heap)
 {
 	fresh_memory(heap);
@@ -343,14 +332,6 @@ compact(bool all, Between *b)
 }
 
 /* Every file in "tables" and "values" is named by the newest Version: nothing is left behind. */
-static Status
-count_name(void *arg, const char *name)
-{
-	(void) name;
-	++*(int *) arg;
-	return ST_OK;
-}
-
 static void
 check_no_leaks(void)
 {

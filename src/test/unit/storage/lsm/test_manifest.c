@@ -6,17 +6,6 @@
 
 #include "common/coding.h"
 
-static Version *published;
-
-static void
-publish(Version *v)
-{
-	Version *old = published;
-
-	published = v;
-	lsm_retire(old);
-}
-
 static void
 start(void)
 {
@@ -34,18 +23,10 @@ try_flush(uint64_t version)
 	char key[16];
 	Entry e = { .version = version, .kind = ENTRY_PUT };
 	LsmState state = { version + 1, 3, 4 };
-	Version *v;
-	Iter *it;
-	Status st;
 
 	snprintf(key, sizeof key, "k%03d", (int) (version % 997));
 	e.key = slice_str(key);
-	it = array_iter(&e, 1);
-	st = lsm_flush(it, &state, 0, &v);
-	iter_close(it);
-	if (st == ST_OK)
-		publish(v);
-	return st;
+	return flush_array(&e, 1, &state);
 }
 
 static void
@@ -320,16 +301,9 @@ flush_long_key(size_t len, uint64_t version)
 	static uint8_t key[60000];
 	Entry e = { .version = version, .kind = ENTRY_PUT, .key = slice_of(key, len) };
 	LsmState state = { version + 1, 3, 4 };
-	Version *v;
-	Iter *it = array_iter(&e, 1);
-	Status st;
 
 	memset(key, 'k', sizeof key);
-	st = lsm_flush(it, &state, 0, &v);
-	iter_close(it);
-	if (st == ST_OK)
-		publish(v);
-	return st;
+	return flush_array(&e, 1, &state);
 }
 
 /* What may pass leaves the old one in use, and nothing of the new one. */
@@ -582,14 +556,6 @@ static Status
 bad_open(const char *path, FsOpen how, int *fd)
 {
 	return how != FS_READ && fails() ? status_fail(failure, "made up: open") : fs_posix.open(path, how, fd);
-}
-
-static Status
-count_name(void *arg, const char *name)
-{
-	(void) name;
-	++*(int *) arg;
-	return ST_OK;
 }
 
 /*

@@ -7,25 +7,12 @@
 #include "common/coding.h"
 
 static Prng rng;
-static Version *published;
 
 static void
-publish(Version *v)
-{
-	Version *old = published;
-
-	published = v;
-	lsm_retire(old);
-	ok(lsm_collect());
-}
-
-static void
-reopen(void)
+close_and_reopen(void)
 {
 	ok(manifest_close(&lsm_writer.manifest));
-	fresh_memory(TEST_HEAP);
-	ok(lsm_open(&published));
-	ok(lsm_writer_open(published));
+	reopen();
 }
 
 static void
@@ -34,7 +21,7 @@ start(void)
 	fresh_directory();
 	config_init();
 	ok(lsm_create(1));
-	reopen();
+	close_and_reopen();
 }
 
 /* ---- the set alone: keys 0 .. SPACE - 1, of one or two bytes */
@@ -168,7 +155,7 @@ flush_keeping(const char *entries, const char *ranges, uint64_t oldest)
 	it = array_iter(e, n);
 	ok(lsm_flush_ranges(it, list, nranges, &state, oldest, &v));
 	iter_close(it);
-	publish(v);
+	publish_and_collect(v);
 }
 
 static void
@@ -211,7 +198,7 @@ purge(uint64_t oldest, bool edges)
 
 	ok(lsm_purge(oldest, edges, &v));
 	if (v != NULL)
-		publish(v);
+		publish_and_collect(v);
 	return v != NULL;
 }
 
@@ -223,7 +210,7 @@ compact(bool all, uint64_t oldest)
 
 	ok(all ? lsm_compact_all(&opt, &v) : lsm_compact(&opt, &v));
 	if (v != NULL)
-		publish(v);
+		publish_and_collect(v);
 	return v != NULL;
 }
 
@@ -240,7 +227,7 @@ test_visibility(void **state)
 		assert_int_equal(get("b", 21), -20); /* the next one does not */
 		assert_int_equal(get("b", 99), 30);  /* what came later is there */
 		assert_int_equal(get("c", 99), 12);  /* the end is not part of it */
-		reopen();
+		close_and_reopen();
 	}
 }
 
@@ -265,7 +252,7 @@ test_compaction_drops(void **state)
 	assert_int_equal(lsm_ranges(published), 0);
 	assert_int_equal(get("b", 99), 30);
 	assert_int_equal(get("c", 99), 0);
-	reopen();
+	close_and_reopen();
 	assert_int_equal(lsm_ranges(published), 0);
 }
 
@@ -282,7 +269,7 @@ test_deeper_tables_stay_hidden(void **state)
 	assert_true(compact(true, 50));
 	flush("b@11 x@12", "b-c@20");
 	ok(compact_run(&p, &opt, false)); /* in place */
-	publish(lsm_writer.current);
+	publish_and_collect(lsm_writer.current);
 	assert_int_equal(published->tables[0][0]->info.entries, 1);
 	assert_int_equal(get("b", 99), -20);
 	assert_false(purge(50, false));
@@ -368,7 +355,7 @@ test_within_a_newer_one(void **state)
 	assert_true(purge(22, false));
 	assert_int_equal(lsm_ranges(published), 2);
 	assert_int_equal(get("b", 22), -21);
-	reopen();
+	close_and_reopen();
 	assert_int_equal(lsm_ranges(published), 2);
 	assert_int_equal(get("b", 22), -21);
 	assert_int_equal(get("b", 99), -22);
@@ -472,7 +459,7 @@ test_manifest_checks(void **state)
 	for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
 		start();
 		flush("a@10 b@11", "b-c@20");
-		reopen(); /* one record each */
+		close_and_reopen(); /* one record each */
 		change_range = changes[i];
 		change_manifest(in_range_record);
 		assert_int_equal(lsm_open(&published), i == 0 ? ST_OK : ST_CORRUPT);
@@ -493,7 +480,7 @@ test_format_1(void **state)
 	(void) state;
 	start();
 	flush("a@10 b@11", "");
-	reopen();
+	close_and_reopen();
 	ok(manifest_current(&number));
 	manifest_path(number, path, sizeof path);
 	ok(fs_read_file(path, sizeof old, &content, &len));
@@ -515,11 +502,11 @@ test_format_1(void **state)
 	ok(fs_pwrite(fd, old, len - 12, 0));
 	ok(fs_close(fd));
 	free(content);
-	reopen();
+	close_and_reopen();
 	assert_int_equal(published->tables[0][0]->info.ranges_applied, 0);
 	assert_int_equal(get("b", 99), 11);
 	flush("", "b-c@20");
-	reopen();
+	close_and_reopen();
 	assert_int_equal(get("b", 99), -20);
 }
 
@@ -552,7 +539,7 @@ test_travels(void **state)
 	ok(lsm_install_plan(&plan));
 	ok(lsm_install(&plan, l, "in"));
 	lsm_list_free(l);
-	reopen();
+	close_and_reopen();
 	assert_int_equal(lsm_ranges(published), 2);
 	assert_int_equal(get("a", 99), -30);
 	assert_int_equal(get("a", 30), 10);
@@ -627,7 +614,7 @@ write_and_flush(void)
 	iter_close(it);
 	mo.flushed = mo.nput;
 	mo.ranges_flushed = mo.ranges.n;
-	publish(v);
+	publish_and_collect(v);
 }
 
 typedef struct AtView {
@@ -767,13 +754,13 @@ one_step(void)
 		break;
 	case 6:
 		if (prng_below(&rng, 4) == 0)
-			reopen();
+			close_and_reopen();
 		break;
 	default:
 		write_and_flush();
 	}
 	if (v != NULL)
-		publish(v);
+		publish_and_collect(v);
 }
 
 /* With nothing to ask for older snapshots, all of it goes in the end. */

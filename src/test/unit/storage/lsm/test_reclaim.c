@@ -6,17 +6,6 @@
 #define OLD_KEYS 2000
 #define VALUE_BYTES 1000
 
-static Version *published;
-
-static void
-publish(Version *v)
-{
-	Version *old = published;
-
-	published = v;
-	lsm_retire(old);
-}
-
 /* Keys 0 .. n - 1 whose number is `rest` modulo `step`, versions from `first` on. */
 static void
 flush(int n, int step, int rest, uint64_t first, bool deletes)

@@ -22,7 +22,6 @@ typedef struct RandomIter {
 } RandomIter;
 
 static uint64_t n_entries;
-static Version *published;
 static struct timespec began;
 
 static void
@@ -77,16 +76,6 @@ number_order(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void
-publish(Version *v)
-{
-	Version *old = published;
-
-	published = v;
-	lsm_retire(old);
-	ok(lsm_collect());
-}
-
 /* A table of level 0 with n random ones of 2 * n_entries keys. */
 static void
 flush_random(Prng *g, uint64_t n)
@@ -106,7 +95,7 @@ flush_random(Prng *g, uint64_t n)
 			keys[distinct++] = keys[i];
 	it.n = distinct;
 	ok(lsm_flush(&it.base, &state, UINT64_MAX, &v));
-	publish(v);
+	publish_and_collect(v);
 	free(keys);
 }
 
@@ -117,7 +106,7 @@ compact_all(void)
 	Version *v;
 
 	ok(lsm_compact_all(&opt, &v));
-	publish(v);
+	publish_and_collect(v);
 }
 
 static void

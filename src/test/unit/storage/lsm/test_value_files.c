@@ -1,36 +1,13 @@
 /*
  * test_value_files.c - where a value file ends and the next one begins: at its bound, in flushes and in compactions.
  */
-#include "lsm_test.h"
-
-#define KEYS_MAX 16
-
-static Version *published;
-static uint8_t bytes[KV_VALUE_MAX];
-
-static void
-publish(Version *v)
-{
-	Version *old = published;
-
-	published = v;
-	lsm_retire(old);
-	ok(lsm_collect());
-}
+#include "letters.h"
 
 static Status
 no_writeback(int fd, uint64_t off, uint64_t len)
 {
 	(void) fd, (void) off, (void) len;
 	return ST_OK;
-}
-
-static void
-reopen(void)
-{
-	fresh_memory(TEST_HEAP);
-	ok(lsm_open(&published));
-	ok(lsm_writer_open(published));
 }
 
 static void
@@ -44,33 +21,6 @@ start(void)
 	value_file_bytes = VALUE_FILE_BYTES;
 	ok(lsm_create(1));
 	reopen();
-}
-
-/* A table of the keys `keys`, a letter each, with values of `len` bytes. */
-static void
-flush(const char *keys, uint64_t version, size_t len)
-{
-	Entry e[KEYS_MAX];
-	int n = (int) strlen(keys);
-	LsmState state = { version + KEYS_MAX, 1, 1 };
-	Version *v;
-	Iter *it;
-
-	memset(bytes, (int) version, len);
-	for (int i = 0; i < n; i++)
-		e[i] = (Entry){ slice_of(keys + i, 1), slice_of(bytes, len), version + (uint64_t) i, 0, ENTRY_PUT };
-	it = array_iter(e, n);
-	ok(lsm_flush(it, &state, 0, &v));
-	iter_close(it);
-	publish(v);
-}
-
-static Status
-count_name(void *arg, const char *name)
-{
-	(void) name;
-	++*(int *) arg;
-	return ST_OK;
 }
 
 /* So many, on disk and in the list. */
@@ -109,7 +59,7 @@ a_file_ends_with_the_value_that_takes_it_to_its_bound(void **state)
 	for (uint64_t bound = second - 1; bound <= second + 1; bound++) {
 		start();
 		value_file_bytes = bound;
-		flush("abc", 10, 1500);
+		ok(flush_letters("abc", 10, 1500));
 		expect_files(bound <= second ? 2 : 1);
 		expect("abc", 10, 1500);
 		reopen();
@@ -123,11 +73,11 @@ the_bound_of_a_file_is_64_mib(void **state)
 {
 	(void) state;
 	start();
-	flush("abcd", 10, KV_VALUE_MAX); /* with these it is reached, and nothing comes behind them */
+	ok(flush_letters("abcd", 10, KV_VALUE_MAX)); /* with these it is reached, and nothing comes behind them */
 	expect_files(1);
 	assert_true(published->values[0].file->info.bytes > VALUE_FILE_BYTES);
 	start();
-	flush("abcde", 10, KV_VALUE_MAX);
+	ok(flush_letters("abcde", 10, KV_VALUE_MAX));
 	expect_files(2);
 	expect("abcde", 10, KV_VALUE_MAX);
 }
@@ -138,8 +88,8 @@ a_compaction_begins_files_at_the_same_bound(void **state)
 {
 	(void) state;
 	start();
-	flush("abcdefgh", 10, 2000);
-	flush("abcde", 40, 2000);
+	ok(flush_letters("abcdefgh", 10, 2000));
+	ok(flush_letters("abcde", 40, 2000));
 	expect_files(2);
 	value_file_bytes = 4000;
 	for (int i = 0; i < 5; i++) { /* the first leaves values where they are, and marks the table */
@@ -151,7 +101,7 @@ a_compaction_begins_files_at_the_same_bound(void **state)
 		else
 			ok(lsm_compact(&opt, &v));
 		if (v != NULL)
-			publish(v);
+			publish_and_collect(v);
 	}
 	assert_int_equal(atomic_load(&lsm_shared->relocated_bytes), 6000);
 	expect_files(3);

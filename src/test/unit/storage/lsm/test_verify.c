@@ -3,8 +3,6 @@
  */
 #include "lsm_test.h"
 
-static Version *published;
-
 /* A level-0 table of one key, its versions from `first` on. */
 static void
 flush(const char *key, uint64_t first)
