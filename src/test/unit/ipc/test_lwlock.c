@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "futex_watch.h"
 #include "ipc/lwlock.h"
 #include "ipc/procslot.h"
 #include "port/child.h"
@@ -25,47 +26,13 @@
 typedef struct Shared {
 	uint64_t counter, twin; /* guarded by HEAP: always equal */
 	_Atomic uint32_t told;
-	_Atomic uint32_t waits;       /* begun by anyone, of park() */
+	_Atomic uint32_t waits;       /* begun by anyone (futex_watch.h) */
 	_Atomic uint64_t released_ns; /* the holder was done with waking; 0: it is not yet */
 } Shared;
 
 static void *mem;
 static size_t bytes;
 static Shared *shared;
-
-/*
- * The futex of park.c is watched at link time (UNIT_WRAP in the GNUmakefile): a wait that timed out although the lock
- * was released before that time has lost the wake-up, however slow the machine is.
- */
-static uint64_t gave_up_ns; /* this process's last wait timed out, not before then; 0: it did not */
-
-long __real_syscall(long number, ...);
-long __wrap_syscall(long number, ...);
-
-long
-__wrap_syscall(long number, ...)
-{
-	uint64_t begun = clock_mono_ns();
-	const struct timespec *t;
-	uint32_t *at, value;
-	va_list args;
-	long rc;
-	int op;
-
-	va_start(args, number);
-	at = va_arg(args, uint32_t *);
-	op = va_arg(args, int);
-	value = va_arg(args, uint32_t);
-	t = va_arg(args, const struct timespec *);
-	va_end(args);
-	if (t != NULL)
-		atomic_fetch_add(&shared->waits, 1);
-	rc = __real_syscall(number, at, op, value, t, NULL, 0);
-	if (t != NULL)
-		gave_up_ns = rc == -1 && errno == ETIMEDOUT
-						 ? begun + (uint64_t) t->tv_sec * 1000000000 + (uint64_t) t->tv_nsec : 0;
-	return rc;
-}
 
 static int
 setup(void **state)
@@ -78,6 +45,7 @@ setup(void **state)
 	procslot_shmem_init(mem, SLOTS);
 	lwlock_shmem_init((char *) mem + slots);
 	shared = (Shared *) ((char *) mem + slots + lwlock_shmem_size());
+	futex_waits = &shared->waits;
 	return 0;
 }
 

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "futex_watch.h"
 #include "ipc/procslot.h"
 #include "port/child.h"
 #include "port/clock.h"
@@ -29,40 +30,9 @@ static void *mem;
 static Shared *shared;         /* between test and children */
 static _Atomic uint32_t *word; /* its first */
 
-/*
- * What a sleep waits with is watched at link time (UNIT_WRAP in the GNUmakefile): a wait that timed out although its
- * waker was done before that time has lost the wake-up, however slow the machine is.
- */
-static uint64_t gave_up_ns; /* this process's last wait timed out, not before then; 0: it did not */
-
-long __real_syscall(long number, ...);
-long __wrap_syscall(long number, ...);
+/* Those who sleep in poll() wait as well. */
 void __real_child_poll(const int *fds, bool *ready, int n, int timeout_ms);
 void __wrap_child_poll(const int *fds, bool *ready, int n, int timeout_ms);
-
-/* The futex of park.c: with a time it is a wait. */
-long
-__wrap_syscall(long number, ...)
-{
-	uint64_t begun = clock_mono_ns();
-	const struct timespec *t;
-	uint32_t *at, value;
-	va_list args;
-	long rc;
-	int op;
-
-	va_start(args, number);
-	at = va_arg(args, uint32_t *);
-	op = va_arg(args, int);
-	value = va_arg(args, uint32_t);
-	t = va_arg(args, const struct timespec *);
-	va_end(args);
-	rc = __real_syscall(number, at, op, value, t, NULL, 0);
-	if (t != NULL)
-		gave_up_ns = rc == -1 && errno == ETIMEDOUT
-						 ? begun + (uint64_t) t->tv_sec * 1000000000 + (uint64_t) t->tv_nsec : 0;
-	return rc;
-}
 
 void
 __wrap_child_poll(const int *fds, bool *ready, int n, int timeout_ms)

@@ -117,6 +117,16 @@ start_engine(void)
 	CHECK(kvstore_applied() == end);
 }
 
+/* A user's key that sorts as its number. */
+static inline Slice
+number_key(uint32_t n, uint8_t buf[5])
+{
+	buf[0] = KEYSPACE_USER;
+	for (int i = 0; i < 4; i++)
+		buf[1 + i] = (uint8_t) (n >> (24 - 8 * i));
+	return slice_of(buf, 5);
+}
+
 /* A record of one operation. */
 static inline void
 write_op(const Op *op)

@@ -19,21 +19,12 @@ settings(void)
 #define config_init() settings() /* prepare_engine() begins with it */
 #include "engine_test.h"
 
-static Slice
-key_of(uint32_t n, uint8_t buf[5])
-{
-	buf[0] = KEYSPACE_USER;
-	for (int i = 0; i < 4; i++)
-		buf[1 + i] = (uint8_t) (n >> (24 - 8 * i));
-	return slice_of(buf, 5);
-}
-
 static void
 put(uint32_t n)
 {
 	uint8_t key[5];
 
-	write_op(&(Op){ .kind = OP_PUT, .key = key_of(n, key), .value = slice_str("value") });
+	write_op(&(Op){ .kind = OP_PUT, .key = number_key(n, key), .value = slice_str("value") });
 }
 
 static int
@@ -56,8 +47,8 @@ check_keys(uint32_t n)
 	MUST(kvstore_scan_open(&s, slice_of(&first, 1), slice_of(NULL, 0), true, false, true, &sc));
 	for (uint32_t i = 0; i < n; i++) {
 		MUST(kvstore_scan_next(sc, &e));
-		CHECK(slice_eq(e.key, key_of(i, key)));
-		MUST(kvstore_get(&s, key_of(i, key), &e));
+		CHECK(slice_eq(e.key, number_key(i, key)));
+		MUST(kvstore_get(&s, number_key(i, key), &e));
 		CHECK(slice_eq(e.value, slice_str("value")));
 	}
 	CHECK(kvstore_scan_next(sc, &e) == ST_NOT_FOUND);
@@ -151,7 +142,7 @@ put_many(uint32_t n)
 
 		buf_clear(&body);
 		for (uint32_t end = i + m; i < end; i++)
-			MUST(op_encode(&body, &(Op){ .kind = OP_PUT, .key = key_of(i, key), .value = slice_str("v") }));
+			MUST(op_encode(&body, &(Op){ .kind = OP_PUT, .key = number_key(i, key), .value = slice_str("v") }));
 		MUST(kvstore_write(wal_generation(), &body, m, ACK_QUORUM, 1000, false, &version));
 	}
 	buf_free(&body);
@@ -168,7 +159,7 @@ walk(uint32_t keys, bool reverse)
 	Entry e;
 
 	kvstore_begin_read(&s, 0);
-	MUST(kvstore_scan_open(&s, key_of(0, from), key_of(keys, to), false, reverse, true, &sc));
+	MUST(kvstore_scan_open(&s, number_key(0, from), number_key(keys, to), false, reverse, true, &sc));
 	scan_bound(sc, SCAN_KEYS_MAX, UINT32_MAX); /* as it is opened with, but for the time */
 	while ((st = kvstore_scan_next(sc, &e)) == ST_OK)
 		n++;

@@ -13,15 +13,6 @@
 #define RANGE 10000           /* numbers of keys apart, for each walk's own */
 #define FOREVER 600000
 
-static Slice
-key_of(uint32_t n, uint8_t buf[5])
-{
-	buf[0] = KEYSPACE_USER;
-	for (int i = 0; i < 4; i++)
-		buf[1 + i] = (uint8_t) (n >> (24 - 8 * i));
-	return slice_of(buf, 5);
-}
-
 static uint32_t
 number_of(Slice key)
 {
@@ -38,7 +29,7 @@ write_keys(OpKind kind, uint32_t from, uint32_t to, bool same)
 	uint8_t key[5];
 
 	for (uint32_t i = from; i < to; i++) {
-		Op op = { .kind = kind, .key = key_of(same ? from : i, key) };
+		Op op = { .kind = kind, .key = number_key(same ? from : i, key) };
 
 		if (kind == OP_PUT)
 			op.value = slice_str("value");
@@ -74,8 +65,8 @@ walk(Walk *w)
 	Status st = ST_BUSY;
 
 	w->parts = w->found = 0;
-	MUST(buf_set(&start, key_of(w->from, key)));
-	MUST(buf_set(&end, key_of(w->to, key)));
+	MUST(buf_set(&start, number_key(w->from, key)));
+	MUST(buf_set(&end, number_key(w->to, key)));
 	for (; st == ST_BUSY; w->parts++) {
 		Snapshot s;
 		Scan *sc;
@@ -255,11 +246,11 @@ renewed_read(void)
 	run_compactor();
 	(void) tables_there(&left);
 	CHECK(left > old);
-	MUST(kvstore_get(&s, key_of(9, key), &e));
+	MUST(kvstore_get(&s, number_key(9, key), &e));
 	CHECK(e.version == version);
 	kvstore_end_read();
 	kvstore_begin_read(&s, 0);
-	MUST(kvstore_get(&s, key_of(9, key), &e));
+	MUST(kvstore_get(&s, number_key(9, key), &e));
 	CHECK(e.version > version);
 	kvstore_end_read();
 }
