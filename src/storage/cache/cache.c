@@ -36,6 +36,7 @@
 
 #include <stdatomic.h>
 
+#include "common/figure.h"
 #include "common/hash.h"
 #include "common/kv_assert.h"
 #include "ipc/epoch.h"
@@ -312,13 +313,6 @@ frames_ready(const Shard *s)
 	return s->nfree + (s->nframes - s->fresh);
 }
 
-/* Figures of a shard: only the lock's holder changes them. */
-static inline void
-count(_Atomic uint64_t *figure, uint64_t n)
-{
-	atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + n, memory_order_relaxed);
-}
-
 /* The clock's choice of up to s->batch frames, marked as out of the index; their headers are on the way. */
 static uint32_t
 pick_batch(Shard *s, uint32_t picked[BATCH_MAX])
@@ -365,8 +359,8 @@ evict_batch(Shard *s)
 	b.retired = epoch_retire();
 	s->limbo[s->limbo_tail++ % LIMBO_BATCHES] = b;
 	s->limbo_n += b.n;
-	count(&s->evictions, b.n);
-	count(&s->indexed, -(uint64_t) b.n);
+	figure_add(&s->evictions, b.n);
+	figure_add(&s->indexed, -(uint64_t) b.n);
 }
 
 /*
@@ -502,8 +496,8 @@ insert_locked(Shard *s, uint32_t tag, uint64_t file, uint64_t offset, Slice bloc
 	atomic_store_explicit(&s->used[i], (uint8_t) use, memory_order_relaxed);
 	s->indexed_frame[i] = 1;
 	index_add(s, tag, i);
-	count(&s->inserts, 1);
-	count(&s->indexed, 1);
+	figure_add(&s->inserts, 1);
+	figure_add(&s->indexed, 1);
 	*out = slice_of(f->data, block.len);
 	return true;
 }

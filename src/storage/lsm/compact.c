@@ -460,16 +460,16 @@ compact_run(const Pick *p, const LsmCompactOptions *opt, bool above)
 		value_writer_abandon(&c.values.out);
 		writer_abandon(&c.edit);
 	} else {
-		lsm_count(&lsm_shared->compactions, 1);
+		figure_add(&lsm_shared->compactions, 1);
 		if (p->n[p->out_level] == 1 && c.tables_in == 1)
-			lsm_count(&lsm_shared->rewrites, 1);
-		lsm_count(&lsm_shared->bytes_in, c.bytes_in + c.values.relocated);
-		lsm_count(&lsm_shared->bytes_out, c.bytes_out + c.values.out.bytes);
-		lsm_count(&lsm_shared->relocated_bytes, c.values.relocated);
-		lsm_count(&lsm_shared->level_in[p->out_level], c.from_above);
-		lsm_count(&lsm_shared->level_written[p->out_level], c.bytes_out);
-		lsm_count(&lsm_shared->level0_out, level0_bytes(p, c.base));
-		lsm_count(&lsm_shared->range_entries, c.rule.hidden);
+			figure_add(&lsm_shared->rewrites, 1);
+		figure_add(&lsm_shared->bytes_in, c.bytes_in + c.values.relocated);
+		figure_add(&lsm_shared->bytes_out, c.bytes_out + c.values.out.bytes);
+		figure_add(&lsm_shared->relocated_bytes, c.values.relocated);
+		figure_add(&lsm_shared->level_in[p->out_level], c.from_above);
+		figure_add(&lsm_shared->level_written[p->out_level], c.bytes_out);
+		figure_add(&lsm_shared->level0_out, level0_bytes(p, c.base));
+		figure_add(&lsm_shared->range_entries, c.rule.hidden);
 	}
 	value_gc_free(&c.values);
 	edit_free(&c.edit);
@@ -501,9 +501,9 @@ move(const Pick *p)
 	edit_free(&e);
 	if (st != ST_OK)
 		return st;
-	lsm_count(&lsm_shared->trivial_moves, p->n[level]);
-	lsm_count(&lsm_shared->level_in[p->out_level], bytes);
-	lsm_count(&lsm_shared->level0_out, level0);
+	figure_add(&lsm_shared->trivial_moves, p->n[level]);
+	figure_add(&lsm_shared->level_in[p->out_level], bytes);
+	figure_add(&lsm_shared->level0_out, level0);
 	return ST_OK;
 }
 

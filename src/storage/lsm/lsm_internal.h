@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "common/bytes.h"
+#include "common/figure.h"
 #include "storage/lsm.h"
 #include "storage/manifest.h"
 
@@ -39,14 +40,6 @@ typedef struct LsmShared {
 	uint64_t manifest_number;
 } LsmShared;
 extern LsmShared *lsm_shared;
-
-static inline void
-lsm_count(_Atomic uint64_t *figure, uint64_t n)
-{
-	uint64_t now = atomic_load_explicit(figure, memory_order_relaxed);
-
-	atomic_store_explicit(figure, now + n, memory_order_relaxed); /* one writer: no need for an add */
-}
 
 /* ---- edits: the difference between two Versions. Zero-initialise. */
 typedef struct EditAdd {

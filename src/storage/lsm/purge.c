@@ -140,9 +140,9 @@ lsm_purge(uint64_t oldest, bool edges, Version **out)
 		st = writer_install(&p.edit);
 	edit_free(&p.edit);
 	KV_TRY(st);
-	lsm_count(&lsm_shared->range_tables, p.tables);
-	lsm_count(&lsm_shared->range_bytes, p.bytes);
-	lsm_count(&lsm_shared->ranges_retired, p.ranges);
+	figure_add(&lsm_shared->range_tables, p.tables);
+	figure_add(&lsm_shared->range_bytes, p.bytes);
+	figure_add(&lsm_shared->ranges_retired, p.ranges);
 	if (p.tables + p.ranges > 0)
 		*out = lsm_writer.current;
 	return ST_OK;

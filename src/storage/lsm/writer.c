@@ -45,7 +45,7 @@ remove_table(Table *t)
 
 	table_path(t->info.number, path, sizeof path);
 	writer_remove_file(path);
-	lsm_count(&lsm_shared->files_deleted, 1);
+	figure_add(&lsm_shared->files_deleted, 1);
 	shheap_free(t);
 }
 
@@ -56,7 +56,7 @@ remove_values(ValueFile *f)
 
 	value_path(f->info.file_id, path, sizeof path);
 	writer_remove_file(path);
-	lsm_count(&lsm_shared->files_deleted, 1);
+	figure_add(&lsm_shared->files_deleted, 1);
 	shheap_free(f);
 }
 
@@ -408,7 +408,7 @@ flush_tables(Iter *src, const RangeSet *ranges, Edit *e, uint64_t *bytes)
 	Status st = flush_entries(&f, src);
 
 	buf_free(&f.rule.key);
-	lsm_count(&lsm_shared->range_entries, f.rule.hidden);
+	figure_add(&lsm_shared->range_entries, f.rule.hidden);
 	if (st != ST_OK) {
 		value_writer_abandon(&f.values);
 		if (f.builder != NULL)
@@ -457,10 +457,10 @@ lsm_flush_ranges(Iter *src, const RangeDelete *list, uint32_t n, const LsmState 
 		writer_abandon(&e);
 	edit_free(&e);
 	KV_TRY(st);
-	lsm_count(&lsm_shared->flushes, 1);
-	lsm_count(&lsm_shared->flush_bytes, bytes);
-	lsm_count(&lsm_shared->level_in[0], bytes);
-	lsm_count(&lsm_shared->level_written[0], bytes);
+	figure_add(&lsm_shared->flushes, 1);
+	figure_add(&lsm_shared->flush_bytes, bytes);
+	figure_add(&lsm_shared->level_in[0], bytes);
+	figure_add(&lsm_shared->level_written[0], bytes);
 	*out = lsm_writer.current;
 	return ST_OK;
 }
