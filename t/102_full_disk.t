@@ -21,9 +21,17 @@ if (!$ENV{KVD_TEST_UNSHARED}) {
 	$ENV{KVD_TEST_UNSHARED} = 1;
 	exec 'unshare', '-rm', $^X, $0 or die "unshare: $!\n";
 }
-my $disk = test_dir() . '/main'; # the data directory: its log stays outside
-mkdir $disk or die $!;
-system('mount', '-t', 'tmpfs', '-o', 'size=80m', 'none', $disk) == 0 or die "mount: $?\n";
+
+# A file system of this size on a node's data directory: its log stays outside.
+sub mount_disk
+{
+	my ($name, $size) = @_;
+	my $dir = test_dir() . "/$name";
+	mkdir $dir or die $!;
+	system('mount', '-t', 'tmpfs', '-o', "size=$size", 'none', $dir) == 0 or die "mount: $?\n";
+	return $dir;
+}
+my $disk = mount_disk('main', '80m');
 
 use constant { BATCH => 200, RESERVE => 16 << 20 };
 my $pad = 'abcdefghij' x 80;
@@ -124,9 +132,7 @@ chdir '/' and system('umount', '-l', $disk);
 # Others take the disk, half of each table is deleted, evenly, and level 0 has more tables than it should: the reserve
 # has to be enough to write tables anew, and what is deleted has to come to a table.
 
-my $large = test_dir() . '/default';
-mkdir $large or die $!;
-system('mount', '-t', 'tmpfs', '-o', 'size=1400m', 'none', $large) == 0 or die "mount: $?\n";
+my $large = mount_disk('default', '1400m');
 $node = Kvd::Test->new('default')->init(compression => 'none', wal_keep => 0, wal_keep_max => 0, blob_threshold => 0,
 	memtable_size => '64MB', memtable_count => 3, table_size => '64MB', wal_segment_size => '16MB',
 	wal_spare_segments => 3, l0_slowdown => 4)->start;

@@ -239,7 +239,28 @@ sub scan
 	return $a->{code} == 0 ? { %$a, %{ parse_scan($a->{payload}) } } : $a;
 }
 
-# All pages at one snapshot; entries. Dies on an error.
+# The options of the step that goes on behind an answer with `more`.
+sub behind
+{
+	my ($a, %o) = @_;
+	return (%o, snapshot => $a->{snapshot}, $o{reverse} ? (end => $a->{last}) : (start => $a->{last}, after => 1));
+}
+
+# One page of limit entries in as many steps as the server takes for it: each ends after a bounded time. As scan.
+sub scan_page
+{
+	my ($self, %o) = @_;
+	my ($limit, @entries) = ($o{limit});
+	while (1) {
+		my $a = $self->scan(%o, limit => $limit - @entries);
+		return $a if $a->{code} != 0;
+		push @entries, @{ $a->{entries} };
+		return { %$a, entries => \@entries } if !$a->{more} || @entries >= $limit;
+		%o = behind($a, %o);
+	}
+}
+
+# All pages; entries. limit: of each page. Dies on an error.
 sub scan_all
 {
 	my ($self, %o) = @_;
@@ -249,23 +270,7 @@ sub scan_all
 		die "SCAN: $a->{status}: $a->{text}\n" if $a->{code} != 0;
 		push @entries, @{ $a->{entries} };
 		return \@entries if !$a->{more};
-		my $last = $a->{last};
-		%o = (%o, snapshot => $a->{snapshot}, $o{reverse} ? (end => $last) : (start => $last, after => 1));
-	}
-}
-
-# One page of limit entries, in as many steps as the server takes for it: each ends after a bounded time.
-sub scan_page
-{
-	my ($self, %o) = @_;
-	my ($limit, @entries) = ($o{limit});
-	while (1) {
-		my $a = $self->scan(%o, limit => $limit - @entries);
-		return $a if $a->{code} != 0;
-		push @entries, @{ $a->{entries} };
-		return { %$a, entries => \@entries } if @entries >= $limit || !$a->{more};
-		my $last = $a->{last};
-		%o = (%o, snapshot => $a->{snapshot}, $o{reverse} ? (end => $last) : (start => $last, after => 1));
+		%o = behind($a, %o);
 	}
 }
 
@@ -279,7 +284,7 @@ sub count_all
 		die "COUNT: $a->{status}: $a->{text}\n" if $a->{code} != 0;
 		$sum += $a->{count};
 		return $sum if !$a->{more};
-		%o = (%o, snapshot => $a->{snapshot}, start => $a->{last}, after => 1);
+		%o = behind($a, %o);
 	}
 }
 
