@@ -28,6 +28,10 @@
 #define SLEEP_US UINT64_C(1000000) /* rule P2: every sleep re-checks within a second */
 #define STALL_SLEEP_US                                                                                       \
 	UINT64_C(2000) /* waiting for a memtable or ring room, which nobody signals to us alone */
+/* Waiting for the log to be less far ahead: some hundred kilobytes' work of others. */
+#define UNWAITED_SLEEP_US UINT64_C(1000)
+/* With the longest pause of throttle.c still no stop that anybody would notice. */
+#define UNWAITED_PAUSE_NS UINT64_C(30000000)
 /* For a process that was preempted while it copied its record: going round would only keep the CPU from it. */
 #define STRAGGLER_US UINT64_C(100)
 /* How long the WAL writer serves delegated replies before it looks after its other duties (rule L6: 50 ms). */
@@ -309,28 +313,41 @@ kvstore_insert(uint32_t generation, const Buf *body, uint32_t count, int timeout
 	return insert_record(generation, WAL_WRITE, body, count, logclock_now(), timeout_ms, start, end);
 }
 
-/* Writes that nobody waits for must not fill the ring: who does wait, for a write behind them, would wait for all. */
+/* The WAL writer and the replay process do what nobody waits for; they may be napping. */
+static void
+wake_helpers(void)
+{
+	if (wal_durable() < wal_inserted() && !lwlock_held(LWLOCK_WAL_FLUSH, 0))
+		procslot_wake(PROC_WALWRITER);
+	if (apply_free())
+		procslot_wake(PROC_REPLAY);
+}
+
+/*
+ * Writes that nobody waits for must not fill the ring: who does wait, for a write behind them, would wait for all.
+ * Up to UNWAITED_MAX a writer is only slowed until others have caught up: a sync by itself may take as long as the disk
+ * likes, and in applying, a process that rarely does maps one page of a memtable after the other.
+ */
 static void
 bound_unwaited(uint32_t generation, int timeout_ms, bool deletes_only)
 {
-	uint64_t deadline = 0;
+	uint64_t began = 0, now, ahead;
 
-	for (;;) {
-		Lsn applied = kvstore_applied();
-		uint64_t now;
-
-		/* What will be refused does not wait first. */
-		if (wal_inserted() - applied <= UNWAITED_MAX || wal_generation() != generation ||
-			(deletes_only ? wal_out_of_space() : kvstore_no_space()))
-			return;
+	/* What will be refused does not wait first. */
+	while ((ahead = wal_inserted() - kvstore_applied()) > UNWAITED_SOFT && wal_generation() == generation &&
+		   !(deletes_only ? wal_out_of_space() : kvstore_no_space())) {
 		now = clock_mono_ns();
-		if (deadline == 0)
-			deadline = now + (uint64_t) timeout_ms * 1000000;
-		if (now > deadline)
-			return; /* the insertion says what is wrong */
-		if (!make_room())
-			procslot_sleep(procslot_prepare_sleep(), STALL_SLEEP_US);
+		if (began == 0)
+			began = now;
+		if (now - began >= (ahead <= UNWAITED_MAX ? UNWAITED_PAUSE_NS : (uint64_t) timeout_ms * 1000000))
+			break; /* if nothing moves at all, the insertion says what is wrong */
+		if (ahead > UNWAITED_MAX && make_room())
+			continue;
+		wake_helpers();
+		procslot_sleep(procslot_prepare_sleep(), UNWAITED_SLEEP_US);
 	}
+	if (began != 0)
+		throttle_count((clock_mono_ns() - began) / 1000);
 }
 
 bool

@@ -30,10 +30,12 @@
  */
 #define APPLY_PIECE (1024 * 1024)
 /*
- * Log ahead of what is applied from which on ack=none writes help first, or wait. Some tens of milliseconds of work for
+ * Log ahead of what is applied from which on each ack=none write is slowed. Some tens of milliseconds of work for
  * who comes next; two pieces of a flush, so that there is one to write while the next one is gathered.
  */
-#define UNWAITED_MAX (UINT64_C(2) * WAL_FLUSH_PIECE)
+#define UNWAITED_SOFT (UINT64_C(2) * WAL_FLUSH_PIECE)
+/* And from which on it helps first, or waits. Only many writers or large records get there. */
+#define UNWAITED_MAX (2 * UNWAITED_SOFT)
 
 typedef enum MemState { MEM_FREE, MEM_ACTIVE, MEM_FROZEN, MEM_RETIRED } MemState;
 
@@ -275,6 +277,8 @@ uint64_t throttle_sample(uint64_t before, uint64_t bytes, uint64_t ns);
 double throttle_now(void);
 /* Sleep for what a record of so many bytes costs. Holds no lock. */
 void throttle_write(uint64_t bytes);
+/* A writer was slowed for so long, here or elsewhere (write.slowed... of STATS). */
+void throttle_count(uint64_t us);
 /* Compaction worker: a flush of log bytes [from, to) took so long. */
 void throttle_flushed(Lsn from, Lsn to, uint64_t ns);
 /* Compaction worker: v's level 0, less what the compaction under way has done of it. */

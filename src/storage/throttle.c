@@ -142,12 +142,24 @@ throttle_now(void)
 }
 
 void
+throttle_count(uint64_t us)
+{
+	Throttle *t = &kvs->throttle;
+	uint64_t most = atomic_load_explicit(&t->slowed_us_max, memory_order_relaxed);
+
+	atomic_fetch_add_explicit(&t->slowed, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&t->slowed_us, us, memory_order_relaxed);
+	while (us > most && !atomic_compare_exchange_weak(&t->slowed_us_max, &most, us))
+		;
+}
+
+void
 throttle_write(uint64_t bytes)
 {
 	static PROCESS_LOCAL uint64_t own_ns; /* what this process's writes cost since it last paused */
 	Throttle *t = &kvs->throttle;
 	double rate = throttle_now();
-	uint64_t now, paid, next, pause, us, most;
+	uint64_t now, paid, next, pause;
 
 	if (rate == 0) {
 		own_ns = 0;
@@ -164,12 +176,7 @@ throttle_write(uint64_t bytes)
 		return;
 	own_ns = 0;
 	procslot_sleep(procslot_prepare_sleep(), pause / 1000);
-	us = (clock_mono_ns() - now) / 1000;
-	atomic_fetch_add_explicit(&t->slowed, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&t->slowed_us, us, memory_order_relaxed);
-	most = atomic_load_explicit(&t->slowed_us_max, memory_order_relaxed);
-	while (us > most && !atomic_compare_exchange_weak(&t->slowed_us_max, &most, us))
-		;
+	throttle_count((clock_mono_ns() - now) / 1000);
 }
 
 /* ---- compaction worker */
