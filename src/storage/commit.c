@@ -31,7 +31,7 @@
 /* Waiting for the log to be less far ahead: some hundred kilobytes' work of others. */
 #define UNWAITED_SLEEP_US UINT64_C(1000)
 /* With the longest pause of throttle.c still no stop that anybody would notice. */
-#define UNWAITED_PAUSE_NS UINT64_C(30000000)
+#define UNWAITED_PAUSE_NS UINT64_C(20000000)
 /* For a process that was preempted while it copied its record: going round would only keep the CPU from it. */
 #define STRAGGLER_US UINT64_C(100)
 /* How long the WAL writer serves delegated replies before it looks after its other duties (rule L6: 50 ms). */

@@ -76,8 +76,11 @@ void engine_stop(void);
 bool engine_running(void);
 /* Fork into a free slot of the engine; the child runs body and ends. */
 pid_t engine_fork(void (*body)(void *arg), void *arg, int *slot);
-/* Wait for it; its slot may be used again then. Exits when the child failed. */
-void engine_join(pid_t pid, int slot);
+/* Wait for it, and look at something each second; its slot may be used again then. Exits when the child failed. */
+void engine_join(pid_t pid, int slot, void (*each_second)(void));
+#define BENCH_NAP_MS 5
+/* The longest of the naps in which the joins since the last call waited: so much does the machine hold a process up. */
+uint64_t engine_longest_nap(void);
 /* CPU time so far, ns. */
 typedef struct EngineCpu {
 	uint64_t log, compaction, replay;
@@ -163,9 +166,12 @@ typedef struct RunFigures {
 	const Workload *work;
 	int workers;
 	EngineCpu cpu; /* of this run */
+	uint64_t longest_nap_ns;
 } RunFigures;
 void report_run(const RunFigures *f);
 void report_reopen(uint64_t ns);
+/* Look at how much room tables and value files take now: the most since the last report_engine() is told there. */
+void report_sample_space(void);
 /* Amplifications since the engine's start; counted: live_entries and live_bytes are known. */
 void report_engine(uint64_t user_bytes, bool counted);
 

@@ -118,10 +118,12 @@ run_workers(RunFigures *f)
 	while (atomic_load(&shared->ready) < (uint32_t) f->workers)
 		child_poll(NULL, NULL, 0, 1);
 	before = engine_cpu();
+	(void) engine_longest_nap();
 	atomic_store(&shared->go, 1);
 	for (int i = 0; i < f->workers; i++)
-		engine_join(pids[i], slots[i]);
+		engine_join(pids[i], slots[i], report_sample_space);
 	after = engine_cpu();
+	f->longest_nap_ns = engine_longest_nap();
 	f->cpu = (EngineCpu){ after.log - before.log, after.compaction - before.compaction,
 		                  after.replay - before.replay };
 	for (int i = 0; i < f->workers; i++)
