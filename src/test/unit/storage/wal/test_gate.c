@@ -87,6 +87,32 @@ test_stale_mark_means_nothing(void **state)
 	atomic_store(&wal_sh->insert_from[5], 0);
 }
 
+/* The same through a close alone: who marks after it will not reserve, so the new term need not wait for him. */
+static void
+test_late_mark_means_nothing(void **state)
+{
+	Lsn old, end;
+	WalRecovery rec;
+	uint32_t g;
+
+	(void) state;
+	wal_test_start(&rec);
+	procslot_detach();
+	procslot_attach(7, PROC_BACKEND); /* slot 5 is below the highest used */
+	g = wal_test_open();
+	old = wal_test_insert(1, 10);
+	end = wal_test_insert(2, 10);
+	close_gate();
+	atomic_store(&wal_sh->insert_from[5], wal_word(g, old));
+	assert_true(wal_inserting_slot() < 0);
+	assert_int_equal(wal_inserted(), end);
+	close_gate();
+	assert_ok(wal_test_begin(9, 1, &end));
+	wal_open_gate();
+	assert_int_equal(wal_inserted(), end);
+	atomic_store(&wal_sh->insert_from[5], 0);
+}
+
 static void
 test_generations_wrap(void **state)
 {
@@ -437,6 +463,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_insertion_under_way, setup, wal_test_teardown),
 		cmocka_unit_test_setup_teardown(test_stale_mark_means_nothing, setup, wal_test_teardown),
+		cmocka_unit_test_setup_teardown(test_late_mark_means_nothing, setup, wal_test_teardown),
 		cmocka_unit_test_setup_teardown(test_generations_wrap, setup, wal_test_teardown),
 		cmocka_unit_test_setup_teardown(test_truncate, setup, wal_test_teardown),
 		cmocka_unit_test_setup_teardown(test_truncate_anywhere, setup, wal_test_teardown),
