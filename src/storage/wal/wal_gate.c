@@ -67,7 +67,7 @@ wal_close_gate(int limit_ms, int *stuck_slot)
 	/* A mark that comes now is of somebody who slept before he reserved, and who will not: it must not count. */
 	if (closing)
 		raise_generation(2);
-	closing = false;
+	closing = false; /* a close that finds it closed changes nothing */
 	/*
 	 * No hole can be left: who reserved has copied, and who died in between was in a critical section, which
 	 * restarts the node. So the stream ends at the position reserved.

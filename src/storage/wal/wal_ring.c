@@ -440,8 +440,7 @@ wal_stats(WalStats *out)
 	*out = (WalStats){ 0 };
 	for (int i = 0; i < s->slots; i++)
 		out->records += atomic_load_explicit(&s->records[i], memory_order_relaxed);
-	out->bytes =
-		wal_reserved() - atomic_load(&s->start_lsn) + atomic_load(&s->bytes_cut);
+	out->bytes = wal_reserved() - atomic_load(&s->start_lsn) + atomic_load(&s->bytes_cut);
 	out->flushes = atomic_load_explicit(&s->flushes, memory_order_relaxed);
 	out->flush_bytes = atomic_load_explicit(&s->flush_bytes, memory_order_relaxed);
 	out->flush_ns = atomic_load_explicit(&s->flush_ns, memory_order_relaxed);

@@ -428,7 +428,6 @@ engine_join(pid_t pid, int slot, void (*each_second)(void))
 			each_second();
 			second += SECOND_NS;
 		}
-
 		/* any child: one of the engine that ends meanwhile would be waited for in vain */
 		waitid(P_ALL, 0, &info, WEXITED | WNOWAIT | WNOHANG);
 		if (info.si_pid == replay_pid || info.si_pid == compactor_pid || info.si_pid == walwriter_pid)

@@ -71,7 +71,7 @@ test_order_and_one_send(void **state)
 
 /* Answers each request with 64 KiB before it reads the next. */
 static void
-stubborn(Fake *f, int fd, int n)
+answers_before_reading(Fake *f, int fd, int n)
 {
 	uint8_t *answer = calloc(1, 16 + 65536);
 	ProtoHeader h;
@@ -96,7 +96,7 @@ test_no_deadlock(void **state)
 	(void) state;
 	assert_non_null(key);
 	memset(key, 'k', 65536);
-	fake_start(&f, stubborn);
+	fake_start(&f, answers_before_reading);
 	assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, "?timeout=20s"), NULL), KV_OK);
 	while (appended < COUNT) {
 		int code = kv_append_get(c, (kv_bytes){ key, 65536 }, NULL);
