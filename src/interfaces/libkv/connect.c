@@ -17,6 +17,7 @@
 #define PAUSE_FIRST_MS 5   /* between two rounds over the hosts, doubled each time */
 #define PAUSE_MAX_MS 200
 #define PAUSE_SLICE_MS 20  /* how soon a cancelled pause ends */
+#define HELLO_CUTS_MAX 3   /* on the first connection: a server whose processes start over cuts it off once or twice */
 
 /* The answer to HELLO, doc/protocol.md. */
 static Status
@@ -69,14 +70,14 @@ say_hello(kv_client *c, uint64_t deadline_ns)
 			"%s:%u accepts connections but does not answer: no kvd server, or one that is stopped",
 			c->at.name, c->at.port);
 	if (st != ST_OK && st != ST_PROTOCOL && c->eof)
-		return ST_CANNOT_CONNECT;
+		return ST_CLOSED;
 	KV_TRY(st);
 	if (h.status != ST_OK)
 		return call_error(h.status, answer, NULL, NULL);
 	return read_hello(c, answer);
 }
 
-/* Connect to one host within ms. */
+/* Connect to one host within ms. ST_CLOSED: it took the connection, and cut it off before its answer. */
 static Status
 connect_one(kv_client *c, const Host *host, int ms)
 {
@@ -95,7 +96,10 @@ connect_one(kv_client *c, const Host *host, int ms)
 	return st;
 }
 
-/* Every host once, the leader that was pointed to first, then the one after the last tried. */
+/*
+ * Every host once, the leader that was pointed to first, then the one after the last tried. Not OK: how the last one
+ * failed.
+ */
 static Status
 connect_round(kv_client *c, uint64_t deadline_ns)
 {
@@ -142,13 +146,16 @@ connect_pause(kv_client *c, int ms, uint64_t deadline_ns)
 
 /*
  * Another round can help while a server starts; and when the servers of a handle that was connected are
- * away for a moment. On the first connection a refusal is final: the address is likely wrong.
+ * away for a moment. On the first connection a refusal is final: the address is likely wrong. Who cuts the hello off
+ * is a server that just starts over, or a stranger, which the last of HELLO_CUTS_MAX tries tells.
  */
 static bool
-worth_another_round(const kv_client *c, Status st)
+worth_another_round(const kv_client *c, Status st, int cuts)
 {
 	if (st == ST_STARTING || st == ST_BUSY)
 		return true;
+	if (st == ST_CLOSED)
+		return !c->cancelled && (c->was_connected || cuts < HELLO_CUTS_MAX);
 	return c->was_connected && (st == ST_CANNOT_CONNECT || st == ST_SHUTTING_DOWN || st == ST_TOO_MANY_CONNECTIONS);
 }
 
@@ -156,6 +163,7 @@ Status
 connect_ensure(kv_client *c, uint64_t deadline_ns)
 {
 	int pause_ms = PAUSE_FIRST_MS;
+	int cuts = 0;
 
 	if (c->fd >= 0 && !c->eof)
 		return ST_OK;
@@ -167,8 +175,9 @@ connect_ensure(kv_client *c, uint64_t deadline_ns)
 			c->was_connected = true;
 			return ST_OK;
 		}
-		if (!worth_another_round(c, st) || !connect_pause(c, pause_ms, deadline_ns))
-			return st;
+		cuts += st == ST_CLOSED;
+		if (!worth_another_round(c, st, cuts) || !connect_pause(c, pause_ms, deadline_ns))
+			return st == ST_CLOSED && !c->cancelled ? ST_CANNOT_CONNECT : st;
 		pause_ms = pause_ms * 2 < PAUSE_MAX_MS ? pause_ms * 2 : PAUSE_MAX_MS;
 	}
 }

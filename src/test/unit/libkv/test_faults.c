@@ -29,6 +29,20 @@ silent(Fake *f, int fd, int n)
 		;
 }
 
+static int cuts_left; /* of cut_hello() */
+
+/* Closes so many connections at their hello, as a server does whose processes start over, then is polite. */
+static void
+cut_hello(Fake *f, int fd, int n)
+{
+	uint8_t hello[PROTO_HEADER_SIZE];
+
+	if (n >= cuts_left)
+		fake_polite(f, fd, n);
+	else
+		(void) recv(fd, hello, sizeof hello, MSG_WAITALL);
+}
+
 /* Answers the hello, then nothing. */
 static void
 silent_after_hello(Fake *f, int fd, int n)
@@ -326,6 +340,30 @@ test_refused(void **state)
 	assert_in_range(ms_since(start), 0, SOON_MS); /* at once, not after the 20 s */
 }
 
+/* The first connection: cut off up to two times it is tried again, three times it is told, at once. */
+static void
+test_hello_cut_off(void **state)
+{
+	(void) state;
+	for (cuts_left = 1; cuts_left <= 4; cuts_left++) {
+		uint64_t start = clock_mono_ns();
+		bool works = cuts_left < 3;
+		kv_client *c;
+		Fake f;
+
+		fake_start(&f, cut_hello);
+		assert_int_equal(kv_connect(&c, fake_uri(&f, NULL, LONG), NULL), works ? KV_OK : KV_CANNOT_CONNECT);
+		assert_in_range(ms_since(start), 0, SOON_MS);
+		if (works)
+			assert_int_equal(kv_put(c, kv_str("k"), kv_str("v"), NULL, NULL), KV_OK);
+		else
+			assert_non_null(strstr(kv_error(), "connection")); /* closed, or reset: what it had not read */
+		kv_close(c);
+		fake_stop(&f);
+		assert_int_equal(f.connections, works ? cuts_left + 1 : 3);
+	}
+}
+
 /* A host that is gone, and one that accepts and is silent, leave time for the next. */
 static void
 test_next_host(void **state)
@@ -488,7 +526,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_cases), cmocka_unit_test(test_refused), cmocka_unit_test(test_next_host),
+		cmocka_unit_test(test_cases), cmocka_unit_test(test_refused), cmocka_unit_test(test_hello_cut_off),
+		cmocka_unit_test(test_next_host),
 		cmocka_unit_test(test_leader), cmocka_unit_test(test_stale), cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_first_cause),
 	};
