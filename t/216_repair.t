@@ -20,7 +20,7 @@ use Kvd::Cluster;
 seed();
 
 # Values in the tables: what is spoiled is looked for there.
-my $cluster = Kvd::Cluster->new(nodes => 3, proxy => 0, settings => { blob_threshold => 0 })->start;
+my $cluster = Kvd::Cluster->new(nodes => 3, proxy => 0, election => 2000, settings => { blob_threshold => 0 })->start;
 my $leader = $cluster->wait_leader;
 my ($bad, $good) = $cluster->followers;
 
@@ -101,9 +101,35 @@ sub alarm_is
 	return;
 }
 
+# A comparison whose leader stands still in the middle, so that another one is elected, must not be answered by what was
+# found before: it is made again, by the new leader.
+sub finds_in_spite_of_election
+{
+	my ($bad) = @_;
+	my $old = $cluster->wait_leader;
+	my ($silent) = grep { $_ != $old && $_ != $bad } $cluster->nodes;
+	my $before = $cluster->stats($old)->{'replication.hash_lsn'};
+	my $worker = $old->client->stats('process.')->{'process.consensus.pid'};
+	my %files = map { $_ => test_dir() . "/check.$_" } qw(out err);
+	$cluster->stop($silent); # so that it does not end
+	my $pid = start_command(\%files, kvd_bin('kvctl'), '-p', $old->port, '--timeout', '90s', 'cluster', 'check');
+	$cluster->wait_for(sub { $cluster->stats($old)->{'replication.hash_lsn'} != $before }, 30, 'a comparison');
+	kill 'STOP', $worker;
+	$cluster->cont($silent);
+	$cluster->wait_leader(of => [ $silent, $bad ], seconds => 60);
+	kill 'CONT', $worker;
+	my $code = Kvd::Test::wait_for($pid, 100);
+	my $text = slurp($files{out}) . slurp($files{err});
+	is($code, 4, 'a comparison through an election finds it') or diag $text;
+	like($text, qr/\Q@{[ $bad->name ]}\E/, '... and names the node');
+	return;
+}
+
 # --- all is well -------------------------------------------------------------------------------------
 my $large = 'v' x 5000;    # more than a block: it has one to itself
-is($leader->client->put(sprintf('key-%03d', $_), "value-$_-" . $large)->{status}, 'OK') for 1 .. 20;
+for my $i (1 .. 20) {
+	$cluster->by_leader(sub { $_[0]->put(sprintf('key-%03d', $i), "value-$i-$large") });
+}
 $cluster->wait_same;
 is($_->kvctl('checkpoint')->{code}, 0, 'tables on ' . $_->name) for $cluster->nodes;
 cluster_says(!!1, qr/3 of 3/, 'all the same', 'check');
@@ -122,6 +148,7 @@ for my $kind ('forged', 'damaged') {
 		write_at($path, $at + 100, 'X');
 	}
 	$cluster->start_node($bad);
+	finds_in_spite_of_election($bad) if $kind eq 'forged';
 	$leader = $cluster->wait_leader;
 	if ($leader == $bad) {
 		$cluster->kvctl('cluster', 'transfer', $good->name);
@@ -132,7 +159,7 @@ for my $kind ('forged', 'damaged') {
 	alarm_is(1);
 	my ($other) = grep { $_ != $bad && $_ != $leader } $cluster->nodes;
 	isnt($cluster->kvctl('cluster', 'repair', $other->name)->{code}, 0, 'a node that does not differ is not repaired');
-	is($leader->client->put("before-$kind", 'x')->{status}, 'OK', 'a write before the repair');
+	is($cluster->by_leader(sub { $_[0]->put("before-$kind", 'x') })->{status}, 'OK', 'a write before the repair');
 	cluster_says(!!1, qr/\w/, 'begins', 'repair', $name);
 	$repaired++;
 	$cluster->wait_for(sub { my @n = $bad->log =~ /installed the tables/g; @n == $repaired }, 30,
@@ -140,7 +167,7 @@ for my $kind ('forged', 'damaged') {
 	$bad->wait_ready;
 	$cluster->wait_for(sub { my $s = $cluster->stats($bad); $s && $s->{'replication.recovering'} == 0 }, 30,
 		'the node to have recovered');
-	is($leader->client->put("after-$kind", 'x')->{status}, 'OK', 'a write after the repair');
+	is($cluster->by_leader(sub { $_[0]->put("after-$kind", 'x') })->{status}, 'OK', 'a write after the repair');
 	$cluster->wait_same;
 	cluster_says(!!1, qr/3 of 3/, 'all the same again', 'check');
 	alarm_is(0);

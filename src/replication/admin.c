@@ -285,6 +285,7 @@ start_compare(void)
 		refuse(status_detail());
 	else
 		now.stage = STAGE_COMPARING;
+	now.term = cons.raft.vote.term;
 }
 
 static void
@@ -345,13 +346,15 @@ static void
 go_on(void)
 {
 	char text[TEXT_MAX];
-
 	bool equal;
 
 	if (now.stage == STAGE_IDENTIFY) {
 		identify();
 	} else if (now.stage == STAGE_COMPARING) {
-		if (compare_ended(&equal, text, sizeof text))
+		/* A round ends with its leader's term, without a result. Nothing was changed: the next leader may be asked. */
+		if (cons.raft.role != RAFT_LEADER || cons.raft.vote.term != now.term)
+			finish(ST_NOT_LEADER, "");
+		else if (compare_ended(&equal, text, sizeof text))
 			finish(equal ? ST_OK : ST_BAD_REQUEST, text);
 	} else if (now.stage == STAGE_TRANSFERRING) {
 		const Member *leader = membership_find(&cons.current.members, cons.raft.leader);

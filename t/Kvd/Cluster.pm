@@ -17,8 +17,8 @@ Kvd::Cluster - nodes of kvd that form a cluster, for tests of the shipped progra
 =head1 DESCRIPTION
 
 C<new> takes C<nodes> (3), C<election> (ms, 500), C<settings> (a hash for all nodes) and C<proxy =E<gt> 0>
-to have no proxies between the nodes. Nodes are called n1, n2 ... Ports are kept for the whole life of the
-object, also while a node is down, so that nobody else gets them. The first start forms the cluster by
+to have no proxies between the nodes. Nodes are called n1, n2 ... Their ports are kept
+(C<keep_port> of L<Kvd::Test>), also while a node is down. The first start forms the cluster by
 C<cluster_members>.
 
 Whatever waits dies after its time with the state of all nodes and the ends of their logs.
@@ -32,11 +32,13 @@ and C<cont>, C<wipe> (the data directory), C<blank(NAME)> (a new node that waits
 
 =head2 Looking
 
-C<stats(NODE)> are a node's figures (undef if it does not answer), C<leader> is the node that leads with the highest
-term, or undef; C<wait_leader(%o)> waits for one that all running nodes but those of C<not> (or all of C<of>) follow
-in one term. C<followers> are the others. C<wait_same> waits until all running nodes have applied the same position;
-then it tests that their contents are equal, key by key as C<kvctl dump> with local reads shows them and by their own
-C<cluster check>, and that no process crashed but those that were killed.
+C<stats(NODE)> are a node's figures (undef if it does not answer), C<term(NODE)> is its term, C<leader> is the node
+that leads with the highest term, or undef; C<wait_leader(%o)> waits for one that all running nodes but those of C<not>
+(or all of C<of>) follow in one term. C<by_leader(CODE, %o)> calls CODE with a connection to the leader (of those of
+C<of>), whoever that is by then, until the answer is OK, and returns it: what is asked must do no harm when it is done
+twice. C<followers> are the others. C<wait_same> waits until all running nodes have applied the same position; then it
+tests that their contents are equal, key by key as C<kvctl dump> with local reads shows them and by their own C<cluster
+check>, and that no process crashed but those that were killed.
 
 =head2 Links
 
@@ -55,8 +57,6 @@ use strict;
 use warnings;
 use Digest::MD5 qw(md5_hex);
 use File::Path qw(remove_tree);
-use IO::Socket::INET;
-use Socket qw(SOL_SOCKET SO_REUSEADDR);
 use Time::HiRes qw(time sleep);
 use Test::More ();
 use Kvd::Test;
@@ -64,22 +64,11 @@ use Kvd::Proxy;
 
 use constant { LOG_TAIL => 12, ROLE_LEADER => 2 };
 
-# Bound, not listening, and not to be shared: the system gives it to nobody. Then it is: kvd may bind it, too.
-sub keep_port
-{
-	my ($self) = @_;
-	my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Proto => 'tcp')
-		or die "cannot keep a port: $!\n";
-	setsockopt $s, SOL_SOCKET, SO_REUSEADDR, pack('i', 1) or die "cannot share a port: $!\n";
-	push @{ $self->{kept} }, $s;
-	return $s->sockport;
-}
-
 sub new
 {
 	my ($class, %o) = @_;
 	my $self = bless { size => $o{nodes} || 3, election => $o{election} || 500, settings => $o{settings} || {},
-		with_proxy => defined $o{proxy} ? $o{proxy} : 1, node => {}, members => [], kept => [],
+		with_proxy => defined $o{proxy} ? $o{proxy} : 1, node => {}, members => [],
 		spare => $o{spare} || 0 },
 		$class;
 	my @names = map {"n$_"} 1 .. $self->{size} + $self->{spare};
@@ -101,8 +90,8 @@ sub make_node
 {
 	my ($self, $name) = @_;
 	my $node = Kvd::Test->new($name);
-	$node->{port} = $node->{client_port} = $self->keep_port;
-	$node->{peer_port} = $self->keep_port;
+	$node->{port} = $node->{client_port} = keep_port();
+	$node->{peer_port} = keep_port();
 	return $self->{node}{$name} = $node;
 }
 
@@ -254,6 +243,15 @@ sub stats
 	return $s;
 }
 
+sub term
+{
+	my ($self, $node) = @_;
+	my $term;
+	$self->wait_for(sub { $term = ($self->stats($node) || {})->{'node.term'}; return defined $term }, 20,
+		'the term of ' . $node->name);
+	return $term;
+}
+
 sub leader
 {
 	my ($self) = @_;
@@ -283,6 +281,25 @@ sub wait_leader
 		return 1;
 	}, $o{seconds} || 20, 'a leader that ' . join(', ', names(@asked)) . ' agree on');
 	return $found;
+}
+
+sub by_leader
+{
+	my ($self, $call, %o) = @_;
+	my %of = map { (ref $_ ? $_->name : $_) => 1 } $o{of} ? @{ $o{of} } : $self->nodes;
+	my $answer;
+	my $met = 'no leader';
+	eval {
+		Kvd::Test::poll_until(sub {
+			my $leader = $self->leader;
+			return 0 if !$leader || !$of{ $leader->name };
+			$answer = eval { $call->($leader->client(timeout => 20)) };
+			$met = $answer ? "$answer->{status} of " . $leader->name : $@;
+			return $answer && $answer->{code} == 0;
+		}, $o{seconds} || 30, 'an answer of the leader');
+		1;
+	} or $self->give_up("$@met last: $met\n");
+	return $answer;
 }
 
 # Members as the leader sees them: { name => { role, voter... } }, undef when nobody says.
@@ -386,7 +403,12 @@ sub wait_same
 		or Test::More::diag(join "\n", map {"$_ $contents{$_}"} sort keys %contents);
 	my $n = keys %contents;
 	return if $n < $self->nodes;
-	my $r = $self->kvctl({ timeout => 60 }, '--timeout', '30s', 'cluster', 'check');
+	my $r;
+	# A round whose leader is deposed has no result.
+	$self->wait_for(sub {
+		$r = $self->kvctl({ timeout => 60 }, '--timeout', '30s', 'cluster', 'check');
+		return $r->{code} == 0 || $r->{err} =~ /differ|no majority/i;
+	}, 60, 'a comparison of all');
 	Test::More::like($r->{out}, qr/ $n of $n nodes hold the same /, '... and equal hashes, say the nodes')
 		or Test::More::diag($r->{err});
 	return;
