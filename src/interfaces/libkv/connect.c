@@ -69,8 +69,6 @@ say_hello(kv_client *c, uint64_t deadline_ns)
 		return status_fail(ST_CANNOT_CONNECT,
 			"%s:%u accepts connections but does not answer: no kvd server, or one that is stopped",
 			c->at.name, c->at.port);
-	if (st != ST_OK && st != ST_PROTOCOL && c->eof)
-		return ST_CLOSED;
 	KV_TRY(st);
 	if (h.status != ST_OK)
 		return call_error(h.status, answer, NULL, NULL);
@@ -96,12 +94,28 @@ connect_one(kv_client *c, const Host *host, int ms)
 	return st;
 }
 
+/* What one round over the hosts met, whichever was the last. */
+typedef struct Round {
+	bool starting; /* one is going to be ready, or to have time */
+	bool cut;      /* one cut the hello off */
+} Round;
+
+static Status
+try_host(kv_client *c, const Host *host, int ms, Round *r)
+{
+	Status st = connect_one(c, host, ms);
+
+	r->starting |= st == ST_STARTING || st == ST_BUSY;
+	r->cut |= st == ST_CLOSED;
+	return st;
+}
+
 /*
  * Every host once, the leader that was pointed to first, then the one after the last tried. Not OK: how the last one
  * failed.
  */
 static Status
-connect_round(kv_client *c, uint64_t deadline_ns)
+connect_round(kv_client *c, uint64_t deadline_ns, Round *r)
 {
 	int n = c->options.host_count;
 	Status st = ST_CANNOT_CONNECT;
@@ -110,7 +124,7 @@ connect_round(kv_client *c, uint64_t deadline_ns)
 		Host leader = c->leader;
 
 		c->leader.name[0] = '\0';
-		st = connect_one(c, &leader, deadline_left_ms(deadline_ns) / (n + 1) + 1);
+		st = try_host(c, &leader, deadline_left_ms(deadline_ns) / (n + 1) + 1, r);
 		if (st == ST_OK)
 			return ST_OK;
 	}
@@ -119,7 +133,7 @@ connect_round(kv_client *c, uint64_t deadline_ns)
 
 		if (left == 0)
 			return st != ST_OK ? st : status_fail(ST_CANNOT_CONNECT, "no time left to connect");
-		st = connect_one(c, &c->options.hosts[c->host], left / (n - i) + 1);
+		st = try_host(c, &c->options.hosts[c->host], left / (n - i) + 1, r);
 		if (st == ST_OK)
 			return ST_OK;
 		c->host = (c->host + 1) % n;
@@ -150,13 +164,14 @@ connect_pause(kv_client *c, int ms, uint64_t deadline_ns)
  * is a server that just starts over, or a stranger, which the last of HELLO_CUTS_MAX tries tells.
  */
 static bool
-worth_another_round(const kv_client *c, Status st, int cuts)
+worth_another_round(const kv_client *c, Status st, const Round *r, int cuts)
 {
-	if (st == ST_STARTING || st == ST_BUSY)
+	if (c->cancelled)
+		return false;
+	if (r->starting || (r->cut && cuts < HELLO_CUTS_MAX))
 		return true;
-	if (st == ST_CLOSED)
-		return !c->cancelled && (c->was_connected || cuts < HELLO_CUTS_MAX);
-	return c->was_connected && (st == ST_CANNOT_CONNECT || st == ST_SHUTTING_DOWN || st == ST_TOO_MANY_CONNECTIONS);
+	return c->was_connected && (st == ST_CANNOT_CONNECT || st == ST_CLOSED || st == ST_SHUTTING_DOWN ||
+		st == ST_TOO_MANY_CONNECTIONS);
 }
 
 Status
@@ -169,14 +184,15 @@ connect_ensure(kv_client *c, uint64_t deadline_ns)
 		return ST_OK;
 	io_close(c);
 	for (;;) {
-		Status st = connect_round(c, deadline_ns);
+		Round r = { 0 };
+		Status st = connect_round(c, deadline_ns, &r);
 
 		if (st == ST_OK) {
 			c->was_connected = true;
 			return ST_OK;
 		}
-		cuts += st == ST_CLOSED;
-		if (!worth_another_round(c, st, cuts) || !connect_pause(c, pause_ms, deadline_ns))
+		cuts += r.cut;
+		if (!worth_another_round(c, st, &r, cuts) || !connect_pause(c, pause_ms, deadline_ns))
 			return st == ST_CLOSED && !c->cancelled ? ST_CANNOT_CONNECT : st;
 		pause_ms = pause_ms * 2 < PAUSE_MAX_MS ? pause_ms * 2 : PAUSE_MAX_MS;
 	}

@@ -132,7 +132,8 @@ KV_API kv_bytes kv_str(const char *s);
  *
  * name (may be NULL) is used when the URI has none. Free with kv_close(). On failure *out is NULL.
  * KV_USAGE: bad URI or environment. KV_CANNOT_CONNECT: nobody listens there (told at once), nobody answers, or the
- * connection was closed unanswered three times. KV_TOO_MANY_CONNECTIONS and others that the server answers.
+ * connection was closed unanswered three times. KV_TOO_MANY_CONNECTIONS and others that the server answers. Of several
+ * hosts the last one that was tried tells; while one is starting, all are tried again until the timeout.
  */
 KV_API int kv_connect(kv_client **out, const char *uri, const char *name);
 /* The same without connecting yet: the first call does. */
