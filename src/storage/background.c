@@ -491,7 +491,9 @@ append_unflushed(void)
 static bool
 backlog(void)
 {
-	return wal_inserted() - (wal_alone() ? kvstore_applied() : wal_durable()) >= APPLY_PIECE;
+	Lsn done = wal_alone() ? kvstore_applied() : wal_durable(); /* read first: it never overtakes what is inserted */
+
+	return wal_inserted() >= done + APPLY_PIECE;
 }
 
 /* The flag is raised: whoever inserted, or flushed for himself, before he could see it, is looked for once more. */

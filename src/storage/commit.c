@@ -30,7 +30,7 @@
 	UINT64_C(2000) /* waiting for a memtable or ring room, which nobody signals to us alone */
 /* Waiting for the log to be less far ahead: some hundred kilobytes' work of others. */
 #define UNWAITED_SLEEP_US UINT64_C(1000)
-/* With the longest pause of throttle.c still no stop that anybody would notice. */
+/* With the longest pause that throttle.c has for small writes still no stop that anybody would notice. */
 #define UNWAITED_PAUSE_NS UINT64_C(20000000)
 /* For a process that was preempted while it copied its record: going round would only keep the CPU from it. */
 #define STRAGGLER_US UINT64_C(100)
@@ -323,6 +323,28 @@ wake_helpers(void)
 		procslot_wake(PROC_REPLAY);
 }
 
+/* Log that is not applied yet. */
+static uint64_t
+unapplied(void)
+{
+	/* In this order: others may insert and apply in between, which must not make it look like less than nothing. */
+	Lsn applied = kvstore_applied();
+	Lsn inserted = wal_inserted();
+
+	/* What a majority has committed is applied here even while a mark still makes the position look lower. */
+	return inserted > applied ? inserted - applied : 0;
+}
+
+uint64_t
+commit_unwaited_ns(uint64_t ahead, int timeout_ms)
+{
+	uint64_t all = (uint64_t) timeout_ms * 1000000;
+
+	if (ahead <= UNWAITED_SOFT)
+		return 0;
+	return ahead <= UNWAITED_MAX && all > UNWAITED_PAUSE_NS ? UNWAITED_PAUSE_NS : all;
+}
+
 /*
  * Writes that nobody waits for must not fill the ring: who does wait, for a write behind them, would wait for all.
  * Up to UNWAITED_MAX a writer is only slowed until others have caught up: a sync by itself may take as long as the disk
@@ -334,13 +356,13 @@ bound_unwaited(uint32_t generation, int timeout_ms, bool deletes_only)
 	uint64_t began = 0, now, ahead;
 
 	/* What will be refused does not wait first. */
-	while ((ahead = wal_inserted() - kvstore_applied()) > UNWAITED_SOFT && wal_generation() == generation &&
+	while ((ahead = unapplied()) > UNWAITED_SOFT && wal_generation() == generation &&
 		   !(deletes_only ? wal_out_of_space() : kvstore_no_space())) {
 		now = clock_mono_ns();
 		if (began == 0)
 			began = now;
-		if (now - began >= (ahead <= UNWAITED_MAX ? UNWAITED_PAUSE_NS : (uint64_t) timeout_ms * 1000000))
-			break; /* if nothing moves at all, the insertion says what is wrong */
+		if (now - began >= commit_unwaited_ns(ahead, timeout_ms))
+			break; /* if nothing moves at all it is for the ring to say stop */
 		if (ahead > UNWAITED_MAX && make_room())
 			continue;
 		wake_helpers();

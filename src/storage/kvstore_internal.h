@@ -297,6 +297,8 @@ void range_ask_for_flush(Lsn oldest);
 void replica_drop_unclaimed_hash(void);
 
 /* ---- commit.c */
+/* Pure: how long an ack=none write of this timeout waits with so many bytes ahead of what is applied. 0: not at all. */
+uint64_t commit_unwaited_ns(uint64_t ahead, int timeout_ms);
 /*
  * If `end` is not durable flush a piece, apply a piece, without waiting, and wake who waited for that. False: nothing
  * moved on.

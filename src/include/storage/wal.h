@@ -160,8 +160,9 @@ KV_CHECK Status wal_begin_term(uint64_t term, uint64_t log_time, Lsn *start, Lsn
 uint64_t wal_term(void);
 void wal_open_gate(void);   /* inserts carry the newest term from now on */
 /*
- * Raise the generation, wait until no slot is inserting, cut the stream at the first hole (G2). Returns
- * false if a slot was still inserting after limit_ms: *stuck_slot names it.
+ * Raise the generation, so that nobody reserves any more, and wait until no slot is inserting (G2): the stream then
+ * ends where the last record ends. Raises it by 2 more at the end, so that marks which come late count for nothing.
+ * Returns false if a slot was still inserting after limit_ms: *stuck_slot names it.
  */
 bool wal_close_gate(int limit_ms, int *stuck_slot);
 /*

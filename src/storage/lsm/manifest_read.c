@@ -110,7 +110,7 @@ read_header(Loader *l, uint64_t *base)
 		return damaged(l, 0, "damaged header");
 	l->format = get_u32(h + 8);
 	if (l->format == 0 || l->format > MANIFEST_FORMAT)
-		return status_fail(ST_FOREIGN, "%s has format %u, this kvd reads 1 to %u: use the version that wrote it",
+		return status_fail(ST_FOREIGN, "%s has format %u, this kvd reads 1 to %u: use a newer kvd",
 		                   l->path, (unsigned) l->format, MANIFEST_FORMAT);
 	if (get_u64(h + 16) != l->img->number)
 		return damaged(l, 16, "it belongs to another manifest");

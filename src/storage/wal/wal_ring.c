@@ -29,7 +29,7 @@
  * another generation skips it. The one exception: closing raises the generation (odd g to even g + 1) while
  * marks of g are still good. So in an even generation marks of g - 1 count too, until none is left: then closing
  * raises the generation by 2, which retires those that come late. Truncation does so as well, before the position
- * falls. 16 bits of generation come round after some 16,000 elections, each with a synced vote and TERM record, while
+ * falls. 16 bits of generation come round after some 10,000 elections, each with a synced vote and TERM record, while
  * a process would have to sleep in between: not in the second in which every sleeper re-checks.
  *
  * Ring room: a byte may be overwritten when it is written to the files and applied, that is below

@@ -142,6 +142,23 @@ who_waits_for_nothing_leaves_little(void **state)
 	run_child(child_leaves_little_unapplied);
 }
 
+static void
+waits_by_what_is_ahead(void **state)
+{
+	(void) state;
+	assert_int_equal(commit_unwaited_ns(0, 1000), 0);
+	assert_int_equal(commit_unwaited_ns(UNWAITED_SOFT - 1, 1000), 0);
+	assert_int_equal(commit_unwaited_ns(UNWAITED_SOFT, 1000), 0);
+	assert_int_equal(commit_unwaited_ns(UNWAITED_SOFT + 1, 1000), 20000000);
+	assert_int_equal(commit_unwaited_ns(UNWAITED_MAX - 1, 1000), 20000000);
+	assert_int_equal(commit_unwaited_ns(UNWAITED_MAX, 1000), 20000000);
+	assert_int_equal(commit_unwaited_ns(UNWAITED_MAX + 1, 1000), 1000000000);
+	/* a write that may take less long does not pause longer */
+	assert_int_equal(commit_unwaited_ns(UNWAITED_MAX, 19), 19000000);
+	assert_int_equal(commit_unwaited_ns(UNWAITED_MAX, 21), 20000000);
+	assert_int_equal(commit_unwaited_ns(UNWAITED_SOFT, 19), 0);
+}
+
 /* The ring is full of what nobody has synced: one more write makes room for itself and not much more. */
 static void
 child_room_costs_a_piece(void)
@@ -236,6 +253,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(applies_in_pieces, engine_test_setup, engine_test_teardown),
 		cmocka_unit_test_setup_teardown(room_costs_a_piece, engine_test_setup, engine_test_teardown),
 		cmocka_unit_test_setup_teardown(who_waits_for_nothing_leaves_little, engine_test_setup, engine_test_teardown),
+		cmocka_unit_test(waits_by_what_is_ahead),
 		cmocka_unit_test_setup_teardown(room_without_sync, engine_test_setup, engine_test_teardown),
 		cmocka_unit_test_setup_teardown(walwriter_goes_on, engine_test_setup, engine_test_teardown),
 	};
