@@ -36,10 +36,10 @@ $node->start;
 my $mark = '';
 poll_until(sub {
 	my $was = $mark;
-	select undef, undef, undef, 1;
+	select undef, undef, undef, 3;
 	$mark = slurp("$wal/mark");
 	return $mark eq $was && $mark ne $early_mark;
-}, 20, 'the durable mark to stand still');
+}, 60, 'the durable mark to stand still');
 $node->stop('immediate');
 my ($file) = sort glob "$wal/*.kvw";
 my $log = slurp($file);

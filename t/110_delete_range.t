@@ -19,7 +19,7 @@ use Kvd::Proto qw(:all);
 use constant { MANY => 1_000_000, PAGE => 4000, RANGES => 64, MB => 1024 * 1024 };
 
 my $node = Kvd::Test->new('main')->init;
-$node->append_conf(snapshot_retention => '5s', memtable_size => '32MB', table_size => '4MB');
+$node->append_conf(snapshot_retention => '1min', memtable_size => '32MB', table_size => '4MB');
 $node->start;
 my $c = $node->client(timeout => 60);
 
@@ -116,7 +116,7 @@ is($c->put('many-0000005', 'again')->{status}, 'OK', 'a new key in the range');
 is(figure('ranges.tables_dropped'), 0, 'no table has gone: the old snapshot may still be asked for');
 $node->signal('KILL');
 $node->wait_end;
-$node->start;
+$node->append_conf(snapshot_retention => '5s')->start;
 $c = $node->client(timeout => 60);
 is(keys_of($c, start => 'l', end => 'n'), 'lot many-0000005 more', 'killed and started: the same');
 ok(poll_until(sub { table_bytes() < $full / 10 }, 60, 'space'), 'space comes back without a command');
@@ -131,21 +131,24 @@ is(run_command(kvd_bin('kvd'), '-D', $node->dir, '--check')->{code}, 0, 'all is 
 # --- on other nodes: by the log, and by tables --------------------------------------------------------
 my $cluster = Kvd::Cluster->new(nodes => 3, election => 400, proxy => 0,
 	settings => { wal_keep_max => '1MB', snapshot_retention => '10min', follower_requests => 'forward' })->start;
-my $leader = $cluster->wait_leader;
 my ($late, $other) = $cluster->followers;
 
 sub local_keys { my ($n) = @_; return keys_of($n->client(timeout => 30), read => 'local') }
 
-$leader->client->put($_, 'x') for qw(a b c d e);
+for my $key (qw(a b c d e)) {
+	$cluster->by_leader(sub { $_[0]->put($key, 'x') });
+}
 $cluster->wait_same;
-is(status_of($other->client->drop_range('b', 'd')), 'OK', 'asked of a follower');
+ok(poll_until(sub { status_of($other->client->drop_range('b', 'd')) eq 'OK' }, 30, 'drop_range'), 'asked of a follower');
 $cluster->wait_same;
 is(local_keys($_), 'a d e', $_->name . ' has deleted') for $cluster->nodes;
 $cluster->kill9($late);
 $cluster->wait_leader;
-is(status_of($leader->client->drop_range('d', 'e')), 'OK', 'while one is away');
-$leader->client->put("filler-$_", 'f' x 300_000) for 1 .. 15;
-$leader->client->drop_range('filler-', 'filler.');
+is(status_of($cluster->by_leader(sub { $_[0]->drop_range('d', 'e') })), 'OK', 'while one is away');
+for my $i (1 .. 15) {
+	$cluster->by_leader(sub { $_[0]->put("filler-$i", 'f' x 300_000) });
+}
+$cluster->by_leader(sub { $_[0]->drop_range('filler-', 'filler.') });
 for my $n (grep { $_ != $late } $cluster->nodes) {
 	is($n->kvctl('checkpoint')->{code}, 0, 'in tables of ' . $n->name);
 	$cluster->stop_node($n);

@@ -160,13 +160,15 @@ same($a, $c->batch(\@ops, @many), '... repeated');
 # 8. Life ends by the log's time, at no moment is anything done twice.
 my $began = time;
 my $brief = $c->session_open(1000)->{session};
-is($c->incr('brief', 1, stamp => [ $brief, 1, 1 ])->{value}, 1, 'a brief session');
-my %seen;
+$a = $c->incr('brief', 1, stamp => [ $brief, 1, 1 ]);
+my %seen = ($a->{status} => 1);
+my $brief_done = $a->{code} == 0 ? 1 : 0; # else a busy machine held it up for a second
+is($a->{value}, 1, 'a brief session') if $brief_done;
 poll_until(sub { $seen{ $c->incr('brief', 1, stamp => [ $brief, 1, 1 ])->{status} }++; $seen{SESSION_EXPIRED} }, 20,
 	'the end of a session of a second');
 cmp_ok(time - $began, '>=', 0.9, 'it lives for its second');
-is_deeply([ sort keys %seen ], [qw(OK SESSION_EXPIRED)], '... then it is over') if time - $began < 10;
-is($c->get('brief')->{value}, 1, '... and its write was done once');
+is_deeply([ sort keys %seen ], [ $brief_done ? 'OK' : (), 'SESSION_EXPIRED' ], '... then it is over');
+is($c->get('brief')->{value} || 0, $brief_done, '... and its write was done once');
 
 # 9. Restarts and tables.
 my @kept = stamp();

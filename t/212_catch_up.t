@@ -34,9 +34,9 @@ sub said { my ($node, $what) = @_; my @n = $node->log =~ /$what/g; return scalar
 
 # --- by log -----------------------------------------------------------------------------------------
 {
-	my $cluster = Kvd::Cluster->new(nodes => 3, election => 2000, proxy => 0,
+	my $cluster = Kvd::Cluster->new(nodes => 3, election => 4000, proxy => 0,
 		settings => { memtable_size => '40MB', wal_keep => '500MB' })->start;
-	my $leader = $cluster->wait_leader;
+	my $leader = $cluster->wait_leader(seconds => 60);
 	my ($away) = $cluster->followers;
 
 	fill($cluster, $leader, 1, 5);
@@ -59,7 +59,7 @@ sub said { my ($node, $what) = @_; my @n = $node->log =~ /$what/g; return scalar
 	is(said($away, qr/fetching tables/), 0, 'without tables');
 	# The leader changes in the middle.
 	$cluster->kill9($away);
-	$leader = $cluster->wait_leader(of => [ grep { $_ != $away } $cluster->nodes ]);
+	$leader = $cluster->wait_leader(of => [ grep { $_ != $away } $cluster->nodes ], seconds => 60);
 	fill($cluster, $leader, 3, 100);
 	$cluster->start_node($away, no_wait => 1);
 	$cluster->wait_for(sub { said($away, qr/far behind: fetching log/) >= 2 }, 30, 'the follower to fetch log again');
@@ -75,9 +75,9 @@ sub said { my ($node, $what) = @_; my @n = $node->log =~ /$what/g; return scalar
 
 # --- by tables --------------------------------------------------------------------------------------
 {
-	my $cluster = Kvd::Cluster->new(nodes => 3, election => 2000, proxy => 0,
+	my $cluster = Kvd::Cluster->new(nodes => 3, election => 4000, proxy => 0,
 		settings => { memtable_size => '40MB', wal_keep_max => '8MB' })->start;
-	my $leader = $cluster->wait_leader;
+	my $leader = $cluster->wait_leader(seconds => 60);
 	my ($away) = $cluster->followers;
 
 	fill($cluster, $leader, 1, 5);
@@ -93,7 +93,7 @@ sub said { my ($node, $what) = @_; my @n = $node->log =~ /$what/g; return scalar
 	# Killed again and again: while it fetches, before it installs, while it installs.
 	for my $round (1 .. 2) {
 		$cluster->kill9($away);
-		$leader = $cluster->wait_leader(of => [ grep { $_ != $away } $cluster->nodes ]);
+		$leader = $cluster->wait_leader(of => [ grep { $_ != $away } $cluster->nodes ], seconds => 60);
 		fill($cluster, $leader, 10 + $round, 150);
 		$cluster->kvctl('checkpoint');
 		my $before = said($away, qr/installed the tables/);

@@ -14,12 +14,12 @@ use Kvd::Test;
 use Kvd::Cluster;
 
 my $cluster = Kvd::Cluster->new(nodes => 3, proxy => 0)->start;
+is($cluster->by_leader(sub { $_[0]->put('before', 1) })->{status}, 'OK', 'the leader takes writes');
 my $full = $cluster->wait_leader;
-is($full->client->put('before', 1)->{status}, 'OK', 'the leader takes writes');
 is($full->kvctl('config', 'set', 'disk_reserve', '1TB')->{code}, 0, 'then has no space');
 my $leader = $cluster->wait_leader(not => [$full]);
 isnt($leader->name, $full->name, $leader->name . ' leads now');
-is($leader->client->put('after', 2)->{status}, 'OK', '... and takes writes');
+is($cluster->by_leader(sub { $_[0]->put('after', 2) })->{status}, 'OK', '... and takes writes');
 is($full->kvctl('config', 'reset', 'disk_reserve')->{code}, 0, 'there is space again');
 $cluster->wait_same;
 pass('all hold the same');

@@ -69,7 +69,7 @@ for my $restart (0, 1) {
 		ok(poll_until(sub { (($cluster->stats($leader) || {})->{'log.commit'} // 0) > $end }, 120, 'its commit'),
 			'committed, all of it');
 		kill CONT => @stopped;
-		$cluster->wait_leader;
+		$cluster->wait_leader(seconds => 60);
 		$cluster->wait_same;
 	};
 }

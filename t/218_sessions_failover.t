@@ -91,12 +91,16 @@ is(slurp($files{err}), '', 'no complaint');
 # 2. One stamped increment, its leader killed before the answer, sent again to the next one.
 my ($same, $sum) = (0, 0);
 for my $kill (1 .. KILLS) {
-	$leader = $cluster->wait_leader;
-	my $c = $leader->client;
-	my $session = $c->session_open->{session};
+	my ($c, $session);
+	$cluster->wait_for(sub {
+		$leader = $cluster->wait_leader;
+		$c = $leader->client;
+		return $session = $c->session_open->{session};
+	}, 60, 'a session');
 	my $id = $c->request($CMD{INCR}, write_prefix(stamp => [ $session, 1, 1 ])
 		. op(kind => 'incr', key => 'sum', value => $kill));
 	my $first = $kill % 2 ? eval { $c->answer($id, $CMD{INCR}) } : undef;
+	$first = undef if $first && $first->{code}; # it led no more by then
 	$cluster->kill9($leader);
 	my $next = $cluster->wait_leader;
 	my $again = poll_until(sub {
@@ -118,9 +122,11 @@ for my $kill (1 .. 3) {
 	$cluster->start_node($leader);
 }
 ends_well($pid, 'a load');
-$leader = $cluster->wait_leader;
-is($leader->client->count_all(start => 'load', end => 'loae'), 50_000, '... and all of it is there');
-is($leader->client->get('sum')->{value}, $sum, 'the sum of the increments');
+my $all = $cluster->by_leader(sub {
+	return { code => 0, status => 'OK', n => $_[0]->count_all(start => 'load', end => 'loae') };
+});
+is($all->{n}, 50_000, '... and all of it is there');
+is($cluster->by_leader(sub { $_[0]->get('sum') })->{value}, $sum, 'the sum of the increments');
 $cluster->wait_same;
 
 done_testing;

@@ -62,6 +62,10 @@ leading hash: { stdin =E<gt> text, timeout =E<gt> s }.
 Calls CODE every 10 ms until it is true, and returns that; dies after SECONDS (30) naming WHAT. Tests wait for
 conditions, they never sleep and hope.
 
+=item keep_port()
+
+A port of the loopback that nobody else gets while the test runs, also when no server uses it.
+
 =item seed()
 
 Seed of this run: C<KVD_SEED> or chosen, printed with the test's output; C<srand> was called with it.
@@ -82,6 +86,8 @@ use strict;
 use warnings;
 use Exporter 'import';
 use Test::More ();
+use IO::Socket::INET;
+use Socket qw(SOL_SOCKET SO_REUSEADDR);
 use Cwd qw(abs_path);
 use File::Basename qw(basename dirname);
 use File::Path qw(make_path remove_tree);
@@ -90,7 +96,7 @@ use Time::HiRes qw(time sleep);
 use Kvd::Client;
 
 our @EXPORT = qw(poll_until seed say_why slurp spew kvd_bin test_dir run_command start_command
-	open_terminal);
+	open_terminal keep_port);
 
 our %SMALL = (
 	port => 0,
@@ -106,6 +112,7 @@ our %SMALL = (
 
 my $main_pid = $$;
 my $base;       # directory of this run of this suite
+my @kept_ports; # their sockets
 my %nodes;      # started and not yet waited for: pid => node
 my $seed;
 
@@ -145,6 +152,16 @@ sub poll_until
 		die 'waited in vain for ' . (defined $what ? $what : 'a condition') . "\n" if $last;
 		sleep 0.01;
 	}
+}
+
+# Bound, not listening, and not to be shared: the system gives it to nobody. Then it is: kvd may bind it, too.
+sub keep_port
+{
+	my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Proto => 'tcp')
+		or die "cannot keep a port: $!\n";
+	setsockopt $s, SOL_SOCKET, SO_REUSEADDR, pack('i', 1) or die "cannot share a port: $!\n";
+	push @kept_ports, $s;
+	return $s->sockport;
 }
 
 sub seed

@@ -229,8 +229,10 @@ sub verify
 	my ($found, $n) = $self->look;
 	my @strange = $self->strange($found);
 	# ack=local is answered before the write can be read: such a key may be a moment late.
-	my $until = time + 2;
-	while (@strange && !grep({ !$self->{weak}{$_} } @strange) && time < $until) {
+	my $until = time + 20;
+	my $last = 0;
+	while (@strange && !grep({ !$self->{weak}{$_} } @strange) && !$last) {
+		$last = time > $until; # there is a look after the time, however long this process was held up
 		($found, $n) = $self->look;
 		@strange = $self->strange($found);
 	}

@@ -83,19 +83,25 @@ the_stop_signal_of_its_kind_and_no_other(void **state)
 
 	(void) state;
 	for (int i = 0; i < 2; i++) {
-		uint64_t begun;
-		pid_t pid = start_child(stop[i]);
+		bool at_once = false;
 
-		kill(pid, stop[!i]);
-		kill(pid, SIGINT);
-		kill(pid, SIGPIPE);
-		kill(pid, SIGUSR1);
-		child_poll(NULL, NULL, 0, 50);
-		assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
-		begun = clock_mono_ns();
-		kill(pid, stop[i]);
-		assert_int_equal(end_of(pid), 0);
-		assert_true(clock_mono_ns() - begun < UINT64_C(500000000)); /* it did not sleep through it */
+		/* Who sleeps through it does so each time; a busy machine may hold up one. */
+		for (int tries = 0; tries < 5 && !at_once; tries++) {
+			pid_t pid = start_child(stop[i]);
+			uint64_t begun;
+
+			kill(pid, stop[!i]);
+			kill(pid, SIGINT);
+			kill(pid, SIGPIPE);
+			kill(pid, SIGUSR1);
+			child_poll(NULL, NULL, 0, 50);
+			assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+			begun = clock_mono_ns();
+			kill(pid, stop[i]);
+			assert_int_equal(end_of(pid), 0);
+			at_once = clock_mono_ns() - begun < UINT64_C(500000000);
+		}
+		assert_true(at_once);
 	}
 }
 
