@@ -2,8 +2,8 @@
  * pidfile.c - postmaster.pid: what kvctl and people may know without connecting.
  *
  * Postmaster only. Text, one item a line, replaced as a whole:
- *   1 process id   2 port   3 start, ms since 1970   4 data directory   5 starting | ready | stopping
- *   6 listen_addresses
+ *   1 process id   2 port   3 start, ms since 1970   4 data directory   5 starting | ready | stopping |
+ *     waiting (for a cluster)   6 listen_addresses
  * It is no lock (that is kvd.lock): after a kill -9 it stays and is stale. Nor is it synced: after a power failure
  * there is no server that it could speak of.
  */

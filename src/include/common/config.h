@@ -59,7 +59,7 @@ typedef enum ConfigSource {
 	X(SIZE, table_size, 64 * MB, 1 * MB, 4096 * MB, "", RELOAD, "Size at which compaction starts the next table file.") \
 	X(SIZE, blob_threshold, 1024, 0, 16 * MB, "", RELOAD, "Values from this size on are kept apart from their keys; 0: none.") \
 	X(ENUM, compression, "none", 0, 0, "none,lz4,zstd", RESTART, "How tables below level 0 are compressed; what is stored already stays as it is.") \
-	X(INT, l0_trigger, 4, 2, 64, "", RELOAD, "Tables in level 0 that start a compaction into level 1.") \
+	X(INT, l0_trigger, 4, 2, 64, "", RELOAD, "Tables in level 0 that start a compaction into the next level in use.") \
 	X(INT, l0_slowdown, 12, 4, 256, "", RELOAD, "Tables in level 0 from which writers are slowed, more with each.") \
 	X(INT, level_ratio, 10, 2, 100, "", RELOAD, "How many times larger each level is than the one above.") \
 	X(TIME_MS, snapshot_retention, 60000, 0, 86400000, "", RELOAD, "How long old versions are kept for paged scans.") \
