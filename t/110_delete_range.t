@@ -139,7 +139,8 @@ for my $key (qw(a b c d e)) {
 	$cluster->by_leader(sub { $_[0]->put($key, 'x') });
 }
 $cluster->wait_same;
-ok(poll_until(sub { status_of($other->client->drop_range('b', 'd')) eq 'OK' }, 30, 'drop_range'), 'asked of a follower');
+ok(poll_until(sub { status_of($other->client->drop_range('b', 'd')) eq 'OK' }, 30, 'drop_range'),
+	'asked of a follower');
 $cluster->wait_same;
 is(local_keys($_), 'a d e', $_->name . ' has deleted') for $cluster->nodes;
 $cluster->kill9($late);

@@ -51,8 +51,8 @@ decode(const uint8_t *p, size_t len, uint64_t incarnation, Vote *v, uint64_t *se
 	if (len != VOTEFILE_SIZE || memcmp(p, magic, sizeof magic) != 0 || get_u32(p + 60) != crc32c(0, p, 60))
 		return status_fail(ST_CORRUPT, "damaged");
 	if (get_u32(p + 8) != VOTEFILE_FORMAT)
-		return status_fail(ST_FOREIGN, "the vote file has format %u, this kvd knows %d: use a newer kvd", get_u32(p + 8),
-		                   VOTEFILE_FORMAT);
+		return status_fail(ST_FOREIGN, "the vote file has format %u, this kvd knows %d: use a newer kvd",
+		                   get_u32(p + 8), VOTEFILE_FORMAT);
 	if (get_u64(p + 44) != incarnation)
 		return status_fail(ST_FOREIGN, "the vote file belongs to another data directory");
 	*seq = get_u64(p + 16);
