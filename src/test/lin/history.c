@@ -171,6 +171,7 @@ typedef struct Reader {
 	LinHistory *h;
 	size_t first;  /* of h->ops: this file's */
 	size_t *open;  /* by process: its operation under way, +1 */
+	size_t open_room;
 	bool *dropped; /* by operation since first: certainly not applied */
 	size_t dropped_room;
 	char *field[FIELDS_MAX];
@@ -263,12 +264,26 @@ read_result(Reader *r, LinOp *op)
 	return at == r->nfields || wrong(r, "there is more behind the version");
 }
 
+/* A process's place in `open`, which grows with the ids: few histories have high ones. */
+static size_t *
+open_of(Reader *r, uint32_t process)
+{
+	if (process >= r->open_room) {
+		size_t room = process < 32 ? 64 : 2 * (size_t) process;
+
+		r->open = need(realloc(r->open, room * sizeof *r->open));
+		memset(r->open + r->open_room, 0, (room - r->open_room) * sizeof *r->open);
+		r->open_room = room;
+	}
+	return &r->open[process];
+}
+
 static bool
 read_invoke(Reader *r, uint64_t time, uint32_t process, int kind)
 {
 	LinOp *op;
 
-	if (r->open[process] != 0)
+	if (*open_of(r, process) != 0)
 		return wrong(r, "the process has an operation under way");
 	op = lin_history_add(r->h);
 	op->kind = (uint8_t) kind;
@@ -290,7 +305,7 @@ read_return(Reader *r, uint64_t time, uint32_t process, int kind)
 {
 	LinOp *op;
 	uint32_t key;
-	size_t at = r->open[process];
+	size_t at = *open_of(r, process);
 
 	if (at == 0)
 		return wrong(r, "the process has no operation under way");
@@ -368,7 +383,6 @@ lin_history_read(LinHistory *h, FILE *in, const char *name, char *error, size_t 
 	unsigned long n = 0;
 	bool good = true;
 
-	r.open = need(calloc(LIN_PROCESS_MAX + 1, sizeof *r.open));
 	while (good && fgets(line, sizeof line, in) != NULL) {
 		n++;
 		if (strchr(line, '\n') == NULL)
