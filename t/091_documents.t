@@ -107,7 +107,7 @@ find({ no_chdir => 1, wanted => sub { $sources .= slurp($_) if /\.[ch]$/ && !m{/
 $sources =~ s/"\s*PRI\w+\s*"/0/g;
 $sources =~ s/(?<!\\)"\s*"//g;    # one text in several lines
 $sources =~ s/\\"/"/g;
-my $put_in = qr/\b(?:[A-Z]|KIND|FILE|LINE|\d+|backend|compaction)\b|\.\.\.|; | inside a critical section /;
+my $put_in = qr/\b(?:[A-Z]|KIND|COMMAND|FILE|LINE|\d+|backend|compaction)\b|\.\.\.|; | inside a critical section /;
 my @said = map { /`([^`]+)`/g } map { (split / \| /)[0] } grep { /^\| `/ } split /\n/, $log;
 cmp_ok(scalar @said, '>', 20, 'there are log lines');
 for my $line (@said) {
