@@ -156,11 +156,19 @@ for my $n (grep { $_ != $late } $cluster->nodes) {
 	$cluster->start_node($n);
 }
 $cluster->wait_leader;
-$cluster->start_node($late);
+$cluster->start_node($late, no_wait => 1);
+$cluster->wait_for(sub { $late->log =~ /fetching tables in/ }, 60, 'tables to be fetched');
+# Seconds after the last one range deletions are worked off, on a slow machine before they are fetched.
+my ($giver) = $late->log =~ /fetching tables and log from (n\d) /;
+my $had = $giver && (($cluster->stats($cluster->node($giver), 'ranges.') || {})->{'ranges.kept'} || 0) >= 3;
+$late->wait_ready;
 $cluster->wait_same;
 like($late->log, qr/installed the tables/, 'the one that was away got tables');
-my $ranges = $late->client->stats('ranges.'); # some may be worked off by now
-cmp_ok($ranges->{'ranges.kept'} + $ranges->{'ranges.retired'}, '>=', 3, '... and range deletions with them');
+SKIP: {
+	skip 'range deletions were worked off before', 1 if !$had;
+	my $ranges = $late->client->stats('ranges.'); # some may be worked off by now
+	cmp_ok($ranges->{'ranges.kept'} + $ranges->{'ranges.retired'}, '>=', 3, '... and range deletions with them');
+}
 is(local_keys($_), 'a e', $_->name . ' shows the same') for $cluster->nodes;
 $cluster->stop_node($_) for $cluster->nodes;
 done_testing;
