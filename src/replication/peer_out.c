@@ -4,7 +4,8 @@
  * Consensus worker (or a blank node's waiting process). Nothing waits, but for the lookup of a name that is
  * no number.
  *
- * Invariant: the user hears UP and DOWN in turn, beginning with UP.
+ * Invariant: the user hears UP and DOWN in turn, beginning with UP; and UP again when a node becomes a member
+ * while the connection to it stands.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,12 +69,10 @@ disconnect(PeerOut *o)
 	o->fd = -1;
 	peer_queue_clear(o);
 	o->answer_len = 0;
-	if (o->ev_up) {
-		o->ev_up = false; /* never told */
-	} else if (o->was_up) {
+	o->ev_up = false;
+	if (o->was_up)
 		o->ev_down = true;
-		o->was_up = false;
-	}
+	o->was_up = false;
 	enter(o, OUT_IDLE);
 }
 
@@ -130,11 +129,24 @@ set_address(PeerOut *o, const char *name, const char *address)
 	o->resolved_ns = 0;
 }
 
+/* When the connection came up, before this, the user had nothing to remember it by. */
+static void
+make_member(PeerOut *o, bool before)
+{
+	o->member = true;
+	if (!before && o->was_up)
+		o->ev_up = true;
+}
+
 void
 peer_out_members(const Membership *m)
 {
-	for (int i = 0; i < high; i++)
+	bool before[PEERS_OUT_MAX] = { false };
+
+	for (int i = 0; i < high; i++) {
+		before[i] = outs[i].member;
 		outs[i].member = false;
+	}
 	for (int i = 0; i < m->n; i++) {
 		const Member *node = &m->node[i];
 		PeerOut *o = peer_out_find(node->incarnation);
@@ -145,7 +157,7 @@ peer_out_members(const Membership *m)
 			o = new_out(PEER_MEMBER, node->incarnation);
 		if (o == NULL)
 			continue; /* places of nodes that left are free again in a moment; see peer_out_poll() */
-		o->member = true;
+		make_member(o, before[o - outs]);
 		set_address(o, node->name, node->peer_address);
 	}
 	for (int i = 0; i < high; i++)

@@ -112,7 +112,7 @@ show_peer(const Member *m, uint64_t us, ReplPeer *out)
 		return;
 	}
 	snprintf(out->trouble, sizeof out->trouble, "%s", peers_trouble(m->incarnation));
-	/* A follower whose log names its members one after the other forgot that this one had come up. */
+	/* It became a member while the connection stood already; raft is told of that in the next turn. */
 	if (out->state == REPL_DOWN && out->trouble[0] == '\0')
 		out->state = REPL_PROBE;
 	if (p == NULL)

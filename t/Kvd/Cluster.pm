@@ -356,7 +356,8 @@ sub give_up
 		splice @lines, 0, @lines - LOG_TAIL if @lines > LOG_TAIL;
 		$text .= '--- ' . $node->name . ": $figures\n" . join '', @lines;
 	}
-	die $text;
+	# Again at the end: of a long output often only the end is kept.
+	die "$text--- $why";
 }
 
 # Contents as a node itself sees them: a hash of the dump.

@@ -25,7 +25,7 @@
 #define PEERS_CHUNK 262144
 
 typedef enum PeerEventKind {
-	PEER_EV_UP = 1,   /* our connection to it stands (again) */
+	PEER_EV_UP = 1,   /* our connection to it stands (again), or stood already when it became a member */
 	PEER_EV_DOWN,     /* and is gone */
 	PEER_EV_MESSAGE,  /* `msg`, and `bytes` of the log that stand at msg.pos (APPEND), a piece of the stream at
 	                     most PEERS_CHUNK long that may begin and end inside records */

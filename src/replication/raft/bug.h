@@ -37,6 +37,7 @@
 	X(HELLO_KEEPS_ACKED,       "acknowledgements from before a reconnect are kept: rule L5")                 \
 	X(RECOVERING_VOTES,        "a node with a damaged log votes: NATS; FAST'18 protocol-aware recovery")     \
 	X(RECOVERING_ACKS_COUNT,   "acknowledgements of a node with a damaged log count: rule L5")               \
+	X(LATE_ANSWER_IS_UP,       "an answer that is read after its connection ended makes the peer up again")   \
 	X(RECOVERED_TOO_EARLY,     "recovered at the commit of a leader that has none of its own term")          \
 	X(CONFIG_BEFORE_OWN_COMMIT, "membership change before a commit in the own term: thesis erratum")         \
 	X(TWO_CHANGES,             "a second membership change before the first is committed: RethinkDB 2.2.3")  \

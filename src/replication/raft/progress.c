@@ -219,7 +219,9 @@ stream_answered(Step *s, RaftPeer *p, const RaftMsg *m)
 static void
 note_contact(Step *s, RaftPeer *p, const RaftMsg *m)
 {
-	p->up = true;
+	/* Not `up`: an answer may be read after its connection ended, and then nothing would ever say so. */
+	if (BUG(LATE_ANSWER_IS_UP))
+		p->up = true;
 	p->heard_us = s->now;
 	if ((m->flags & RAFT_RECOVERING) && !BUG(RECOVERING_ACKS_COUNT)) {
 		p->acked = 0;

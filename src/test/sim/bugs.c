@@ -32,6 +32,7 @@ static const Mistake mistakes[] = {
 static const char *const not_alone[][2] = {
 	{ "LEASE_BEFORE_TERM_COMMIT",
 	  "the host also looks at raft_serve_from() before it serves (LEASE_BEFORE_APPLIED)" },
+	{ "LATE_ANSWER_IS_UP", "no promise: what people are shown, and which log is kept for that peer" },
 	{ "OLD_CONNECTION", "the core goes by the stamps of what it has sent since PEER_UP" },
 	{ "STRANGER_VOTES", "too rare: a vote must be on its way while its voter is removed" },
 	{ "STALE_ACK_OF_OLD_TERM", "too rare: an answer must outlive its leader's next election" },

@@ -658,6 +658,32 @@ who_is_no_blank_node_says_so_too(void **state)
 	stop(pid);
 }
 
+/* What was told of a node that nobody knew has been forgotten. */
+static void
+a_connection_that_stands_is_told_again_when_its_node_becomes_a_member(void **state)
+{
+	Membership alone = members(1), both = members(2);
+	pid_t pid = start(1, echo_node);
+	PeerEvent e;
+
+	(void) state;
+	open_node(0, 2, 1);
+	wait_kind(PEER_EV_UP);
+	peers_set_members(&both, 2);
+	assert_false(peer_out_event_waits()); /* it was one already */
+	peers_set_members(&alone, 3);
+	peers_set_members(&both, 4);
+	assert_true(peer_out_event(&e));
+	assert_int_equal(e.kind, PEER_EV_UP);
+	assert_int_equal(e.id, id_of(1));
+	assert_false(peer_out_event_waits());
+	/* Told or not: what ends is told as ended. */
+	peers_set_members(&alone, 5);
+	peers_set_members(&both, 6);
+	stop(pid);
+	assert_int_equal(wait_kind(PEER_EV_DOWN).id, id_of(1));
+}
+
 /* What a removed node's connections do: they last a little while, then they end and do not come back. */
 static void
 a_node_that_leaves_is_let_go(void **state)
@@ -693,6 +719,8 @@ main(void)
 										teardown),
 		cmocka_unit_test_setup_teardown(a_blank_node_says_so_and_takes_what_it_is_given, setup, teardown),
 		cmocka_unit_test_setup_teardown(who_is_no_blank_node_says_so_too, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_connection_that_stands_is_told_again_when_its_node_becomes_a_member,
+										setup, teardown),
 		cmocka_unit_test_setup_teardown(a_node_that_leaves_is_let_go, setup, teardown),
 	};
 	elog_setup(2, getenv("KVD_TEST_LOG") != NULL ? LOG_LEVEL_LOG : LOG_LEVEL_FATAL, false);

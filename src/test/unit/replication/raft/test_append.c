@@ -359,6 +359,23 @@ an_acknowledgement_of_an_older_term_is_void(void)
 	CHECK(node(2)->commit == AT(2) && raft_peer(node(2), 3)->acked == AT(2));
 }
 
+static void
+a_late_answer_does_not_bring_a_peer_back(void)
+{
+	nodes(3, 0);
+	elect(1);
+	hold(RAFT_APPEND_REPLY);
+	write_records(1, 1);
+	disconnect(1, 3);
+	release();
+	settle();
+	CHECK(node(1)->commit == AT(2) && raft_peer(node(1), 3)->seen == AT(2)); /* it was read */
+	CHECK(!raft_peer(node(1), 3)->up && raft_peer(node(1), 2)->up);
+	connect_again(1, 3);
+	settle();
+	CHECK(raft_peer(node(1), 3)->up);
+}
+
 static const Story stories[] = {
 	{ "a tail nobody has is replaced", a_tail_nobody_has_is_replaced, { BUG_NO_TRUNCATE } },
 	{ "the fork is found in one trip", it_is_found_in_one_trip, { BUG_NONE } },
@@ -388,6 +405,9 @@ static const Story stories[] = {
 	{ "a hello forgets what was acknowledged",
 	  a_hello_forgets_what_was_acknowledged,
 	  { BUG_HELLO_KEEPS_ACKED } },
+	{ "a late answer does not bring a peer back",
+	  a_late_answer_does_not_bring_a_peer_back,
+	  { BUG_LATE_ANSWER_IS_UP } },
 	{ "an acknowledgement of an older term is void",
 	  an_acknowledgement_of_an_older_term_is_void,
 	  { BUG_STALE_ACK_OF_OLD_TERM } },

@@ -6,13 +6,10 @@
  */
 #include "trace.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 #define RECORDS 1024
 #define PACKETS 4096
@@ -33,6 +30,7 @@ typedef struct Node {
 	RaftVote disk;
 	uint64_t durable, commit;
 	uint64_t reads_until, reads_index;
+	uint64_t config_seen; /* start of the newest of whose members it was told who is connected */
 	bool fetching, fetch_tables;
 	uint64_t fetch_from, fetch_commit;
 } Node;
@@ -59,23 +57,6 @@ static struct {
 	int nagreed;
 	int leader_of[TERMS];
 } w;
-
-static jmp_buf failed;
-static char failure[512];
-static char saying[64];
-
-void
-story_says(const char *what)
-{
-	snprintf(saying, sizeof saying, "%s", what);
-}
-
-void
-check_failed(const char *expr, const char *file, int line)
-{
-	snprintf(failure, sizeof failure, "%s:%d: %s (%s)", file, line, expr, saying);
-	longjmp(failed, 1);
-}
 
 /* ---- logs ------------------------------------------------------------------ */
 
@@ -162,6 +143,7 @@ send(const Packet *p)
 }
 
 static void step(Node *d, RaftEvent *e);
+static void tell_connected(Node *d);
 
 static void
 pump(Node *d)
@@ -304,21 +286,46 @@ step_with(Node *d, RaftEvent *e, const Record *log)
 	if (d->cutting && !d->slow_cut)
 		cut_now(d, d->raft.truncate_to);
 	synced(d);
+	if (d->raft.config.start != d->config_seen)
+		tell_connected(d);
 	pump(d);
+}
+
+/* What a host does by itself is no step of the story: out() stays what the story caused. */
+static void
+step_quietly(Node *d, RaftEvent *e)
+{
+	RaftOut *kept = malloc(sizeof *kept);
+
+	*kept = d->out;
+	step_with(d, e, NULL);
+	d->out = *kept;
+	free(kept);
 }
 
 static void
 step(Node *d, RaftEvent *e)
 {
-	RaftOut *kept = malloc(sizeof *kept);
-
-	/* What a host does by itself is no step of the story: out() stays what the story caused. */
-	*kept = d->out;
-	step_with(d, e, NULL);
 	if (e->kind == RAFT_EV_DURABLE || e->kind == RAFT_EV_TRUNCATED || e->kind == RAFT_EV_TERM_BEGUN ||
 		e->kind == RAFT_EV_CONFIG_APPENDED)
-		d->out = *kept;
-	free(kept);
+		step_quietly(d, e);
+	else
+		step_with(d, e, NULL);
+}
+
+/* Connections stand: those to members that are new to the core are told to it. */
+static void
+tell_connected(Node *d)
+{
+	RaftConfig c = d->raft.config;
+
+	d->config_seen = c.start;
+	for (int i = 0; i < c.n; i++) {
+		const RaftPeer *p = raft_peer(&d->raft, c.member[i].id);
+
+		if (p != NULL && !p->up && !w.cut[d->raft.self][p->id])
+			step_quietly(d, &(RaftEvent){ .kind = RAFT_EV_PEER_UP, .id = p->id });
+	}
 }
 
 static void
@@ -378,6 +385,7 @@ start(Node *d, int id, uint64_t end, const RaftConfig *base)
 	d->gate = d->cutting = d->fetching = false;
 	d->up = true;
 	raft_init(&d->raft, &s);
+	tell_connected(d);
 }
 
 static RaftConfig base_config;
@@ -473,6 +481,8 @@ void
 mend(int a, int b)
 {
 	w.cut[a][b] = w.cut[b][a] = false;
+	tell_connected(&w.node[a]);
+	tell_connected(&w.node[b]);
 }
 
 void
@@ -633,6 +643,12 @@ void
 connect_again(int leader, int peer)
 {
 	step(&w.node[leader], &(RaftEvent){ .kind = RAFT_EV_PEER_UP, .id = (uint64_t) peer });
+}
+
+void
+disconnect(int id, int peer)
+{
+	step(&w.node[id], &(RaftEvent){ .kind = RAFT_EV_PEER_DOWN, .id = (uint64_t) peer });
 }
 
 RaftProposal
@@ -840,45 +856,4 @@ uint64_t
 reads_index(int id)
 {
 	return w.node[id].reads_index;
-}
-
-/* ---- running -------------------------------------------------------------------- */
-
-/* False, with `failure` set, when a CHECK did not hold. */
-static bool
-tell(const Story *story, int bug)
-{
-	kvd_bug = bug;
-	failure[0] = '\0';
-	story_says("");
-	if (setjmp(failed) != 0)
-		return false;
-	story->tell();
-	return true;
-}
-
-static void
-run_story(void **state)
-{
-	const Story *story = *state;
-
-	if (!tell(story, BUG_NONE))
-		fail_msg("%s: %s", story->name, failure);
-	for (int i = 0; i < 8 && story->bugs[i] != BUG_NONE; i++)
-		if (tell(story, story->bugs[i]))
-			fail_msg("%s: does not notice %s", story->name, raft_bug_name(story->bugs[i]));
-	kvd_bug = BUG_NONE;
-}
-
-int
-stories_run(const Story *story, int n)
-{
-	struct CMUnitTest *test = calloc((size_t) n, sizeof *test);
-	int rc;
-
-	for (int i = 0; i < n; i++)
-		test[i] = (struct CMUnitTest){ story[i].name, run_story, NULL, NULL, (void *) (uintptr_t) &story[i] };
-	rc = _cmocka_run_group_tests("stories", test, (size_t) n, NULL, NULL);
-	free(test);
-	return rc;
 }

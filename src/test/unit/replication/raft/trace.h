@@ -92,6 +92,8 @@ void restart(int id);
 /* Comes back with a log that was damaged from `end` on (L5). */
 void restart_damaged(int id, uint64_t end);
 void connect_again(int leader, int peer);
+/* Only this node notices; what is under way arrives nevertheless. */
+void disconnect(int id, int peer);
 RaftProposal transfer(int id, int to);
 RaftProposal propose(int id, const RaftConfig *c);
 RaftConfig with_learner(int id, int learner);
