@@ -7,6 +7,8 @@
  * order, then one of each deeper level. The first that has it ends the search (version.c says why). In a
  * batch up to IN_FLIGHT searches take turns, a step each (table_lookup_step()): what one waits for arrives
  * while the others go on. More in flight would push each other's lines out of the nearest cache.
+ * A single key has only itself to wait for: it lets the filters of LSM_GET_AHEAD tables come at once, since most
+ * of them will say no.
  */
 #include "common/kv_assert.h"
 #include "lsm_internal.h"
@@ -16,16 +18,23 @@
 #define IN_FLIGHT 16
 #define READS_COUNTED 64 /* figures of reads are that coarse, for each process */
 
+/* How far a search has come in the order of the tables. */
+typedef struct Place {
+	uint32_t next0;     /* next table of level 0 to ask */
+	uint32_t level;     /* next deeper level to ask */
+} Place;
+
 typedef struct Search {
 	TableLookup lookup;
 	ValueLookup value;  /* once the table has given a reference */
 	bool resolving;
-	uint32_t next0;     /* next table of level 0 to ask */
-	int level;          /* next deeper level to ask */
+	Place place;
 	int key;            /* place in the batch */
 } Search;
 
-static PROCESS_LOCAL Search single;                /* lsm_get()'s: its buffer may hold a value given out */
+/* lsm_get()'s: their buffers may hold a value given out */
+static PROCESS_LOCAL TableLookup ahead[LSM_GET_AHEAD];
+static PROCESS_LOCAL ValueLookup value_of_one;
 static PROCESS_LOCAL Search searches[IN_FLIGHT];   /* between batches their buffers are empty */
 static PROCESS_LOCAL Buf kept[LSM_BATCH_MAX];      /* values of the last batch that the cache did not take */
 static PROCESS_LOCAL int nkept;
@@ -43,30 +52,28 @@ count_read(uint32_t level)
 	atomic_fetch_add_explicit(&lsm_shared->level_reads[level], READS_COUNTED, memory_order_relaxed);
 }
 
-/* The next table to ask, NULL: none is left. */
+/* The next table to ask, and of which level it is; NULL: none is left. */
 static const Table *
-next_table(Search *s, const Version *v, Slice key, uint64_t snapshot)
+next_table(Place *at, const Version *v, Slice key, uint64_t snapshot, uint32_t *level)
 {
-	while (s->next0 < v->ntables[0]) {
-		const Table *t = v->tables[0][s->next0++];
+	while (at->next0 < v->ntables[0]) {
+		const Table *t = v->tables[0][at->next0++];
 
-		if (t->info.version_min < snapshot && table_covers(t, key)) {
-			count_read(0);
+		*level = 0;
+		if (t->info.version_min < snapshot && table_covers(t, key))
 			return t;
-		}
 	}
-	while (s->level < LSM_LEVELS) {
-		int level = s->level++;
-		uint32_t i = version_find(v->tables[level], v->ntables[level], key);
+	while (at->level < LSM_LEVELS) {
 		const Table *t;
+		uint32_t i;
 
-		if (i == v->ntables[level])
+		*level = at->level++;
+		i = version_find(v->tables[*level], v->ntables[*level], key);
+		if (i == v->ntables[*level])
 			continue;
-		t = v->tables[level][i];
-		if (slice_cmp(t->smallest, key) <= 0 && t->info.version_min < snapshot) {
-			count_read((uint32_t) level);
+		t = v->tables[*level][i];
+		if (slice_cmp(t->smallest, key) <= 0 && t->info.version_min < snapshot)
 			return t;
-		}
 	}
 	return NULL;
 }
@@ -74,12 +81,14 @@ next_table(Search *s, const Version *v, Slice key, uint64_t snapshot)
 static bool
 ask_next(Search *s, const Version *v, Slice key, uint64_t hash, uint64_t snapshot)
 {
-	const Table *t = next_table(s, v, key, snapshot);
+	uint32_t level;
+	const Table *t = next_table(&s->place, v, key, snapshot, &level);
 
 	if (t == NULL) {
 		s->lookup.status = ST_NOT_FOUND;
 		return false;
 	}
+	count_read(level);
 	table_lookup_begin(&s->lookup, &t->info, key, hash, snapshot);
 	return true;
 }
@@ -88,37 +97,29 @@ ask_next(Search *s, const Version *v, Slice key, uint64_t hash, uint64_t snapsho
 static bool
 search_begin(Search *s, const Version *v, Slice key, uint64_t snapshot)
 {
-	s->next0 = 0;
-	s->level = 1;
+	s->place = (Place){ 0, 1 };
 	s->resolving = false;
 	return ask_next(s, v, key, table_key_hash(key), snapshot);
 }
 
-/* The newest version there is. Its value may have to be fetched from a value file. */
+/* The newest version there is: `l` found it. True: its value has to be fetched from a value file. */
 static bool
-found(Search *s, const Version *v)
+found(TableLookup *l, ValueLookup *value, const Version *v)
 {
-	TableLookup *l = &s->lookup;
-
 	if (v->ranges != NULL)
 		lsm_hide(v, l->version + 1, &l->entry);
-	s->resolving = l->entry.kind == ENTRY_VALUE_REF;
-	if (s->resolving)
-		value_lookup_begin(&s->value, l->entry.value);
-	return s->resolving;
+	if (l->entry.kind != ENTRY_VALUE_REF)
+		return false;
+	value_lookup_begin(value, l->entry.value);
+	return true;
 }
 
-static bool
-resolve_step(Search *s)
+static void
+resolved(TableLookup *l, const ValueLookup *value)
 {
-	TableLookup *l = &s->lookup;
-
-	if (value_lookup_step(&s->value))
-		return true;
-	l->status = s->value.status;
+	l->status = value->status;
 	l->entry.kind = ENTRY_PUT;
-	l->entry.value = s->value.value;
-	return false;
+	l->entry.value = value->value;
 }
 
 static bool
@@ -126,32 +127,79 @@ search_step(Search *s, const Version *v)
 {
 	TableLookup *l = &s->lookup;
 
-	if (s->resolving)
-		return resolve_step(s);
+	if (s->resolving && value_lookup_step(&s->value))
+		return true;
+	if (s->resolving) {
+		resolved(l, &s->value);
+		return false;
+	}
 	if (table_lookup_step(l))
 		return true;
 	if (l->status == ST_OK)
-		return found(s, v);
+		return s->resolving = found(l, &s->value, v);
 	return l->status == ST_NOT_FOUND && ask_next(s, v, l->key, l->hash, l->version + 1);
+}
+
+/* ---- one key */
+
+/* Buffers that held a larger block are given back. */
+static void
+shrink_buffers(void)
+{
+	for (int i = 0; i < LSM_GET_AHEAD; i++)
+		if (ahead[i].own.cap > 2 * CACHE_BLOCK_MAX)
+			table_lookup_end(&ahead[i]);
+	if (value_of_one.own.cap > 2 * CACHE_BLOCK_MAX)
+		value_lookup_end(&value_of_one);
+}
+
+/* The lookup that ended the search; NULL: no table has the key. */
+static TableLookup *
+search_one(const Version *v, Slice key, uint64_t snapshot)
+{
+	uint64_t hash = table_key_hash(key);
+	Place place = { 0, 1 };
+	uint32_t level[LSM_GET_AHEAD];
+	const Table *t;
+	int n;
+
+	do {
+		for (n = 0; n < LSM_GET_AHEAD && (t = next_table(&place, v, key, snapshot, &level[n])) != NULL; n++)
+			table_lookup_begin(&ahead[n], &t->info, key, hash, snapshot);
+		/* The first step asks for lines of memory, and reads nothing. */
+		for (int i = 0; i < n; i++)
+			(void) table_lookup_step(&ahead[i]);
+		for (int i = 0; i < n; i++) {
+			count_read(level[i]);
+			while (table_lookup_step(&ahead[i]))
+				;
+			if (ahead[i].status != ST_NOT_FOUND)
+				return &ahead[i];
+		}
+	} while (n == LSM_GET_AHEAD);
+	return NULL;
 }
 
 Status
 lsm_get(const Version *v, Slice key, uint64_t snapshot, Entry *out)
 {
-	Search *s = &single;
-	bool more;
+	TableLookup *l;
 
-	if (s->lookup.own.cap > 2 * CACHE_BLOCK_MAX) /* held a larger block */
-		table_lookup_end(&s->lookup);
-	if (s->value.own.cap > 2 * CACHE_BLOCK_MAX)
-		value_lookup_end(&s->value);
-	for (more = search_begin(s, v, key, snapshot); more;)
-		more = search_step(s, v);
-	if (s->lookup.status != ST_OK)
-		return s->lookup.status;
-	*out = s->lookup.entry;
-	return ST_OK;
+	shrink_buffers();
+	l = search_one(v, key, snapshot);
+	if (l == NULL)
+		return ST_NOT_FOUND;
+	if (l->status == ST_OK && found(l, &value_of_one, v)) {
+		while (value_lookup_step(&value_of_one))
+			;
+		resolved(l, &value_of_one);
+	}
+	if (l->status == ST_OK)
+		*out = l->entry;
+	return l->status;
 }
+
+/* ---- a batch */
 
 void
 lsm_batch_end(void)

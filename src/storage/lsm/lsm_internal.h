@@ -15,6 +15,7 @@
 #define LSM_LIST_NUMBER 0 /* of the manifest that is a list for another node */
 /* 10 bits a key: about 1 % of the reads of an absent key go to the table. */
 #define LSM_FILTER_BITS 10
+#define LSM_GET_AHEAD 8 /* tables whose filters a read of one key lets come at once; more would push each other out */
 /*
  * A table may overlap about this many tables' worth of bytes in the level below it: that bounds what it
  * costs to compact it further. What would overlap more is not moved there, and outputs are cut before they

@@ -134,6 +134,8 @@ void workload_print_list(void);
 uint64_t worker_share(const Worker *w, uint64_t all);
 /* The same, of a workload that --duration ends instead. */
 uint64_t worker_count(const Worker *w, uint64_t all);
+/* How often each worker reads: --reads, as each of db_bench's threads does, unless --duration ends it. */
+uint64_t worker_reads(void);
 /* The clock starts. */
 void worker_begin(Worker *w);
 /* One operation is over. */

@@ -31,7 +31,7 @@ static const Option options[] = {
 	{ "compression_type", NULL, NULL, &opt.compression_type, "none", 0, 0, "compression: none, lz4 or zstd." },
 	NUMBER(num, "1000000", 1, 4e9, "Keys."),
 	NUMBER(writes, "-1", -1, 1e12, "Operations of the workloads that write at random; -1: --num."),
-	NUMBER(reads, "-1", -1, 1e12, "Operations of the workloads that read; -1: --num."),
+	NUMBER(reads, "-1", -1, 1e12, "Operations of each process of the workloads that read; -1: --num."),
 	NUMBER(key_size, "16", 8, 65535, "Bytes of a key."),
 	NUMBER(value_size, "100", 0, 16777216, "Bytes of a value."),
 	{ "compression_ratio", NULL, &opt.compression_ratio, NULL, "0.5", 0, 1, "Values compress to this." },

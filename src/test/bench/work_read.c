@@ -26,7 +26,7 @@ check_value(Slice value)
 static void
 get_random(Worker *w, size_t extra)
 {
-	uint64_t n = worker_count(w, (uint64_t) opt.reads);
+	uint64_t n = worker_reads();
 
 	worker_begin(w);
 	for (uint64_t i = 0; i < n && worker_in_time(w); i++) {
@@ -133,7 +133,7 @@ first_key(void)
 static void
 walk_all(Worker *w, bool reverse)
 {
-	uint64_t n = (uint64_t) opt.reads; /* each worker walks, as in db_bench */
+	uint64_t n = worker_reads();
 	Walk k = { 0 };
 	Entry e;
 
@@ -161,7 +161,7 @@ work_read_reverse(Worker *w)
 void
 work_seek_random(Worker *w)
 {
-	uint64_t n = worker_count(w, (uint64_t) opt.reads);
+	uint64_t n = worker_reads();
 	Walk walk = { 0 };
 
 	worker_begin(w);

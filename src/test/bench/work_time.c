@@ -31,6 +31,12 @@ worker_count(const Worker *w, uint64_t all)
 	return opt.duration > 0 ? UINT64_MAX : worker_share(w, all);
 }
 
+uint64_t
+worker_reads(void)
+{
+	return opt.duration > 0 ? UINT64_MAX : (uint64_t) opt.reads;
+}
+
 void
 worker_begin(Worker *w)
 {

@@ -8,6 +8,7 @@
  */
 #include <leveldb/c.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,7 +203,8 @@ run(const char *name)
 	static unsigned long seed = 88172645463325252UL;
 	Part parts[THREADS_MAX];
 	pthread_t thread[THREADS_MAX];
-	long all = strncmp(name, "fill", 4) == 0 || strcmp(name, "overwrite") == 0 ? num : reads, done = 0, found = 0;
+	bool writes = strncmp(name, "fill", 4) == 0 || strcmp(name, "overwrite") == 0;
+	long each = writes ? num / threads : reads, done = 0, found = 0;
 	double began, bytes = 0, seconds;
 
 	if (strcmp(name, "waitforcompaction") == 0) {
@@ -211,7 +213,7 @@ run(const char *name)
 	}
 	began = now();
 	for (long i = 0; i < threads; i++) {
-		parts[i] = (Part){ .name = name, .random = seed++ * 6364136223846793005UL, .n = all / threads };
+		parts[i] = (Part){ .name = name, .random = seed++ * 6364136223846793005UL, .n = each };
 		pthread_create(&thread[i], NULL, run_part, &parts[i]);
 	}
 	for (long i = 0; i < threads; i++) {

@@ -134,18 +134,19 @@ test_as_alone(void **state)
 	assert_true(counts[0] > 1000 && counts[1] > 1000 && counts[2] == 0);
 }
 
+/* At the byte that `arg` says, or (NULL) a third of the file. */
 static Status
 damage(void *arg, const char *name)
 {
+	const uint64_t *at = arg;
 	char path[FS_PATH_MAX];
 	uint64_t size;
 	int fd;
 
-	(void) arg;
 	snprintf(path, sizeof path, "tables/%s", name);
 	ok(fs_open(path, FS_WRITE, &fd));
 	ok(fs_size(fd, &size));
-	ok(fs_pwrite(fd, "damage", 6, size / 3)); /* in a data block */
+	ok(fs_pwrite(fd, "damage", 6, at != NULL ? *at : size / 3)); /* in a data block */
 	return fs_close(fd);
 }
 
@@ -206,6 +207,39 @@ test_large_values(void **state)
 	assert_true(parts > 1 && parts < N);
 }
 
+/* Tables that cover the key without having it, around as many as a read looks at together, and then the one with it. */
+static void
+test_behind_many_tables(void **state)
+{
+	uint8_t kb[32], other[32];
+	Slice key = key_of(272, kb); /* between keys 1 and 2 */
+	uint64_t written, value_at = 50;
+	Entry e;
+
+	(void) state;
+	for (int n = LSM_GET_AHEAD - 1; n <= 2 * LSM_GET_AHEAD + 1; n++) {
+		prng_seed(&rng, 1);
+		fresh_tree();
+		written = next_version;
+		flush(1, 272, 100);
+		if (n % 2 == 0) {
+			table_files_close_all();
+			ok(fs_list("tables", damage, &value_at));
+		}
+		for (int i = 0; i < n; i++)
+			flush(2, 1, 100);
+		epoch_pin(0);
+		assert_int_equal(lsm_get(now, key_of(1, other), UINT64_MAX, &e), ST_OK); /* nobody asks the damaged one */
+		assert_int_equal(e.version, next_version - 2);
+		assert_int_equal(lsm_get(now, key, UINT64_MAX, &e), n % 2 == 0 ? ST_CORRUPT : ST_OK);
+		if (n % 2 != 0)
+			assert_int_equal(e.version, written);
+		assert_int_equal(lsm_get(now, key, written, &e), ST_NOT_FOUND);
+		assert_int_equal(lsm_get(now, key_of(543, other), UINT64_MAX, &e), ST_NOT_FOUND); /* 2 < 543 < 272 * 3 */
+		epoch_unpin();
+	}
+}
+
 int
 main(void)
 {
@@ -213,6 +247,7 @@ main(void)
 		cmocka_unit_test(test_as_alone),
 		cmocka_unit_test(test_damage_stays_with_its_keys),
 		cmocka_unit_test(test_large_values),
+		cmocka_unit_test(test_behind_many_tables),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
