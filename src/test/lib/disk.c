@@ -59,7 +59,7 @@ file_free(File *f)
 		f->on_disk[i] = f->cached[i] = 0;
 		f->dirty[i] = f->lost[i] = 0;
 	}
-	f->used = false;
+	disk->used[f - disk->file] = false;
 }
 
 File *
@@ -69,8 +69,8 @@ file_new(void)
 		for (int i = 0; i < DISK_FILES; i++) {
 			File *f = &disk->file[i];
 
-			if (!f->used) {
-				f->used = true;
+			if (!disk->used[i]) {
+				disk->used[i] = true;
 				f->size = f->size_on_disk = 0;
 				f->npages = 0;
 				f->born = ++disk->births;
@@ -89,7 +89,7 @@ disk_collect(void)
 
 	disk_mark_named(named);
 	for (int i = 0; i < DISK_FILES; i++)
-		if (disk->file[i].used && !named[i])
+		if (disk->used[i] && !named[i])
 			file_free(&disk->file[i]);
 }
 
@@ -310,7 +310,7 @@ void
 disk_files_crash(unsigned kept)
 {
 	for (int i = 0; i < DISK_FILES; i++)
-		if (disk->file[i].used)
+		if (disk->used[i])
 			file_crash(&disk->file[i], kept);
 }
 
@@ -349,7 +349,7 @@ void
 disk_settle(void)
 {
 	for (int i = 0; i < DISK_FILES; i++)
-		if (disk->file[i].used)
+		if (disk->used[i])
 			file_sync(&disk->file[i]);
 	disk_names_sync(NULL);
 }
@@ -360,10 +360,10 @@ disk_write_back_random(void)
 	uint32_t start = (uint32_t) prng_below(&disk->random, DISK_FILES);
 
 	for (uint32_t i = 0; i < DISK_FILES; i++) {
-		File *f = &disk->file[(start + i) % DISK_FILES];
+		uint32_t k = (start + i) % DISK_FILES;
 
-		if (f->used) {
-			file_write_back_some(f, 128);
+		if (disk->used[k]) {
+			file_write_back_some(&disk->file[k], 128);
 			return;
 		}
 	}

@@ -19,7 +19,6 @@
 #define DISK_OPEN 512 /* more than TABLE_FILES_MAX, which one process may keep open */
 
 typedef struct File {
-	bool used;
 	uint64_t born;
 	uint64_t size, size_on_disk;
 	uint32_t npages;                   /* beyond these all is zero */
@@ -54,6 +53,7 @@ typedef struct Disk {
 	Name name[DISK_NAMES];
 	int nchanges;
 	Change change[DISK_CHANGES];
+	bool used[DISK_FILES]; /* beside the files: a File is 80 KB, and most processes walk over all of them */
 	File file[DISK_FILES];
 	_Alignas(4096) uint8_t page[DISK_PAGES][DISK_PAGE];
 } Disk;
