@@ -129,24 +129,22 @@ set_address(PeerOut *o, const char *name, const char *address)
 	o->resolved_ns = 0;
 }
 
-/* When the connection came up, before this, the user had nothing to remember it by. */
 static void
-make_member(PeerOut *o, bool before)
+set_member(PeerOut *o, bool member)
 {
-	o->member = true;
-	if (!before && o->was_up)
+	/* When the connection came up, before this, the user had nothing to remember it by. */
+	if (member && !o->member && o->was_up)
 		o->ev_up = true;
+	if (member)
+		o->gone_ns = 0;
+	else if (o->gone_ns == 0)
+		o->gone_ns = clock_mono_ns() + peers_ms(PEERS_LINGER_MS);
+	o->member = member;
 }
 
 void
 peer_out_members(const Membership *m)
 {
-	bool before[PEERS_OUT_MAX] = { false };
-
-	for (int i = 0; i < high; i++) {
-		before[i] = outs[i].member;
-		outs[i].member = false;
-	}
 	for (int i = 0; i < m->n; i++) {
 		const Member *node = &m->node[i];
 		PeerOut *o = peer_out_find(node->incarnation);
@@ -157,14 +155,11 @@ peer_out_members(const Membership *m)
 			o = new_out(PEER_MEMBER, node->incarnation);
 		if (o == NULL)
 			continue; /* places of nodes that left are free again in a moment; see peer_out_poll() */
-		make_member(o, before[o - outs]);
 		set_address(o, node->name, node->peer_address);
 	}
 	for (int i = 0; i < high; i++)
-		if (outs[i].purpose == PEER_MEMBER && !outs[i].member && outs[i].gone_ns == 0)
-			outs[i].gone_ns = clock_mono_ns() + peers_ms(PEERS_LINGER_MS);
-		else if (outs[i].member)
-			outs[i].gone_ns = 0;
+		if (outs[i].purpose == PEER_MEMBER)
+			set_member(&outs[i], membership_find(m, outs[i].id) != NULL);
 }
 
 void

@@ -114,12 +114,16 @@ found(TableLookup *l, ValueLookup *value, const Version *v)
 	return true;
 }
 
-static void
-resolved(TableLookup *l, const ValueLookup *value)
+/* On the way to the value of what `l` found. */
+static bool
+resolve_step(TableLookup *l, ValueLookup *value)
 {
+	if (value_lookup_step(value))
+		return true;
 	l->status = value->status;
 	l->entry.kind = ENTRY_PUT;
 	l->entry.value = value->value;
+	return false;
 }
 
 static bool
@@ -127,12 +131,8 @@ search_step(Search *s, const Version *v)
 {
 	TableLookup *l = &s->lookup;
 
-	if (s->resolving && value_lookup_step(&s->value))
-		return true;
-	if (s->resolving) {
-		resolved(l, &s->value);
-		return false;
-	}
+	if (s->resolving)
+		return resolve_step(l, &s->value);
 	if (table_lookup_step(l))
 		return true;
 	if (l->status == ST_OK)
@@ -189,11 +189,9 @@ lsm_get(const Version *v, Slice key, uint64_t snapshot, Entry *out)
 	l = search_one(v, key, snapshot);
 	if (l == NULL)
 		return ST_NOT_FOUND;
-	if (l->status == ST_OK && found(l, &value_of_one, v)) {
-		while (value_lookup_step(&value_of_one))
+	if (l->status == ST_OK && found(l, &value_of_one, v))
+		while (resolve_step(l, &value_of_one))
 			;
-		resolved(l, &value_of_one);
-	}
 	if (l->status == ST_OK)
 		*out = l->entry;
 	return l->status;
