@@ -64,11 +64,11 @@ sub restore
 # Start; which keys are there. A reason instead when the start is refused.
 sub try_start
 {
-	my $before = length $node->log;
+	my $before = $node->log_size;
 	$node->start(no_wait => 1);
 	if (!eval { $node->wait_ready(30); 1 }) {
 		die $@ if $node->pid;
-		return { refused => $node->{code}, said => substr($node->log, $before) };
+		return { refused => $node->{code}, said => $node->log($before) };
 	}
 	my $c = $node->client;
 	my $m = $c->mget(\@keys);

@@ -139,11 +139,11 @@ subtest 'lost disk' => sub {
 	my $name = $lost->name;
 	$cluster->kill9($lost);
 	$cluster->wipe($lost);
-	my $before = length $lost->log;
+	my $before = $lost->log_size;
 	$lost->{joins} = 1;
 	$lost->{was_started} = 0;
 	$cluster->start_node($lost, no_wait => 1);
-	$cluster->wait_for(sub { substr($lost->log, $before) =~ /lost its data directory/ }, 30, 'the node to be told');
+	$cluster->wait_for(sub { $lost->log($before) =~ /lost its data directory/ }, 30, 'the node to be told');
 	isnt($lost->state, 'ready', 'it does not come back by itself');
 	$journal->wait_progress;
 	my $state = '';

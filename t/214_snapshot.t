@@ -59,7 +59,7 @@ sub shows
 sub wait_log
 {
 	my ($from, $pattern) = @_;
-	$cluster->wait_for(sub { substr($late->log, $from) =~ $pattern }, 60, "the late node to log $pattern");
+	$cluster->wait_for(sub { $late->log($from) =~ $pattern }, 60, "the late node to log $pattern");
 	return;
 }
 
@@ -71,7 +71,7 @@ my %seen;
 sub attempt
 {
 	my ($how) = @_;
-	my $from = length $late->log;
+	my $from = $late->log_size;
 	$cluster->slow_disk($late, SYNC_MS);
 	$cluster->start_node($late, no_wait => 1);
 	wait_log($from, $how eq 'installing' ? $INSTALLING : $FETCHING);
@@ -95,7 +95,7 @@ sub attempt
 	ok(!defined $n || $n == 0 || $n == BACKLOG, "... the old state or the new: " . (defined $n ? $n : 'starting'));
 	$seen{ defined $n ? $n : 'starting' }++;
 	$cluster->kill9($late);
-	return substr($late->log, $from) !~ /installed the tables/;
+	return $late->log($from) !~ /installed the tables/;
 }
 
 # When the tables are in place, the node is made late once more: its directory is put back as it was.

@@ -159,9 +159,9 @@ sub blank
 	my $node = $self->node($name);
 	$node->{joins} = 1;
 	$node->{was_started} = 0;
-	my $before = length $node->log;
+	my $before = $node->log_size;
 	$self->start_node($node, no_wait => 1);
-	$self->wait_for(sub { substr($node->log, $before) =~ /^waiting to be added/m }, 20, "$name to wait to be added");
+	$self->wait_for(sub { $node->log($before) =~ /^waiting to be added/m }, 20, "$name to wait to be added");
 	return $node;
 }
 

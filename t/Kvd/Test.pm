@@ -39,7 +39,8 @@ C<stop> takes C<smart>, C<fast> (default) or C<immediate> and returns the exit c
 
 =item port, pid, state, dir, log
 
-C<state> is the fifth line of F<postmaster.pid>; C<log> the text logged so far (stdout and stderr).
+C<state> is the fifth line of F<postmaster.pid>; C<log> the text logged so far (stdout and stderr), C<log(FROM)> what
+came behind its first FROM bytes, C<log_size> how many there are.
 
 =item children, kill9(KIND), wait_ready, wait_restart(COUNT)
 
@@ -59,8 +60,8 @@ leading hash: { stdin =E<gt> text, timeout =E<gt> s }.
 
 =item poll_until(CODE, SECONDS, WHAT)
 
-Calls CODE every 10 ms until it is true, and returns that; dies after SECONDS (30) naming WHAT. Tests wait for
-conditions, they never sleep and hope.
+Calls CODE every 10 ms (sooner at first) until it is true, and returns that; dies after SECONDS (30) naming WHAT, a text
+or a function that gives one. Tests wait for conditions, they never sleep and hope.
 
 =item keep_port()
 
@@ -125,8 +126,9 @@ sub kvd_bin
 
 sub slurp
 {
-	my ($path) = @_;
+	my ($path, $from) = @_;
 	open my $in, '<:raw', $path or die "cannot read $path: $!\n";
+	seek $in, $from, 0 or die "cannot read $path from $from on: $!\n" if $from;
 	local $/;
 	my $text = <$in>;
 	return defined $text ? $text : '';
@@ -145,12 +147,14 @@ sub poll_until
 {
 	my ($code, $seconds, $what) = @_;
 	my $until = time + (defined $seconds ? $seconds : 30);
+	my $nap = 0.001;
 	while (1) {
 		my $last = time > $until; # there is a look after the time, however long this process was held up
 		my $result = $code->();
 		return $result if $result;
-		die 'waited in vain for ' . (defined $what ? $what : 'a condition') . "\n" if $last;
-		sleep 0.01;
+		die 'waited in vain for ' . (ref $what ? $what->() : $what // 'a condition') . "\n" if $last;
+		sleep $nap;
+		$nap = $nap * 1.5 < 0.01 ? $nap * 1.5 : 0.01;
 	}
 }
 
@@ -310,7 +314,8 @@ sub dir { return $_[0]{dir} }
 sub name { return $_[0]{name} }
 sub pid { return $_[0]{pid} }
 sub log_file { return $_[0]{log_file} }
-sub log { my ($self) = @_; return -e $self->{log_file} ? slurp($self->{log_file}) : '' }
+sub log { my ($self, $from) = @_; return -e $self->{log_file} ? slurp($self->{log_file}, $from) : '' }
+sub log_size { my ($self) = @_; return -s $self->{log_file} || 0 }
 
 sub init
 {
@@ -360,12 +365,12 @@ sub start
 {
 	my ($self, %o) = @_;
 	die "node $self->{name} runs already\n" if $self->{pid};
-	my $before = length $self->log;
+	my $before = $self->log_size;
 	my $pid = start_command({ out => $self->{log_file}, err => $self->{log_file} },
 		kvd_bin('kvd'), '-D', $self->{dir}, @{ $o{args} || [] });
 	if ($o{fails}) {
 		my $code = wait_for($pid, 30);
-		my $out = substr $self->log, $before;
+		my $out = $self->log($before);
 		if (!defined $code) {
 			kill 'KILL', $pid;
 			waitpid $pid, 0;
@@ -396,7 +401,7 @@ sub wait_ready
 			return 0;
 		},
 		$timeout || 60,
-		"node $self->{name} to get ready; its log:\n" . $self->log);
+		sub { "node $self->{name} to get ready; its log:\n" . $self->log });
 	return $self;
 }
 
@@ -509,7 +514,7 @@ sub wait_restart
 		my $c = eval { $self->client(timeout => 5) } or return 0;
 		my $n = eval { $c->stats('node.restarts')->{'node.restarts'} };
 		return defined $n && $n >= $count;
-	}, 30, "restart $count of node $self->{name}; its log:\n" . $self->log);
+	}, 30, sub { "restart $count of node $self->{name}; its log:\n" . $self->log });
 	return;
 }
 
