@@ -22,7 +22,7 @@ typedef struct ReplShared {
 	_Alignas(64) _Atomic uint64_t lease_until_ns;
 	_Atomic uint64_t serve_from;
 	_Atomic uint64_t election_ns;
-	/* -- what the leader said; writer: consensus worker. heard_commit UINT64_MAX while heard_ns changes */
+	/* -- what was committed when, by the leader's word; writer: consensus worker. UINT64_MAX while heard_ns changes */
 	_Atomic uint64_t heard_commit, heard_ns;
 	_Atomic uint64_t fresh_ns;              /* all that was said to be committed by then is applied; 0 never */
 	/* -- tickets */

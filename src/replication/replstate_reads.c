@@ -25,9 +25,30 @@
 #include "replstate_internal.h"
 #include "storage/kvstore.h"
 
+/* Such was committed at that time. One is remembered until it is applied here; then the newest takes its place. */
+static void
+note_commit(Lsn commit, uint64_t at_ns)
+{
+	uint64_t said = atomic_load_explicit(&repl_sh->heard_commit, memory_order_relaxed);
+	uint64_t when = atomic_load_explicit(&repl_sh->heard_ns, memory_order_relaxed);
+
+	if (when != 0 && kvstore_applied() < said)
+		return;
+	atomic_store_explicit(&repl_sh->fresh_ns, when, memory_order_relaxed);
+	atomic_store(&repl_sh->heard_commit, UINT64_MAX);
+	atomic_store(&repl_sh->heard_ns, at_ns);
+	atomic_store(&repl_sh->heard_commit, commit);
+}
+
 void
 replstate_set_lease(uint64_t until_ns, Lsn serve_from)
 {
+	uint64_t before = atomic_load_explicit(&repl_sh->lease_until_ns, memory_order_relaxed);
+	uint64_t now = clock_mono_ns();
+
+	/* While it had the lease nobody else committed anything: so it knows how old it is when it leads no more. */
+	if (until_ns == 0 && before != 0 && before != UINT64_MAX)
+		note_commit(wal_commit(), before < now ? before : now);
 	atomic_store_explicit(&repl_sh->serve_from, serve_from, memory_order_relaxed);
 	atomic_store_explicit(&repl_sh->lease_until_ns, until_ns, memory_order_release);
 }
@@ -204,19 +225,10 @@ replstate_reads(ReplReads *out)
 	}
 }
 
-/* One message is remembered until its commit is applied here; then the newest takes its place. */
 void
 replstate_leader_said(Lsn commit)
 {
-	uint64_t said = atomic_load_explicit(&repl_sh->heard_commit, memory_order_relaxed);
-	uint64_t when = atomic_load_explicit(&repl_sh->heard_ns, memory_order_relaxed);
-
-	if (when != 0 && kvstore_applied() < said)
-		return;
-	atomic_store_explicit(&repl_sh->fresh_ns, when, memory_order_relaxed);
-	atomic_store(&repl_sh->heard_commit, UINT64_MAX);
-	atomic_store(&repl_sh->heard_ns, clock_mono_ns());
-	atomic_store(&repl_sh->heard_commit, commit);
+	note_commit(commit, clock_mono_ns());
 }
 
 uint32_t

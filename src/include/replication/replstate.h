@@ -69,7 +69,7 @@ const ReplPeer *replview_peer(const ReplView *v, uint64_t id);
 /* ---- freshness (rules R2, R4, G5) */
 /*
  * Consensus worker. until_ns: monotonic; 0 none, UINT64_MAX without end. What is applied must reach serve_from
- * (UINT64_MAX: nothing is served).
+ * (UINT64_MAX: nothing is served). When there is none any more, replstate_lag_ms() counts from the end of the last one.
  */
 void replstate_set_lease(uint64_t until_ns, Lsn serve_from);
 /*
@@ -93,7 +93,7 @@ Status replstate_not_leader(void);
 void replstate_leader_said(Lsn commit);
 /*
  * This node has applied everything that was committed this many ms ago, as far as it knows: 0 under a valid
- * lease, on a follower since a message of its leader. UINT32_MAX: never so far.
+ * lease, on a follower since a message of its leader, on one that led since its lease. UINT32_MAX: never so far.
  */
 uint32_t replstate_lag_ms(void);
 /* Consensus worker: are there readers that came since the last round began? Takes their ticket. */

@@ -259,6 +259,27 @@ a_lease_that_is_over_serves_nobody(void **state)
 	assert_string_equal(status_detail(), "other:2");
 }
 
+static void
+who_led_knows_how_old_it_is(void **state)
+{
+	uint64_t second = UINT64_C(1000000000);
+
+	(void) state;
+	attach_self();
+	replstate_set_lease(0, UINT64_MAX);
+	assert_true(replstate_lag_ms() == UINT32_MAX); /* it never led, nor heard of a leader */
+	replstate_set_lease(UINT64_MAX, 0); /* a node alone */
+	assert_true(replstate_lag_ms() == 0);
+	replstate_set_lease(clock_mono_ns() - 5 * second, 0);
+	replstate_set_lease(0, UINT64_MAX);
+	assert_in_range(replstate_lag_ms(), 5000, 4000000);
+	replstate_set_lease(clock_mono_ns() + 3600 * second, 0);
+	assert_true(replstate_lag_ms() == 0);
+	replstate_set_lease(0, UINT64_MAX); /* deposed before its end: from now on */
+	child_poll(NULL, NULL, 0, 2);
+	assert_in_range(replstate_lag_ms(), 2, 4999);
+}
+
 static int
 read_once(void)
 {
@@ -535,6 +556,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(the_leader_is_named, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_lease_answers_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_lease_that_is_over_serves_nobody, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_led_knows_how_old_it_is, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_round_serves_those_who_came_before_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_confirmed_read_waits_until_it_is_applied, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_leader_no_more_refuses_who_waits, setup, teardown),
