@@ -13,6 +13,7 @@ use warnings;
 use Test::More;
 use FindBin;
 use lib $FindBin::Bin;
+use POSIX ();
 use Time::HiRes qw(time sleep);
 use Kvd::Test;
 use Kvd::Proto qw(:all);
@@ -20,8 +21,7 @@ use Kvd::Proto qw(:all);
 use constant { KILLS => $ENV{KVD_KILLS} || 200, WINDOW => 1024 };
 
 seed();
-my $node = Kvd::Test->new('main')->init->start;
-$node->append_conf(port => $node->port); # the same over restarts
+my $node = Kvd::Test->new('main')->init(port => keep_port())->start; # the same over restarts
 my $c = $node->client;
 my ($a, $b);
 
@@ -222,14 +222,25 @@ for my $kill (1 .. KILLS) {
 is($c->get('sum')->{value}, $sum, KILLS . " kills, $tries requests: each increment was done once");
 cmp_ok($tries, '>=', 2 * KILLS, '... and all were sent at least twice');
 
-# 11. kvctl: a script of increments and a load, while the node dies under them.
-# The postmaster only once it has begun: what cannot connect in the first place says so, and ends.
+# 11. kvctl: a script of increments and a load, while the node dies under them. Their input ends when the first process
+# was killed, not before. The postmaster only once it has begun: a client that cannot
+# connect in the first place says so, and ends.
+my %files = map { $_ => test_dir() . "/client.$_" } qw(in out err);
+my @kvctl = (kvd_bin('kvctl'), '-p', $node->port, '--timeout', '60s');
+POSIX::mkfifo("$files{in}.fifo", 0600) or die "mkfifo: $!\n";
 sub kills_while
 {
-	my ($pid, $what, $has_begun) = @_;
+	my ($input, $what, $has_begun, @args) = @_;
+	my $fifo = "$files{in}.fifo";
+	unlink @files{qw(out err)};
+	spew($files{in}, $input);
+	my $pid = start_command({ stdin => $fifo, out => $files{out}, err => $files{err} }, @kvctl, @args);
+	open my $end, '>', $fifo or die "$fifo: $!\n";
+	my $writer = start_command({ out => $fifo }, 'cat', $files{in});
 	my $kills = 0;
 	while (!waitpid $pid, 1) {
-		sleep 0.05 + rand 0.25; # else it would hardly get to do anything between
+		Kvd::Client->new_patiently(port => $node->port); # it is up, and has a while to work
+		sleep 0.05 + rand 0.25;
 		if ($kills % 4 == 3 && $has_begun->()) {
 			$node->kill9('postmaster');
 			$node->start;
@@ -238,23 +249,18 @@ sub kills_while
 			kill 'KILL', $victim if $victim;
 		}
 		$kills++;
+		close $end if $kills == 1;
 	}
 	my $code = $? >> 8;
+	waitpid $writer, 0;
 	is($code, 0, "$what ends well") or diag slurp(test_dir() . '/client.err');
 	cmp_ok($kills, '>', 0, "... with $kills kills meanwhile");
 	return;
 }
-my %files = map { $_ => test_dir() . "/client.$_" } qw(in out err);
-my @kvctl = (kvd_bin('kvctl'), '-p', $node->port, '--timeout', '60s');
-spew($files{in}, "incr script\n" x 400);
-unlink @files{qw(out err)};
-kills_while(start_command({ stdin => $files{in}, out => $files{out}, err => $files{err} }, @kvctl), 'a script',
-	sub { -s $files{out} });
+kills_while("incr script\n" x 400, 'a script', sub { -s $files{out} });
 is(slurp($files{out}), join('', map { "$_\n" } 1 .. 400), 'each increment of a script is done once, and says so');
-spew($files{in}, join '', map { "load$_\t" . ('x' x 200) . "\n" } 1 .. 20_000);
-unlink @files{qw(out err)};
-kills_while(start_command({ stdin => $files{in}, out => $files{out}, err => $files{err} }, @kvctl, 'load'), 'a load',
-	sub { eval { Kvd::Client->new_patiently(port => $node->port)->get('load1')->{code} == 0 } });
+kills_while(join('', map { "load$_\t" . ('x' x 200) . "\n" } 1 .. 20_000), 'a load',
+	sub { eval { Kvd::Client->new_patiently(port => $node->port)->get('load1')->{code} == 0 } }, 'load');
 $c = Kvd::Client->new_patiently(port => $node->port);
 is($c->count_all(start => 'load', end => 'loae'), 20_000, 'all records are there');
 is($node->stop, 0, 'stop');

@@ -17,7 +17,8 @@ use Kvd::Cluster;
 use Kvd::Test;
 use Kvd::Proto qw(:all);
 
-my $cluster = Kvd::Cluster->new(nodes => 3, election => 1000)->start;
+# Sections 1 to 3 speak of one leader again and again: it stays, also when somebody is held up for a second.
+my $cluster = Kvd::Cluster->new(nodes => 3, election => 4000, proxy => 0)->start;
 my $election_s = $cluster->election / 1000;
 my $leader = $cluster->wait_leader;
 my ($follower, $third) = $cluster->followers;
@@ -28,7 +29,13 @@ my ($a, $v);
 sub config_all
 {
 	my ($setting) = @_;
-	is($_->client->config(set => $setting)->{status}, 'OK', $_->name . ": $setting") for $cluster->running;
+	my ($name, $value) = split /=/, $setting;
+	for my $node ($cluster->running) {
+		is($node->client->config(set => $setting)->{status}, 'OK', $node->name . ": $setting");
+		# The processes that are to follow it are told by a signal.
+		$cluster->wait_for(sub { $node->client->config(list => $name)->{rows}[0][1] eq $value }, 30,
+			"$setting on " . $node->name);
+	}
 	return;
 }
 
@@ -55,11 +62,11 @@ is($f->get('k', read => 'local', at_least => $v)->{value}, 'one', 'a local read 
 is($f->get('k', read => 'local')->{value}, 'one', '... and then has it');
 $a = $f->get('k', read => 'local', at_least => $v + 1_000_000, deadline => 100);
 is($a->{status}, 'TIMEOUT', 'a version that does not come');
-$cluster->wait_for(sub { my $t = told($f, 'k'); $t->{lag} != 0xffffffff && $t->{lag} < 1000 * $election_s }, 10,
+$cluster->wait_for(sub { my $t = told($f, 'k'); $t->{lag} != 0xffffffff && $t->{lag} < 1000 * $election_s }, 60,
 	'a follower that knows how old it is');
 cmp_ok(told($f, 'k')->{position}, '>', $v, 'its position is above what it shows');
 is(told($l, 'k')->{lag}, 0, 'the leader is never behind');
-like($follower->kvctl('put', 'k', 'two')->{out}, qr/\A\d+\n\z/, 'kvctl follows to the leader');
+like($follower->kvctl('--timeout', '60s', 'put', 'k', 'two')->{out}, qr/\A\d+\n\z/, 'kvctl follows to the leader');
 is($l->get('k')->{value}, 'two', '... and wrote there');
 my $leads = $leader->name . ' leads';
 like($_->kvctl('--format', 'table', 'cluster')->{out}, qr/: $leads\n/, $_->name . ' says who leads')
@@ -96,7 +103,8 @@ is($f->call($CMD{PUT}, 'x')->{status}, 'BAD_REQUEST', 'the leader judges what is
 $cluster->kill9($leader);
 $a = $f->get('n', deadline => 60_000);
 is($a->{value}, '300', 'a read survives the death of the leader it was passed to, whoever is the next one');
-is($f->put('fwd', 'after', deadline => 60_000)->{status}, 'OK', '... and so does the write behind it');
+do { $a = $f->put('fwd', 'after', deadline => 60_000) } while $a->{status} eq 'OUTCOME_UNKNOWN'; # one more election
+is($a->{status}, 'OK', '... and so does the write behind it');
 $cluster->start_node($leader);
 config_all('follower_requests=redirect');
 
@@ -111,19 +119,42 @@ cmp_ok($after{'replication.reads_by_round'} - $before{'replication.reads_by_roun
 cmp_ok($after{'replication.rounds'}, '>', $before{'replication.rounds'}, '... in rounds');
 is($after{'replication.reads_by_lease'}, $before{'replication.reads_by_lease'}, '... and uses no lease');
 
+# From here on leaders are to be lost soon, and no stopped process is to be missed by its postmaster.
+for my $node ($cluster->nodes) {
+	$cluster->stop_node($node);
+	$cluster->wipe($node); # the next cluster's nodes have the same names
+}
+$cluster = Kvd::Cluster->new(nodes => 3, election => 1000, settings => { stuck_timeout => '600s' })->start;
+$election_s = $cluster->election / 1000;
+
+# Writes to the leader, whoever that is by then: the node, a connection to it, and when it was last asked.
+sub write_to_leader
+{
+	my ($key, $value) = @_;
+	my ($node, $c, $asked);
+	$cluster->wait_for(sub {
+		$node = $cluster->wait_leader;
+		$c = $node->client(timeout => 60);
+		$asked = time;
+		return $c->put($key, $value)->{code} == 0;
+	}, $cluster->patience, "$key to be written to the leader");
+	pass("$value: the old leader leads");
+	return ($node, $c, $asked);
+}
+
 # 4. A leader that is cut off answers no linearizable read that could be old, with leases and without.
 for my $lease (qw(off on)) {
 	config_all("lease_reads=$lease");
-	$leader = $cluster->wait_leader;
-	my $old = $leader->client(timeout => 30);
-	is($old->put('cut', "old $lease")->{status}, 'OK', "lease_reads=$lease: the old leader leads");
+	my ($old, $asked);
+	($leader, $old, $asked) = write_to_leader('cut', "old $lease");
 	my @rest = grep { $_ != $leader } $cluster->running;
 	$cluster->isolate($leader);
 	my $reads = 0;
-	my $new;
+	my ($new, $first_s);
 	# Reads go on there while the others elect; a new leader writes as soon as there is one.
 	$cluster->wait_for(sub {
 		my $a = $old->get('cut', deadline => 20);
+		$first_s //= time - $asked;
 		$reads++ if $a->{code} == 0;
 		($new) = grep { my $s = $cluster->stats($_); $s && $s->{'replication.role'} == 2 } @rest;
 		return $new;
@@ -137,17 +168,16 @@ for my $lease (qw(off on)) {
 	sleep 0.2;
 	cmp_ok(told($old, 'cut')->{lag}, '>=', $lag + 150, '... which grow old, and it says so');
 	like($old->put('cut', 'wrong')->{status}, qr/\A(?:NOT_LEADER|OUTCOME_UNKNOWN)\z/, '... and takes no writes');
-	cmp_ok($reads, '>', 0, '... while its lease lasted it did') if $lease eq 'on';
+	# The write proves a lease of nine tenths of the election timeout from when it was asked for.
+	cmp_ok($reads, '>', 0, '... while its lease lasted it did') if $lease eq 'on' && $first_s < 0.8 * $election_s;
 	$cluster->heal;
 	$cluster->wait_leader;
-	$cluster->wait_for(sub { $old->get('cut', read => 'local')->{value} eq 'new' }, 20, 'the old leader to follow');
+	$cluster->wait_for(sub { $old->get('cut', read => 'local')->{value} eq 'new' }, 60, 'the old leader to follow');
 }
 
 # 5. The leader's consensus worker stands still: nobody closes the gate, yet it must not answer (rule G5).
-$leader = $cluster->wait_leader;
+($leader, my $old) = write_to_leader('g5', 'old');
 my @rest = grep { $_ != $leader } $cluster->running;
-my $old = $leader->client(timeout => 30);
-is($old->put('g5', 'old')->{status}, 'OK', 'a leader');
 my $worker = $old->stats('process.')->{'process.consensus.pid'};
 kill 'STOP', $worker;
 $cluster->wait_leader(of => [ map { $_->name } @rest ]);
@@ -159,13 +189,13 @@ is($old->put('g5', 'wrong')->{status}, 'NOT_LEADER', '... and no writes');
 is($old->get('g5', read => 'local')->{value}, 'old', '... local reads go on');
 kill 'CONT', $worker;
 $cluster->wait_leader;
-$cluster->wait_for(sub { $old->get('g5', read => 'local')->{value} eq 'new' }, 20, 'it to follow');
+$cluster->wait_for(sub { $old->get('g5', read => 'local')->{value} eq 'new' }, 60, 'it to follow');
 
 # 6. No majority.
 $leader = $cluster->wait_leader;
 $l = $leader->client(timeout => 30);
 $cluster->kill9($_) for grep { $_ != $leader } $cluster->running;
-$cluster->wait_for(sub { $l->stats('replication.')->{'replication.leader_known'} == 0 }, 20, 'the leader to step down');
+$cluster->wait_for(sub { $l->stats('replication.')->{'replication.leader_known'} == 0 }, 60, 'the leader to step down');
 is($l->put('k', 'v')->{status}, 'NOT_LEADER', 'no majority: no writes');
 $a = $l->get('k');
 is("$a->{status} '$a->{text}'", "NOT_LEADER ''", '... no linearizable reads, and nobody to go to');

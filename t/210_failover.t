@@ -25,7 +25,7 @@ my $cluster = Kvd::Cluster->new(nodes => 3, election => ELECTION_MS, proxy => 0)
 $cluster->wait_leader;
 
 subtest 'leader killed under load' => sub {
-	my %patient = (uri => 'timeout=20s');
+	my %patient = (uri => 'timeout=60s');
 	my $journal = $cluster->journal('kills', '-c', 4, '-r', 2000, \%patient);
 	my $history = $cluster->record('killed', '-c', 5, '-k', 4, '-r', 500, \%patient);
 	$_->wait_progress for $journal, $history;
@@ -59,8 +59,7 @@ subtest 'leader paused' => sub {
 		my ($old, $c);
 		$cluster->wait_for(sub {
 			$old = $cluster->wait_leader;
-			$c = $old->client(timeout => 20);
-			return $c->put('paused', "before $i")->{code} == 0;
+			return eval { ($c = $old->client(timeout => 20))->put('paused', "before $i")->{code} == 0 };
 		}, 60, 'a write to the leader');
 		$cluster->stop($old);
 		my $read = $c->request($CMD{GET}, get_payload('paused'));
@@ -103,7 +102,7 @@ subtest 'all nodes killed at once' => sub {
 };
 
 subtest 'rolling restart' => sub {
-	my $history = $cluster->record('rolling', '-c', 4, '-k', 4, '-r', 400, { uri => 'timeout=20s' });
+	my $history = $cluster->record('rolling', '-c', 4, '-k', 4, '-r', 400, { uri => 'timeout=60s' });
 	$history->wait_progress;
 	for my $node ($cluster->nodes) {
 		is($cluster->stop_node($node, 'fast'), 0, $node->name . ' stops');

@@ -21,7 +21,7 @@ use constant { ELECTION_MS => 8000, FULL_S => 20 };
 seed();
 # Memory and level 0 enough that nobody is slowed on the way.
 my $cluster = Kvd::Cluster->new(nodes => 3, election => ELECTION_MS, proxy => 0,
-	settings => { memtable_count => 8, l0_slowdown => 200 })->start;
+	settings => { memtable_count => 8, l0_slowdown => 200, stuck_timeout => '600s' })->start;
 
 sub consensus
 {
@@ -38,9 +38,13 @@ sub fill
 	my ($leader) = @_;
 	my $writers = start_command({}, kvd_bin('kvbench'), '-p', $leader->port,
 		qw(-c 80 -P 1 -d 1000000 -r 5000 -T 600 overwrite));
-	my $from = $cluster->stats($leader)->{'log.commit'};
-	poll_until(sub { $cluster->stats($leader)->{'log.commit'} > $from + (80 << 20) }, 60, 'all writers to be at work');
-	my $before = $cluster->stats($leader)->{'log.ring_full'};
+	my ($from, $before);
+	poll_until(sub {
+		my $s = $cluster->stats($leader) or return 0; # it has much to do
+		$from //= $s->{'log.commit'};
+		$before = $s->{'log.ring_full'};
+		return $s->{'log.commit'} > $from + (80 << 20);
+	}, 120, 'all writers to be at work');
 	my @stopped = map { consensus($_) } $cluster->followers;
 	kill STOP => @stopped;
 	my $now;
@@ -55,7 +59,8 @@ sub fill
 	waitpid $writers, 0;
 	ok($full, 'the ring is full of what is not committed') or diag explain $now;
 	# What is not synced a kill may take.
-	poll_until(sub { $now = $cluster->stats($leader); $now->{'log.durable'} == $now->{'log.inserted'} }, 30, 'syncs');
+	poll_until(sub { $now = $cluster->stats($leader) and $now->{'log.durable'} == $now->{'log.inserted'} }, 60,
+		'syncs');
 	return ($now->{'log.inserted'}, @stopped);
 }
 
@@ -69,7 +74,10 @@ for my $restart (0, 1) {
 		ok(poll_until(sub { (($cluster->stats($leader) || {})->{'log.commit'} // 0) > $end }, 120, 'its commit'),
 			'committed, all of it');
 		kill CONT => @stopped;
-		$cluster->wait_leader(seconds => 60);
+		$cluster->wait_leader;
+		# What the killed writers had asked for is written as there is room.
+		poll_until(sub { (($cluster->stats($leader) || {})->{'process.backends'} // 80) <= 3 }, 60,
+			'their backends to end');
 		$cluster->wait_same;
 	};
 }

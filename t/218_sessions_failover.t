@@ -94,8 +94,7 @@ for my $kill (1 .. KILLS) {
 	my ($c, $session);
 	$cluster->wait_for(sub {
 		$leader = $cluster->wait_leader;
-		$c = $leader->client;
-		return $session = $c->session_open->{session};
+		return eval { $session = ($c = $leader->client)->session_open->{session} };
 	}, 60, 'a session');
 	my $id = $c->request($CMD{INCR}, write_prefix(stamp => [ $session, 1, 1 ])
 		. op(kind => 'incr', key => 'sum', value => $kill));

@@ -96,6 +96,8 @@ sub make_node
 }
 
 sub election { return $_[0]{election} }
+# Seconds after which what needs an election or two has come, or never will.
+sub patience { return 60 + 20 * $_[0]{election} / 1000 }
 sub proxy { return $_[0]{proxy} || die "this cluster has no proxies\n" }
 sub node { my ($self, $name) = @_; return ref $name ? $name : $self->{node}{$name} || die "no node $name\n" }
 sub nodes { my ($self) = @_; return map { $self->{node}{$_} } @{ $self->{members} } }
@@ -161,7 +163,7 @@ sub blank
 	$node->{was_started} = 0;
 	my $before = $node->log_size;
 	$self->start_node($node, no_wait => 1);
-	$self->wait_for(sub { $node->log($before) =~ /^waiting to be added/m }, 20, "$name to wait to be added");
+	$self->wait_for(sub { $node->log($before) =~ /^waiting to be added/m }, 60, "$name to wait to be added");
 	return $node;
 }
 
@@ -197,6 +199,9 @@ sub kill9
 	waitpid $node->pid, 0;
 	$node->forget(-9);
 	$node->{stopped} = 0;
+	# Gone, not only doomed: one in a sync takes its time, and a start is refused after some seconds.
+	Kvd::Test::poll_until(sub { my $all = Kvd::Test::processes(); !grep { $all->{$_} } @kids }, 60,
+		'the end of the processes of ' . $node->name);
 	return;
 }
 
@@ -247,7 +252,7 @@ sub term
 {
 	my ($self, $node) = @_;
 	my $term;
-	$self->wait_for(sub { $term = ($self->stats($node) || {})->{'node.term'}; return defined $term }, 20,
+	$self->wait_for(sub { $term = ($self->stats($node) || {})->{'node.term'}; return defined $term }, 60,
 		'the term of ' . $node->name);
 	return $term;
 }
@@ -279,7 +284,7 @@ sub wait_leader
 		return 0 if grep { $_->[1]{'node.term'} != $l->[1]{'node.term'} || !$_->[1]{'replication.leader_known'} } @s;
 		$found = $l->[0];
 		return 1;
-	}, $o{seconds} || 20, 'a leader that ' . join(', ', names(@asked)) . ' agree on');
+	}, $o{seconds} || $self->patience, 'a leader that ' . join(', ', names(@asked)) . ' agree on');
 	return $found;
 }
 
@@ -296,7 +301,7 @@ sub by_leader
 			$answer = eval { $call->($leader->client(timeout => 20)) };
 			$met = $answer ? "$answer->{status} of " . $leader->name : $@;
 			return $answer && $answer->{code} == 0;
-		}, $o{seconds} || 30, 'an answer of the leader');
+		}, $o{seconds} || $self->patience, 'an answer of the leader');
 		1;
 	} or $self->give_up("$@met last: $met\n");
 	return $answer;
@@ -325,7 +330,7 @@ sub wait_voters
 		my $m = $self->members or return 0;
 		return join(' ', sort @names) eq join ' ', sort grep { $m->{$_}{role} =~ /\A(?:leader|follower)\z/ &&
 				$m->{$_}{state} =~ /\A(?:up|streaming)\z/ } keys %$m;
-	}, 30, 'voters ' . join ', ', @names);
+	}, $self->patience, 'voters ' . join ', ', @names);
 	return;
 }
 
@@ -364,8 +369,8 @@ sub give_up
 sub contents
 {
 	my ($self, $node) = @_;
-	my $r = run_command({ timeout => 60 }, kvd_bin('kvctl'), '-u', "kv://127.0.0.1:$node->{client_port}/?read=local",
-		'-q', 'dump');
+	my $r = run_command({ timeout => 120 }, kvd_bin('kvctl'), '-u', "kv://127.0.0.1:$node->{client_port}/?read=local",
+		'--timeout', '60s', '-q', 'dump');
 	die 'kvctl dump of ' . $node->name . ": $r->{err}" if $r->{code} != 0;
 	return md5_hex($r->{out});
 }
@@ -389,14 +394,16 @@ sub wait_same
 	my ($self, $seconds) = @_;
 	$self->wait_leader(seconds => $seconds);
 	$self->wait_for(sub {
-		my %seen;
+		my (%seen, $led);
 		for my $node ($self->running) {
 			my $s = $self->stats($node) or return 0;
 			$seen{ $s->{'log.applied'} } = 1;
-			return 0 if $s->{'replication.role'} == ROLE_LEADER && $s->{'log.applied'} != $s->{'log.inserted'};
+			next if $s->{'replication.role'} != ROLE_LEADER;
+			return 0 if $s->{'log.applied'} != $s->{'log.inserted'};
+			$led = 1; # without one, what is behind what is applied may still be committed
 		}
-		return keys %seen == 1;
-	}, $seconds || 30, 'all nodes to apply the same');
+		return $led && keys %seen == 1;
+	}, $seconds || $self->patience, 'all nodes to apply the same');
 	my %contents = map { $_->name => $self->contents($_) } $self->running;
 	my %values = map { $_ => 1 } values %contents;
 	$self->no_crashes;
@@ -409,7 +416,7 @@ sub wait_same
 	$self->wait_for(sub {
 		$r = $self->kvctl({ timeout => 60 }, '--timeout', '30s', 'cluster', 'check');
 		return $r->{code} == 0 || $r->{err} =~ /differ|no majority/i;
-	}, 60, 'a comparison of all');
+	}, $self->patience, 'a comparison of all');
 	Test::More::like($r->{out}, qr/ $n of $n nodes hold the same /, '... and equal hashes, say the nodes')
 		or Test::More::diag($r->{err});
 	return;
@@ -526,7 +533,7 @@ sub wait_progress
 	my ($self, %o) = @_;
 	my $mark = defined $o{mark} ? $o{mark} : $self->mark;
 	$self->{cluster}->wait_for(sub { return $self->mark > $mark && $self->acknowledged_since($mark) },
-		$o{seconds} || 15, "acknowledged writes of recorder $self->{name}");
+		$o{seconds} || $self->{cluster}->patience, "acknowledged writes of recorder $self->{name}");
 	return;
 }
 
@@ -543,7 +550,7 @@ sub finish
 {
 	my ($self, %o) = @_;
 	kill 'TERM', $self->{pid} if !$o{wait} && !defined $self->{code};
-	my $code = defined $self->{code} ? $self->{code} : Kvd::Test::wait_for($self->{pid}, $o{seconds} || 60);
+	my $code = defined $self->{code} ? $self->{code} : Kvd::Test::wait_for($self->{pid}, $o{seconds} || 120);
 	if (!defined $code) {
 		kill 'KILL', $self->{pid};
 		waitpid $self->{pid}, 0;
@@ -571,7 +578,7 @@ sub verify
 {
 	my ($self, $text) = @_;
 	my $r = Kvd::Test::run_command({ timeout => 120 }, Kvd::Cluster::test_program('kvrecord'), '-v', $self->{path},
-		$self->{cluster}->uri);
+		$self->{cluster}->uri('timeout=60s'));
 	my ($n) = $r->{out} =~ /^verified (\d+)$/m;
 	Test::More::is($r->{code}, 0, ($text || "$self->{name}: no acknowledged write is missing") . ' of ' . ($n || 0));
 	Test::More::diag($r->{out} . $r->{err}) if $r->{code} != 0;

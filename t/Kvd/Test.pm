@@ -67,6 +67,12 @@ or a function that gives one. Tests wait for conditions, they never sleep and ho
 
 A port of the loopback that nobody else gets while the test runs, also when no server uses it.
 
+=item change_members(KVCTL, DONE, @command)
+
+C<kvctl cluster @command>, until it is done. KVCTL is a function that runs kvctl with its arguments. What a failing
+leader leaves in doubt is asked for again: DONE is what kvctl says of a change that has been made already. A leader that
+is itself to go hands over first. Returns what kvctl said; dies as C<poll_until> does.
+
 =item seed()
 
 Seed of this run: C<KVD_SEED> or chosen, printed with the test's output; C<srand> was called with it.
@@ -97,7 +103,7 @@ use Time::HiRes qw(time sleep);
 use Kvd::Client;
 
 our @EXPORT = qw(poll_until seed say_why slurp spew kvd_bin test_dir run_command start_command
-	open_terminal keep_port);
+	open_terminal keep_port change_members);
 
 our %SMALL = (
 	port => 0,
@@ -158,6 +164,25 @@ sub poll_until
 	}
 }
 
+sub change_members
+{
+	my ($kvctl, $done, @command) = @_;
+	my $said;
+	poll_until(sub {
+		my $r = $kvctl->('cluster', @command);
+		$said = $r->{out} . $r->{err};
+		return 1 if $r->{code} == 0 || $said =~ $done;
+		$kvctl->('cluster', 'transfer') if $said =~ /transfer first/; # it was elected meanwhile
+		# The leader failed between the two steps: the old one is gone, the new one still to be added.
+		if ($command[0] eq 'replace' && $said =~ /no member has the name/) {
+			@command = ('add', "$command[1]\@$command[2]");
+			$done = qr/$done|is a member already/;
+		}
+		return 0;
+	}, 90, sub { "cluster @command; it says: " . ($said // 'nothing') });
+	return $said;
+}
+
 # Bound, not listening, and not to be shared: the system gives it to nobody. Then it is: kvd may bind it, too.
 sub keep_port
 {
@@ -210,8 +235,8 @@ sub test_dir
 	my $suite = basename($0, '.t');
 	for my $old (glob "$build/t/$suite.*") {
 		my ($pid) = $old =~ /\.(\d+)\z/ or next;
-		# Servers die with their test (see start): a directory whose test is gone is nobody's.
-		remove_tree($old) if !is_alive($pid) && !-e "$old/failed";
+		# Servers die with their test (see start): a directory whose test is gone is nobody's. Process ids come again.
+		remove_tree($old) if $pid == $$ || (!is_alive($pid) && !-e "$old/failed");
 	}
 	# Failed runs are kept, but not all of them for ever.
 	my @failed = sort { -M $a <=> -M $b } grep { -e "$_/failed" } glob "$build/t/$suite.*";
@@ -523,7 +548,7 @@ sub wait_config
 {
 	my ($self) = @_;
 	my @look = (kvd_bin('kv_waldump'), '--kind', 'config', $self->dir);
-	poll_until(sub { run_command(@look)->{out} ne '' }, 20, 'the CONFIG record');
+	poll_until(sub { run_command(@look)->{out} ne '' }, 60, 'the CONFIG record');
 	return $self;
 }
 

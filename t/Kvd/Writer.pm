@@ -66,7 +66,7 @@ sub ask
 	local $SIG{PIPE} = 'IGNORE';
 	print { $self->{to} } "$what\n";
 	local $SIG{ALRM} = sub { die "writer $self->{pid} does not answer\n" };
-	alarm($seconds || 60);
+	alarm($seconds || 180);
 	my $line = readline $self->{from};
 	alarm 0;
 	return defined $line ? $line : 'died';
@@ -110,7 +110,7 @@ sub connection
 	my $until = time + 30;
 	while (!$self->{c}) {
 		my $port = ($self->{node}->pid_file)[1];
-		$self->{c} = eval { Kvd::Client->new(port => $port, timeout => 10, name => "writer $self->{no}") } if $port;
+		$self->{c} = eval { Kvd::Client->new(port => $port, timeout => 30, name => "writer $self->{no}") } if $port;
 		die "cannot connect for 30 s: $@\n" if !$self->{c} && time > $until;
 		select undef, undef, undef, 0.01 if !$self->{c};
 	}

@@ -66,7 +66,7 @@ typedef enum ConfigSource {
 	X(SIZE, max_value_size, 16 * MB, 1, 16 * MB, "", RELOAD, "Largest value accepted; the protocol's own limit is 16MB.") \
 	X(TIME_MS, idle_timeout, 0, 0, 86400000, "", RELOAD, "Close a client that has sent nothing for this long; 0 never.") \
 	X(TIME_MS, client_timeout, 30000, 100, 3600000, "", RELOAD, "Close a client that stalls in the middle of a request or does not take its answers.") \
-	X(SIZE, disk_reserve, 384 * MB, 0, 1024 * 1024 * MB, "", RELOAD, "Writes are refused while the file system has less than this free; deletes are not.") \
+	X(SIZE, disk_reserve, 384 * MB, 0, 1024 * 1024 * 1024 * MB, "", RELOAD, "Writes are refused while the file system has less than this free; deletes are not.") \
 	X(ENUM, log_level, "log", 0, 0, "debug,info,log,warning,error", RELOAD, "Least level that is logged.") \
 	X(ENUM, log_format, "text", 0, 0, "text,json", RELOAD, "Form of log lines.") \
 	X(STRING, log_file, "", 0, 255, "", RESTART, "Log file, relative to the data directory; empty means standard error.") \
