@@ -171,7 +171,7 @@ readers_never_see_a_reused_object(void **state)
 	for (int i = 0; i < READERS; i++) {
 		pid[i] = fork();
 		if (pid[i] == 0) {
-			alarm(60);
+			alarm(300);
 			my_slot = NULL;
 			procslot_attach(PROC_AUX_COUNT + i, PROC_BACKEND);
 			read_until_stop();

@@ -64,7 +64,7 @@ run(int slot, void (*act)(void))
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		alarm(60);
+		alarm(300);
 		procslot_attach(slot, PROC_BACKEND);
 		act();
 		_exit(0);
@@ -102,7 +102,7 @@ one_at_a_time(void **state)
 	for (int i = 0; i < PROCESSES; i++) {
 		pid[i] = fork();
 		if (pid[i] == 0) {
-			alarm(60);
+			alarm(300);
 			procslot_attach(PROC_AUX_COUNT + i, PROC_BACKEND);
 			count();
 			_exit(atomic_load(&my_slot->critical) == 0 ? 0 : 2);
@@ -180,6 +180,7 @@ rank_is_asserted(void **state)
 static void
 hold_and_wait(void)
 {
+	alarm(300); /* should the test be gone */
 	lwlock_acquire(LWLOCK_APPLY, 0);
 	atomic_store(&shared->told, 1);
 	pause();
@@ -220,7 +221,8 @@ a_dead_holder_was_critical_and_a_dead_waiter_was_not(void **state)
 	}
 	while (atomic_load(&shared->told) != 2)
 		child_poll(NULL, NULL, 0, 1);
-	child_poll(NULL, NULL, 0, 20); /* past its spinning; earlier would do as well */
+	while (atomic_load(&shared->waits) == 0) /* it sleeps, outside of any critical section */
+		child_poll(NULL, NULL, 0, 1);
 	kill(waiter, SIGKILL);
 	kill(holder, SIGKILL);
 	waitpid(waiter, NULL, 0);
@@ -268,7 +270,7 @@ waiters_sleep_and_are_woken(void **state)
 		child_poll(NULL, NULL, 0, 1);
 	pid = fork();
 	if (pid == 0) {
-		alarm(60);
+		alarm(300);
 		procslot_attach(PROC_AUX_COUNT, PROC_BACKEND);
 		take_it();
 	}

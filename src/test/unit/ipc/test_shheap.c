@@ -187,7 +187,7 @@ several_processes(void **state)
 			Piece mine[50] = { { 0 } };
 			Prng g;
 
-			alarm(60);
+			alarm(300);
 			procslot_attach(PROC_AUX_COUNT + k, PROC_BACKEND);
 			prng_seed(&g, (uint64_t) k);
 			for (int i = 0; i < 20000; i++) {

@@ -539,7 +539,7 @@ test_silent_host(void **state)
 		new_cluster(1, 0);
 		fake_start(&a, mute);
 		fake_start(&b, moody);
-		assert_int_equal(kv_connect(&c, fake_uri(&a, &b, "?timeout=3s"), NULL), KV_OK);
+		assert_int_equal(kv_connect(&c, fake_uri(&a, &b, "?timeout=12s"), NULL), KV_OK);
 		if (pipelined) {
 			assert_int_equal(kv_append_put(c, kv_str("k"), kv_str("v"), NULL), KV_OK);
 			assert_int_equal(kv_get_reply(c, &r), KV_OK);

@@ -89,7 +89,7 @@ try_lock_while(char *message, size_t size, pid_t other, int64_t ms)
 	if (pid == 0) {
 		Status st;
 
-		alarm(60); /* if it is stuck */
+		alarm(300); /* if it is stuck */
 		victim = other;
 		end_ms = ms;
 		still_ns = clock_mono_ns();
@@ -145,7 +145,7 @@ start_server(bool attached, pid_t *child)
 				_exit(1);
 			close(ready[1]);
 		}
-		alarm(60);
+		alarm(300);
 		for (;;)
 			pause();
 	}

@@ -30,7 +30,7 @@ id_of(int node)
 static inline Membership
 members(int n)
 {
-	Membership m = { .n = n, .election_ms = 100 };
+	Membership m = { .n = n, .election_ms = 1500 }; /* greetings may take 3 s */
 
 	for (int i = 0; i < n; i++) {
 		snprintf(m.node[i].name, sizeof m.node[i].name, "n%d", i);

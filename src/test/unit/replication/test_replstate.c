@@ -81,7 +81,7 @@ child(int i, int (*act)(void))
 
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		alarm(60);
+		alarm(300);
 		procslot_attach(i, i < PROC_AUX_COUNT ? (ProcKind) i : PROC_BACKEND);
 		_exit(act());
 	}

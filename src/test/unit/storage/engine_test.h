@@ -66,6 +66,7 @@ prepare_engine(void)
 	config.wal_keep = 0;
 	config.table_size = 1 * MB;
 	config.snapshot_retention = 0;
+	config.disk_reserve = 0; /* however full this machine's disk is */
 	if (control_read(&control) == ST_NOT_FOUND) {
 		MUST(control_make(&control, (uint32_t) config.wal_segment_size));
 		MUST(control_write(&control));

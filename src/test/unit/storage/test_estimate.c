@@ -115,7 +115,7 @@ in_memory(void)
 	write_keys(OP_DELETE, 0, KEYS, 10, 3);
 	sum = estimate(0, KEYS, &cuts);
 	/* about sixty tombstones in the sample */
-	CHECK(about(sum.tombstones, KEYS / 10, 2, 0) && about(sum.entries, KEYS + KEYS / 10, 1.5, 0));
+	CHECK(about(sum.tombstones, KEYS / 10, 3, 0) && about(sum.entries, KEYS + KEYS / 10, 1.5, 0));
 }
 
 static void

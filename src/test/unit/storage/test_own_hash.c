@@ -29,7 +29,7 @@ claim_and_wait(void)
 {
 	Lsn lsn;
 
-	alarm(60); /* if the test has gone */
+	alarm(300); /* if the test has gone */
 	kvstore_hash_claim();
 	MUST(kvstore_insert_hash(wal_generation(), &lsn));
 	for (;;)

@@ -315,7 +315,7 @@ file_bytes(void)
 static void
 give_space_back(int64_t blob_threshold)
 {
-	uint64_t before, deadline = clock_mono_ns() + 20 * UINT64_C(1000000000);
+	uint64_t before, deadline = clock_mono_ns() + 300 * UINT64_C(1000000000);
 
 	start_engine();
 	config.blob_threshold = blob_threshold;

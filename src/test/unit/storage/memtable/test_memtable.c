@@ -512,6 +512,7 @@ test_any_record(void **state)
 typedef struct Shared {
 	Memtable *m;
 	_Atomic uint64_t applied; /* versions < applied are to be seen */
+	_Atomic uint64_t readers; /* begun: the seed of each */
 	_Atomic bool stop;
 } Shared;
 
@@ -530,7 +531,7 @@ reader_main(void *arg)
 	Prng g;
 	uint64_t rounds = 0;
 
-	prng_seed(&g, (uint64_t) (uintptr_t) &g);
+	prng_seed(&g, atomic_fetch_add(&s->readers, 1));
 	while (!atomic_load(&s->stop)) {
 		uint64_t applied = atomic_load_explicit(&s->applied, memory_order_acquire);
 		uint64_t k = prng_below(&g, SHARED_KEYS), want = 0;

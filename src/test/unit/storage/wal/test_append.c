@@ -548,6 +548,7 @@ test_beside_a_flusher(void **state)
 	if (pid == 0) {
 		static uint8_t copy[TEST_RING];
 
+		alarm(300);      /* should the test be gone */
 		my_slot = NULL; /* never inherited */
 		my_slot_no = -1;
 		procslot_attach(PROC_WALWRITER, PROC_WALWRITER);

@@ -21,7 +21,7 @@ close_gate(void)
 {
 	int stuck = -1;
 
-	if (!wal_close_gate(5000, &stuck))
+	if (!wal_close_gate(60000, &stuck))
 		fail_msg("slot %d is stuck", stuck);
 }
 
@@ -248,6 +248,7 @@ run_writer(int slot)
 	Prng prng;
 	uint32_t i = 0;
 
+	alarm(300);      /* should the test be gone */
 	my_slot = NULL; /* never inherited */
 	my_slot_no = -1;
 	procslot_attach(slot, PROC_BACKEND);
@@ -365,6 +366,8 @@ test_processes_and_gate(void **state)
 		close_gate();
 		assert_int_equal(wal_inserted(), wal_word_pos(atomic_load(&wal_sh->reserve)));
 	}
+	while (atomic_load(&plan->refused) == 0)
+		nap(1000); /* the gate is closed: whoever comes is refused */
 	end_writers(pid);
 	while (wal_durable() < wal_inserted())
 		(void) wal_flush();
