@@ -52,7 +52,8 @@ kvstore_shmem_init(void *mem, const Control *control)
 		return status_fail(ST_BAD_SETTING, "memtable_size must be at least %dMB to hold the largest record",
 						   (int) (MEMTABLE_BYTES_ANY_RECORD / MB));
 	KV_TRY(table_codec_check((uint32_t) config.compression));
-	kvs = mem; /* zeroed by the system */
+	kvs = mem;
+	memset(kvs, 0, kvs_size(procslot_count()));
 	p += kvs_size(procslot_count());
 	KV_TRY(wal_shmem_init(p, (size_t) config.wal_buffers, procslot_count(), control));
 	p += round_line(wal_shmem_size((size_t) config.wal_buffers, procslot_count()));

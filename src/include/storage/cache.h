@@ -33,7 +33,7 @@ typedef struct CacheStats {
 
 /* cache_bytes (>= CACHE_BYTES_MIN, asserted) is all of it: index and headers are taken from it. */
 size_t cache_shmem_size(size_t cache_bytes);
-/* Zeroed memory. Before fork: children use the cache at the same address. */
+/* Any memory: what has to be zero is cleared. Before fork: children use the cache at the same address. */
 void cache_shmem_init(void *mem, size_t cache_bytes);
 
 /* REQUIRES an epoch pin. The bytes stay valid until the pin ends. False: not there. */

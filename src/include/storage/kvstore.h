@@ -20,7 +20,10 @@ struct Op;
 /* ---- set up */
 /* Shared memory of all storage rooms (log, cache, heap, memtables), by the settings in force. */
 size_t kvstore_shmem_size(int slots);
-/* Postmaster, before fork. BAD_SETTING names settings that do not fit together. */
+/*
+ * Postmaster, before fork. The memory may hold anything: what has to be zero is cleared, which is little of it.
+ * BAD_SETTING names settings that do not fit together.
+ */
 KV_CHECK Status kvstore_shmem_init(void *mem, const Control *control);
 /* Identity of this data directory and its cluster. */
 const Control *kvstore_control(void);

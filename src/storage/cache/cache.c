@@ -151,6 +151,8 @@ shard_init(Shard *s, uint8_t *mem, size_t bytes)
 	s->mask = index_words(s->nframes) - 1;
 	s->used = (_Atomic uint8_t *) (s->index + s->mask + 1);
 	s->indexed_frame = (uint8_t *) (s->used + s->nframes);
+	/* Frames may hold anything: nobody comes to one that no word names. */
+	memset((void *) s->index, 0, (s->mask + 1) * sizeof *s->index + 2 * (size_t) s->nframes);
 	s->batch = s->nframes / BATCH_SHARE;
 	s->batch = s->batch < BATCH_MIN ? BATCH_MIN : s->batch > BATCH_MAX ? BATCH_MAX : s->batch;
 	s->free_first = NO_FRAME;
@@ -165,6 +167,7 @@ cache_shmem_init(void *mem, size_t cache_bytes)
 
 	KV_ASSERT(cache_bytes >= CACHE_BYTES_MIN);
 	cache = (Cache *) base;
+	memset(cache, 0, sizeof *cache);
 	base += sizeof(Cache);
 	cache->nshards = LWLOCK_CACHE_SHARDS;
 	while (cache->nshards > 1 && (size_t) (end - base) / cache->nshards / sizeof(Frame) < SHARD_FRAMES_MIN)

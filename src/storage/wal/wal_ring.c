@@ -71,6 +71,7 @@ wal_ring_init(void *mem, uint64_t ring_bytes, int slots, const Control *control,
 {
 	uint8_t *p = (uint8_t *) align64((uintptr_t) mem);
 	WalShared *s = (WalShared *) p;
+	_Atomic uint64_t *insert_from, *records;
 
 	KV_ASSERT(slots > 0 && record_max % 8 == 0);
 	ring_bytes = ring_size_of(ring_bytes);
@@ -82,21 +83,20 @@ wal_ring_init(void *mem, uint64_t ring_bytes, int slots, const Control *control,
 						   (unsigned long long) (WAL_RING_RECORDS * record_max + WAL_RING_RESERVE + 4095) &
 							   ~4095ull);
 	p += align64(sizeof *s);
-	s->insert_from = (_Atomic uint64_t *) p;
+	insert_from = (_Atomic uint64_t *) p;
 	p += align64((uint64_t) slots * sizeof(uint64_t));
-	s->records = (_Atomic uint64_t *) p;
+	records = (_Atomic uint64_t *) p;
 	p += align64((uint64_t) slots * sizeof(uint64_t));
+	memset(s, 0, (size_t) (p - (uint8_t *) s)); /* the ring's bytes are read only where something was inserted */
 	s->ring = (uint8_t *) (((uintptr_t) p + 4095) & ~(uintptr_t) 4095);
+	s->insert_from = insert_from;
+	s->records = records;
 	s->ring_bytes = ring_bytes;
 	s->record_max = record_max;
 	s->slots = slots;
 	s->segment_size = control->wal_segment_size;
 	s->crc_seed = wal_crc_seed(control);
 	s->first_lsn = wal_first_lsn(control);
-	for (int i = 0; i < slots; i++) {
-		atomic_init(&s->insert_from[i], 0);
-		atomic_init(&s->records[i], 0);
-	}
 	atomic_init(&s->reserve, wal_word(0, s->first_lsn));
 	atomic_init(&s->written, s->first_lsn);
 	atomic_init(&s->durable, s->first_lsn);
