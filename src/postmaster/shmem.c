@@ -2,8 +2,8 @@
  * shmem.c - the shared memory of a node: one mapping, cut up for the rooms.
  *
  * Postmaster only, before it forks the children that use it. Each room says how much it needs and initialises its
- * piece; after a crash all of it is made anew (nobody is attached then), so no room ever cleans up. Nearly all memory is
- * the storage rooms', which clear the little that has to be zero: a restart takes as long with gigabytes of cache.
+ * piece; after a crash all of it is made anew (nobody is attached then), so no room ever cleans up. Nearly all memory
+ * is the storage rooms', which clear the little that has to be zero: gigabytes of cache make a restart no longer.
  */
 #include <string.h>
 

@@ -48,6 +48,7 @@ start(size_t bytes)
 	procslot_shmem_init(shm, SLOTS);
 	epoch_shmem_init(shm + slots);
 	lwlock_shmem_init(shm + slots + epochs);
+	memset(shm + slots + epochs + locks, 0xee, bytes); /* as after a crash: it may hold anything */
 	cache_shmem_init(shm + slots + epochs + locks, bytes);
 	memset(shm + shm_bytes - CACHE_SLACK, 0xa5, CACHE_SLACK);
 	procslot_attach(PROC_BACKEND, PROC_BACKEND);

@@ -141,7 +141,7 @@ wal_test_teardown(void **state)
 	return 0;
 }
 
-/* Fresh shared memory, as the postmaster makes it, and this process in slot 0. */
+/* Shared memory as the postmaster makes it after a crash (it may hold anything), and this process in slot 0. */
 static inline Status
 wal_test_memory(uint64_t ring, uint64_t record_max)
 {
@@ -157,6 +157,7 @@ wal_test_memory(uint64_t ring, uint64_t record_max)
 	procslot_shmem_init(p, TEST_SLOTS);
 	lwlock_shmem_init(p + slots);
 	procslot_attach(PROC_REPLAY, PROC_REPLAY);
+	memset(p + slots + locks, 0xee, wal_test_mem_size - slots - locks);
 	return wal_ring_init(p + slots + locks, ring, TEST_SLOTS, &wal_test_control, record_max);
 }
 
