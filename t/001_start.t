@@ -98,7 +98,7 @@ like($node->log, qr/^try: kvctl -p $pid_file[1] put hello world$/m, 'line to try
 my $c = $node->client;
 is($c->put('hello', 'world')->{status}, 'OK', 'it takes a write');
 is($c->get('hello')->{value}, 'world', 'and gives it back');
-poll_until(sub { !exists $node->children->{kvd} }, 30, 'the children to take their titles');
+poll_until(sub { !exists $node->children->{kvd} }, 60, 'the children to take their titles');
 is_deeply([ sort keys %{ $node->children } ], [qw(backend compactor consensus replay walwriter)],
 	'the children show their titles');
 
@@ -129,7 +129,7 @@ is($node->client->get('hello')->{value}, 'world', 'fast stop lost nothing');
 $c = $node->client;
 $c->put('smart', '1');
 $node->signal('TERM');
-poll_until(sub { $node->state eq 'stopping' }, 10, 'state stopping');
+poll_until(sub { $node->state eq 'stopping' }, 60, 'state stopping');
 is($c->put('smart', '2')->{status}, 'OK', 'smart stop: a client that is there goes on');
 my $late = eval { $node->client; 1 };
 ok(!$late, 'smart stop: a new client is refused');
@@ -205,7 +205,7 @@ is($c->config('list', 'max_connections')->{rows}[0][1], '77', '... and keeps its
 # 14. A wrong file at reload is reported and changes nothing.
 $node->append_conf(max_value_size => 'huge');
 $node->signal('HUP');
-poll_until(sub { $node->log =~ /not reloaded:.*kvd\.conf:\d+/ }, 10, 'the complaint about the file');
+poll_until(sub { $node->log =~ /not reloaded:.*kvd\.conf:\d+/ }, 60, 'the complaint about the file');
 is($c->put('k', 'x' x 1000)->{status}, 'OK', 'the old values stay in force');
 is($node->stop, 0, 'stop');
 

@@ -153,7 +153,7 @@ is($c->scan(page => 4194304, limit => 1)->{status}, 'OK', 'a page of 4 MiB');
 # 8. What was refused cost the connection nothing, and a lowered max_value_size holds.
 is($c->config('set', 'max_value_size=1000')->{status}, 'OK', 'max_value_size lowered');
 my $d;
-poll_until(sub { $d = $node->client(trust_crc => 1); $d->{value_max} == 1000 }, 10, 'the reload');
+poll_until(sub { $d = $node->client(trust_crc => 1); $d->{value_max} == 1000 }, 60, 'the reload');
 is($d->put('lowered', 'x' x 1000)->{status}, 'OK', '1000 bytes fit');
 is($d->put('lowered', 'x' x 1001)->{status}, 'VALUE_TOO_LARGE', '1001 do not');
 is(length $d->get("v$VALUE_MAX")->{value}, $VALUE_MAX, 'what was stored before is still read');

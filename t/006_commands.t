@@ -74,7 +74,7 @@ is($c->get('cond')->{value}, 'again', 'and may come again');
 for my $ack (qw(local none)) {
 	$a = $c->put("weak$ack", $ack, ack => $ack);
 	is("$a->{status} $a->{version}", 'OK 0', "ack=$ack");
-	ok(poll_until(sub { $c->get("weak$ack")->{status} eq 'OK' }, 10, "ack=$ack"), '... is there soon');
+	ok(poll_until(sub { $c->get("weak$ack")->{status} eq 'OK' }, 60, "ack=$ack"), '... is there soon');
 	is($c->get("weak$ack")->{value}, $ack, '... and is read back');
 }
 
@@ -108,7 +108,7 @@ $c->put('long', 'y', keep_ttl => 1);
 ok($c->get('long')->{ttl} > 50_000, 'a put may keep the TTL');
 $c->put('long', 'z');
 is($c->get('long')->{ttl}, 0, 'a put without TTL removes it');
-poll_until(sub { $c->get('short')->{status} eq 'NOT_FOUND' }, 10, 'the key to expire');
+poll_until(sub { $c->get('short')->{status} eq 'NOT_FOUND' }, 60, 'the key to expire');
 is($c->mget(['short'])->{entries}[0], undef, 'expired: not in MGET');
 is(scalar @{ $c->scan(start => 'short', end => 'short0')->{entries} }, 0, 'expired: not in SCAN');
 is($c->count(start => 'short', end => 'short0')->{count}, 0, 'expired: not in COUNT');
@@ -269,7 +269,7 @@ is($node->client->get('own', at_least => $a->{version}, read => 'local')->{value
 my $t = time;
 is($c->get('own', at_least => $a->{version} + 2**40, deadline => 200)->{status}, 'TIMEOUT',
 	'at_least of the far future: TIMEOUT');
-cmp_ok(time - $t, '<', 5, '... at its deadline');
+cmp_ok(time - $t, '<', 25, '... at its deadline, not that of all requests');
 is($c->get('own', read => 'local')->{value}, 'write', 'a local read');
 
 # 16. STATS: sorted lines, by prefix.
@@ -315,6 +315,8 @@ for my $s (@sent) {
 		if $what eq 'GET' && substr($answer->{payload}, 16) ne "v$i";
 }
 is_deeply(\@bad, [], 'pipelined: ' . @sent . ' answers in order, each read sees the write before it');
+
+$c->delete($_) for qw(minute ttl-n); # what expires is left out
 
 # The hash of a node's own contents: it follows what is there, not how it came there.
 sub contents

@@ -19,8 +19,8 @@ use Kvd::Test;
 use constant SEGMENT => 1 << 20;
 
 seed();
-my $node = Kvd::Test->new('main')->init(wal_segment_size => '1MB', block_cache_size => '1MB',
-	metadata_size => '1MB')->start;
+my $node = Kvd::Test->new('main')->init(port => keep_port(), wal_segment_size => '1MB',
+	block_cache_size => '1MB', metadata_size => '1MB')->start->wait_config; # with one address one CONFIG record
 $node->stop('fast');
 my $wal = $node->dir . '/wal';
 my $early_mark = slurp("$wal/mark");
@@ -32,14 +32,11 @@ $node->start;
 	my $c = $node->client;
 	$c->put($_, "value of $_") for @keys;
 }
-# The mark follows at most 50 ms behind: wait until it stands still, then crash.
-my $mark = '';
-poll_until(sub {
-	my $was = $mark;
-	select undef, undef, undef, 3;
-	$mark = slurp("$wal/mark");
-	return $mark eq $was && $mark ne $early_mark;
-}, 60, 'the durable mark to stand still');
+# Until the mark covers all of it; then crash.
+my @look = (kvd_bin('kv_waldump'), $node->dir);
+poll_until(sub { run_command(@look)->{err} =~ /no record at position (\d+).* up to (\d+):/ && $1 == $2 }, 60,
+	'the durable mark to follow');
+my $mark = slurp("$wal/mark");
 $node->stop('immediate');
 my ($file) = sort glob "$wal/*.kvw";
 my $log = slurp($file);

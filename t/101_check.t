@@ -118,9 +118,9 @@ SKIP: {
 	}
 	close $to;
 	# It has begun once it has the lock.
-	poll_until(sub { grep { (readlink // '') =~ m{/kvd\.lock\z} } glob "/proc/$pid/fd/*" }, 20, 'the lock');
+	poll_until(sub { grep { (readlink // '') =~ m{/kvd\.lock\z} } glob "/proc/$pid/fd/*" }, 60, 'the lock');
 	my $begun = time;
-	poll_until(sub { time - $begun > 0.25 }, 10, 'a quarter of a second');
+	poll_until(sub { time - $begun > 0.25 }, 60, 'a quarter of a second');
 	my $out = do { local $/; <$from> };
 	waitpid $pid, 0;
 	is($? >> 8, 3, 'on a terminal: a damage');

@@ -69,7 +69,7 @@ for my $kind (qw(tables values)) {
 	read_all('a');
 	cmp_ok(open_files()->{$kind}, '>', 0, "the reader has files of $kind open");
 	fill('b');
-	ok(poll_until(sub { open_files()->{deleted} == 0 }, 20, "no deleted file of $kind open"),
+	ok(poll_until(sub { open_files()->{deleted} == 0 }, 60, "no deleted file of $kind open"),
 		"an idle connection lets go of deleted $kind");
 	read_all('b');
 	fill('c');

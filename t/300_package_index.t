@@ -43,6 +43,7 @@ my ($some) = grep { /^libssl/ } @shuffled;
 $some ||= $shuffled[0];
 @shuffled = ();
 
+$Kvd::Test::KVCTL_OPTIONS = '?timeout=50s';
 my $node = Kvd::Test->new('main')->init->start;
 
 # 1. Load.

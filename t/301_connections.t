@@ -79,7 +79,7 @@ sub refusal { my (%o) = @_; return eval { push @{ $o{keep} }, $node->client(%o);
 my @admins;
 like(refusal(), qr/\ATOO_MANY_CONNECTIONS: .*max_connections/, 'one more is refused, with the reason');
 # The one that was refused has a slot until its process has gone.
-poll_until(sub { @{ $node->children->{backend} || [] } == CONNECTIONS }, 30, 'the refused one to go');
+poll_until(sub { @{ $node->children->{backend} || [] } == CONNECTIONS }, 60, 'the refused one to go');
 is(refusal(admin => 1, keep => \@admins), 'served', 'an administrator gets a reserved connection') for 1 .. RESERVED;
 like(refusal(admin => 1), qr/\ATOO_MANY_CONNECTIONS: /, '... as long as there are some');
 is($admins[0]->stats('process.backends')->{'process.backends'}, CONNECTIONS + RESERVED, 'he sees what is going on');

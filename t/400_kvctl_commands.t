@@ -12,6 +12,7 @@ use FindBin;
 use lib $FindBin::Bin;
 use Kvd::Test;
 
+$Kvd::Test::KVCTL_OPTIONS = '?timeout=50s';
 my $node = Kvd::Test->new('main')->init->start;
 my $binary = join '', map { chr } 0 .. 255;
 

@@ -20,7 +20,7 @@ my %pids; # servers of this test that may be running
 sub ctl
 {
 	my ($where, @args) = @_;
-	my $r = run_command(kvd_bin('kvctl'), '-D', $where, @args);
+	my $r = run_command(kvd_bin('kvctl'), '-D', $where, '--timeout', '50s', @args);
 	$pids{$1} = 1 if $r->{out} =~ /process (\d+)/;
 	return $r;
 }
@@ -66,7 +66,7 @@ is(ctl($dir, 'stop', '-m', 'softly')->{code}, 2, 'an unknown mode');
 $r = ctl($dir, 'stop');
 is($r->{code}, 0, 'stop');
 # Its parent is init by now, which may take a moment to collect it: a zombie counts as gone.
-ok(poll_until(sub { !Kvd::Test::processes()->{$pid} }, 5, 'the process to go'), 'the process is gone');
+ok(poll_until(sub { !Kvd::Test::processes()->{$pid} }, 60, 'the process to go'), 'the process is gone');
 is(ctl($dir, 'status')->{code}, 3, 'status: not running');
 is(ctl($dir, 'get', 'a')->{code}, 3, 'a command finds no server');
 
@@ -84,7 +84,7 @@ say_why('a pid file that a kill left behind is not believed');
 is(ctl($dir, 'start')->{code}, 0, 'start');
 my ($killed) = slurp("$dir/postmaster.pid") =~ /\A(\d+)/;
 kill 'KILL', $killed;
-poll_until(sub { ctl($dir, 'status')->{code} == 3 }, 10, 'status to see it');
+poll_until(sub { ctl($dir, 'status')->{code} == 3 }, 60, 'status to see it');
 ok(-e "$dir/postmaster.pid", 'the pid file is still there');
 is(ctl($dir, 'stop')->{code}, 3, 'stop signals nobody');
 is(ctl($dir, 'start', '-c', 'log_level=debug', '-c', 'l0_trigger=3')->{code}, 0, 'start again, with settings');

@@ -18,7 +18,8 @@ use constant { TIOCSCTTY => 0x540E };
 
 my ($tty, $name) = open_terminal() or plan skip_all => 'no pseudo terminal';
 
-my $node = Kvd::Test->new('main')->init->start;
+$Kvd::Test::KVCTL_OPTIONS = '?timeout=50s';
+my $node = Kvd::Test->new('main')->init(port => keep_port())->start;
 my $home = test_dir();
 
 my $shell = fork;
@@ -32,10 +33,10 @@ if ($shell == 0) {
 	$ENV{HOME} = $home;
 	$ENV{TERM} = 'dumb';
 	$ENV{ASAN_OPTIONS} = 'detect_leaks=0'; # libedit keeps the names of functions added to it
-	exec kvd_bin('kvctl'), '-p', $node->port or POSIX::_exit(127);
+	exec kvd_bin('kvctl'), '-p', $node->port, '--timeout', '50s' or POSIX::_exit(127);
 }
 # Until the shell has it open, reading the other side fails.
-poll_until(sub { open my $try, '+<', $name }, 10, 'the terminal');
+poll_until(sub { open my $try, '+<', $name }, 60, 'the terminal');
 
 my $seen = '';
 
@@ -43,7 +44,7 @@ my $seen = '';
 sub expect
 {
 	my ($pattern, $what) = @_;
-	my $until = time + 20;
+	my $until = time + 60;
 	while ($seen !~ $pattern) {
 		my $bits = '';
 		vec($bits, fileno $tty, 1) = 1;
@@ -116,7 +117,6 @@ type("\\?\n");
 expect(qr/\\conninfo.*?\\watch.*?$prompt/s, '\?');
 
 say_why('the server goes and comes back: the shell shows it and connects by itself');
-$node->append_conf(port => $port);
 $node->stop;
 type("\n");
 expect(qr/127\.0\.0\.1:$port\*> /, 'a star in the prompt: not connected');
@@ -125,7 +125,7 @@ type("get s\n");
 expect(qr/\n42|value \| 42/, 'the next command connects');
 expect(qr/127\.0\.0\.1:$port> /, 'no star');
 type("\\q\n");
-poll_until(sub { waitpid($shell, 1) == $shell }, 20, 'the shell to end');
+poll_until(sub { waitpid($shell, 1) == $shell }, 60, 'the shell to end');
 is($?, 0, '\q ends it');
 SKIP: {
 	skip 'built without libedit', 2 if !-e "$home/.kvctl_history";

@@ -17,7 +17,7 @@ Kvd::Client - a client of the kvd protocol in Perl, for tests
 Every answer is a hash with C<status> (the code's name), C<code>, C<id>, C<type>, C<payload> and, for errors,
 C<detail> and C<text>. The high-level calls add what the command answers. C<receive> checks each answer's CRC.
 
-A connection that ends, or a server silent for C<timeout> seconds (20), makes C<call> and what is built on it die with
+A connection that ends, or a server silent for C<timeout> seconds (60), makes C<call> and what is built on it die with
 "connection lost" or "no answer"; C<receive> returns undef when the connection has ended.
 
 C<new> takes C<port>, C<host>, C<timeout>, C<admin> (ask for a reserved connection), C<name>, and C<hello =E<gt> 0> to
@@ -36,12 +36,12 @@ use Kvd::Proto qw(:all);
 sub new
 {
 	my ($class, %o) = @_;
-	my $self = bless { in => '', next_id => 1, timeout => 20, %o }, $class;
+	my $self = bless { in => '', next_id => 1, timeout => 60, %o }, $class;
 	my $socket = IO::Socket::INET->new(
 		PeerAddr => $o{host} || '127.0.0.1',
 		PeerPort => $o{port},
 		Proto => 'tcp',
-		Timeout => 10
+		Timeout => 60
 	) or die "cannot connect to port $o{port}: $@\n";
 	setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1;
 	binmode $socket;

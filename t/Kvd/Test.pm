@@ -99,11 +99,17 @@ use Cwd qw(abs_path);
 use File::Basename qw(basename dirname);
 use File::Path qw(make_path remove_tree);
 use POSIX qw(:sys_wait_h);
-use Time::HiRes qw(time sleep);
+use Time::HiRes qw(time sleep clock_gettime CLOCK_MONOTONIC);
 use Kvd::Client;
 
 our @EXPORT = qw(poll_until seed say_why slurp spew kvd_bin test_dir run_command start_command
 	open_terminal keep_port change_members);
+
+use constant RUN_S => 300; # whoever runs for longer never ends
+
+# Suites of one node: '?timeout=50s', or a sync of the disk that takes five seconds fails them. A cluster's node is to
+# say soon that it has no leader.
+our $KVCTL_OPTIONS = '';
 
 our %SMALL = (
 	port => 0,
@@ -149,13 +155,15 @@ sub spew
 	return;
 }
 
+sub now { return clock_gettime(CLOCK_MONOTONIC) } # nobody sets this one
+
 sub poll_until
 {
 	my ($code, $seconds, $what) = @_;
-	my $until = time + (defined $seconds ? $seconds : 30);
+	my $until = now() + (defined $seconds ? $seconds : 30);
 	my $nap = 0.001;
 	while (1) {
-		my $last = time > $until; # there is a look after the time, however long this process was held up
+		my $last = now() > $until; # there is a look after the time, however long this process was held up
 		my $result = $code->();
 		return $result if $result;
 		die 'waited in vain for ' . (ref $what ? $what->() : $what // 'a condition') . "\n" if $last;
@@ -228,6 +236,16 @@ sub is_alive
 	return kill(0, $pid) || $!{EPERM};
 }
 
+# Servers that kvctl has started are nobody's children: those of a killed run go on in its directories.
+sub kill_those_in
+{
+	my ($dir) = @_;
+	for my $cwd (glob '/proc/[0-9]*/cwd') {
+		kill 'KILL', $cwd =~ /(\d+)/ if index(readlink($cwd) // '', "$dir/") == 0;
+	}
+	return;
+}
+
 sub test_dir
 {
 	return $base if defined $base;
@@ -236,7 +254,9 @@ sub test_dir
 	for my $old (glob "$build/t/$suite.*") {
 		my ($pid) = $old =~ /\.(\d+)\z/ or next;
 		# Servers die with their test (see start): a directory whose test is gone is nobody's. Process ids come again.
-		remove_tree($old) if $pid == $$ || (!is_alive($pid) && !-e "$old/failed");
+		next if $pid != $$ && (is_alive($pid) || -e "$old/failed");
+		kill_those_in($old);
+		remove_tree($old);
 	}
 	# Failed runs are kept, but not all of them for ever.
 	my @failed = sort { -M $a <=> -M $b } grep { -e "$_/failed" } glob "$build/t/$suite.*";
@@ -287,13 +307,13 @@ sub exit_code
 sub wait_for
 {
 	my ($pid, $seconds) = @_;
-	my $until = time + $seconds;
+	my $until = now() + $seconds;
 	my $nap = 0.001;
 	while (1) {
 		my $got = waitpid $pid, WNOHANG;
 		return exit_code($?) if $got == $pid;
 		die "process $pid is not ours\n" if $got < 0;
-		return undef if time > $until;
+		return undef if now() > $until;
 		sleep $nap;
 		$nap *= 1.5 if $nap < 0.02;
 	}
@@ -315,11 +335,11 @@ sub run_command
 		$path{stdin} = $o->{stdin_file};
 	}
 	my $pid = start_command(\%path, @command);
-	my $code = wait_for($pid, $o->{timeout} || 60);
+	my $code = wait_for($pid, $o->{timeout} || RUN_S);
 	if (!defined $code) {
 		kill 'KILL', $pid;
 		waitpid $pid, 0;
-		die "@command did not end within " . ($o->{timeout} || 60) . " s; it said: " . slurp("$stem.err") . "\n";
+		die "@command did not end within " . ($o->{timeout} || RUN_S) . " s; it said: " . slurp("$stem.err") . "\n";
 	}
 	my %result = (code => $code, out => slurp("$stem.out"), err => slurp("$stem.err"));
 	unlink "$stem.in", "$stem.out", "$stem.err";
@@ -390,6 +410,9 @@ sub start
 {
 	my ($self, %o) = @_;
 	die "node $self->{name} runs already\n" if $self->{pid};
+	# One in a sync of the disk takes its time to die; a start is refused after some seconds.
+	my %orphan = map { $_ => 1 } @{ delete $self->{orphans} || [] };
+	poll_until(sub { my $all = processes(); !grep { $orphan{$_} } keys %$all }, 60, 'the orphans to die') if %orphan;
 	my $before = $self->log_size;
 	my $pid = start_command({ out => $self->{log_file}, err => $self->{log_file} },
 		kvd_bin('kvd'), '-D', $self->{dir}, @{ $o{args} || [] });
@@ -521,9 +544,9 @@ sub kill9
 		my $pids = $self->children->{$kind} || [];
 		$pid = $pids->[ rand @$pids ] if @$pids;
 	}
+	my $kids = $kind eq 'postmaster' ? $self->children : {}; # afterwards they have another parent
 	return undef if !$pid || !kill 'KILL', $pid;
 	if ($kind eq 'postmaster') {
-		my $kids = $self->children;
 		waitpid $pid, 0;
 		$self->forget(-9);
 		$self->{orphans} = [ map {@$_} values %$kids ];
@@ -568,7 +591,9 @@ sub kvctl
 {
 	my ($self, @args) = @_;
 	my @o = ref $args[0] ? shift @args : ();
-	return run_command(@o, kvd_bin('kvctl'), '-p', $self->port, @args);
+	my $uri = 'kv://127.0.0.1:' . $self->port . "/$KVCTL_OPTIONS";
+	my @where = $KVCTL_OPTIONS eq '' ? ('-p', $self->port) : ('-u', $uri);
+	return run_command(@o, kvd_bin('kvctl'), @where, @args);
 }
 
 # --- the end ----------------------------------------------------------------------------------------

@@ -107,11 +107,11 @@ sub asked
 sub connection
 {
 	my ($self) = @_;
-	my $until = time + 30;
+	my $until = time + 90;
 	while (!$self->{c}) {
 		my $port = ($self->{node}->pid_file)[1];
 		$self->{c} = eval { Kvd::Client->new(port => $port, timeout => 30, name => "writer $self->{no}") } if $port;
-		die "cannot connect for 30 s: $@\n" if !$self->{c} && time > $until;
+		die "cannot connect for 90 s: $@\n" if !$self->{c} && time > $until;
 		select undef, undef, undef, 0.01 if !$self->{c};
 	}
 	return $self->{c};

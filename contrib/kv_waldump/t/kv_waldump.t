@@ -74,7 +74,7 @@ like($r->{out}, qr/\Alsn +\| length \| term \| kind +\| ops \| time\n-/, 'a tabl
 my $wal = $node->dir . '/wal';
 my ($file) = glob "$wal/*.kvw";
 poll_until(sub { run_command($tool, $node->dir)->{err} =~ /no record at position (\d+).* up to (\d+):/ && $1 == $2 },
-	20, 'the durable mark to follow');
+	60, 'the durable mark to follow');
 my $early_mark = slurp("$wal/mark");
 $c->put('late', 'x' x 200);
 $node->stop;

@@ -64,7 +64,7 @@ is("$b->{code} $b->{entries}", '0 2000', 'readseq reads each key once');
 $b = bench(qw(-c 2 -P 4 -n 1000), $_), is("$b->{code} $b->{operations} $b->{wrong}", '0 1000 0', "YCSB $_") for qw(d e);
 cmp_ok($c->count_all, '>', 2000, 'D and E inserted');
 $b = bench(qw(-c 1 -T 0.5 readrandom));
-ok($b->{seconds} >= 0.5 && $b->{seconds} < 5, "-T 0.5 took $b->{seconds} s");
+ok($b->{seconds} >= 0.5, "-T 0.5 took $b->{seconds} s");
 $b = bench(qw(-c 4 --rate 200 -n 200 readrandom));
 is($b->{operations}, 200, '--rate 200');
 cmp_ok($b->{seconds}, '>=', 0.99, "... took $b->{seconds} s for 200: no faster");
@@ -75,7 +75,7 @@ is_deeply([ map { bench(qw(-c 1 -n 300 --seed 5 a))->{latency_us}{read}{count} }
 	[ (bench(qw(-c 1 -n 300 --seed 5 a))->{latency_us}{read}{count}) x 2 ],
 	'the same seed makes the same choices');
 $c->config('set', 'max_value_size=50');
-poll_until(sub { $c->config('list', 'max_value_size')->{rows}[0][1] =~ /\A50/ }, 10, 'the setting');
+poll_until(sub { $c->config('list', 'max_value_size')->{rows}[0][1] =~ /\A50/ }, 60, 'the setting');
 is(bench(qw(-d 100 -n 10 overwrite))->{code}, 2, 'values that the server does not take are a usage error');
 $c->config('reset', 'max_value_size');
 $c->put('key:000000000007',

@@ -21,7 +21,7 @@
 #define CONTROL_NAME "kvd.control"
 #define WAIT_MS 60000          /* for ready, or for the end */
 #define POLL_MS 20
-#define DYING_WAIT_MS 1000     /* a killed server holds its lock until the system has given its memory back */
+#define DYING_WAIT_MS 1000     /* a dying server holds its lock until the system has given its memory back */
 #define LOG_LINES 10           /* of a server that died */
 #define LOG_TAIL 8192
 
@@ -253,6 +253,24 @@ await_ready(Ctl *ctl, pid_t child, const char *log, off_t log_from, uint64_t wai
 	return ctl_fail(ctl, ST_TIMEOUT);
 }
 
+/* Is it being killed? Linux shows a SIGKILL from the moment it is sent until the process is gone. */
+static bool
+is_doomed(long pid)
+{
+	unsigned long long pending = 0;
+	char path[64], line[256];
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%ld/status", pid);
+	f = fopen(path, "r");
+	if (f == NULL)
+		return false;
+	while (fgets(line, sizeof line, f) != NULL && sscanf(line, "ShdPnd: %llx", &pending) != 1)
+		;
+	fclose(f);
+	return (pending >> (SIGKILL - 1) & 1) != 0;
+}
+
 /* Is a server running, and not just about to end? Processes that a dead one left are kvd's to wait for. */
 static bool
 still_running(const Ctl *ctl, PidFile *p)
@@ -260,7 +278,9 @@ still_running(const Ctl *ctl, PidFile *p)
 	uint64_t began = clock_mono_ns();
 
 	while (running(ctl->dir, p)) {
-		if (ctl_interrupted || clock_mono_ns() - began >= UINT64_C(1000000) * DYING_WAIT_MS)
+		bool waited = clock_mono_ns() - began >= UINT64_C(1000000) * DYING_WAIT_MS;
+
+		if (ctl_interrupted || (waited && !is_doomed(p->pid)))
 			return true;
 		pause_ms(POLL_MS);
 	}

@@ -83,10 +83,20 @@ fill(Part *p)
 	leveldb_writeoptions_destroy(o);
 }
 
+/* As the other engines do without being asked: what is read from a file is verified. */
+static leveldb_readoptions_t *
+read_options(void)
+{
+	leveldb_readoptions_t *o = leveldb_readoptions_create();
+
+	leveldb_readoptions_set_verify_checksums(o, 1);
+	return o;
+}
+
 static void
 read_random(Part *p)
 {
-	leveldb_readoptions_t *o = leveldb_readoptions_create();
+	leveldb_readoptions_t *o = read_options();
 
 	for (long i = 0; i < p->n; i++) {
 		char key[KEY_SIZE], *error = NULL, *value;
@@ -119,7 +129,7 @@ walk(Part *p, leveldb_iterator_t *it, long most)
 static void
 read_seq(Part *p)
 {
-	leveldb_readoptions_t *o = leveldb_readoptions_create();
+	leveldb_readoptions_t *o = read_options();
 	leveldb_iterator_t *it = leveldb_create_iterator(db, o);
 
 	leveldb_iter_seek_to_first(it);
@@ -131,7 +141,7 @@ read_seq(Part *p)
 static void
 seek_random(Part *p)
 {
-	leveldb_readoptions_t *o = leveldb_readoptions_create();
+	leveldb_readoptions_t *o = read_options();
 
 	for (long i = 0; i < p->n; i++) {
 		leveldb_iterator_t *it = leveldb_create_iterator(db, o);
