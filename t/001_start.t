@@ -98,7 +98,7 @@ like($node->log, qr/^try: kvctl -p $pid_file[1] put hello world$/m, 'line to try
 my $c = $node->client;
 is($c->put('hello', 'world')->{status}, 'OK', 'it takes a write');
 is($c->get('hello')->{value}, 'world', 'and gives it back');
-poll_until(sub { !exists $node->children->{kvd} }, 60, 'the children to take their titles');
+$node->wait_titles;
 is_deeply([ sort keys %{ $node->children } ], [qw(backend compactor consensus replay walwriter)],
 	'the children show their titles');
 

@@ -53,7 +53,7 @@ sub client_with_backend
 	my ($victim, $victim_pid) = client_with_backend();
 	my ($last, $last_pid) = client_with_backend();
 	$_->put('before', 'x') for $first, $victim, $last;
-	poll_until(sub { !exists $node->children->{kvd} }, 60, 'the children to take their titles');
+	$node->wait_titles;
 	my $workers = $node->children;
 	delete $workers->{backend};
 	kill 'KILL', $victim_pid;

@@ -22,7 +22,7 @@ use constant { FRAMES => 20_000, BURST => 20 };
 seed();
 my $node = Kvd::Test->new('main')->init->start;
 my $witness = $node->client;
-poll_until(sub { !exists $node->children->{kvd} }, 60, 'the children to take their titles');
+$node->wait_titles;
 my $before = $node->children;
 delete $before->{backend};
 $witness->put("w$_", "value $_") for 1 .. 50;

@@ -33,9 +33,7 @@ $node->start;
 	$c->put($_, "value of $_") for @keys;
 }
 # Until the mark covers all of it; then crash.
-my @look = (kvd_bin('kv_waldump'), $node->dir);
-poll_until(sub { run_command(@look)->{err} =~ /no record at position (\d+).* up to (\d+):/ && $1 == $2 }, 60,
-	'the durable mark to follow');
+$node->wait_mark;
 my $mark = slurp("$wal/mark");
 $node->stop('immediate');
 my ($file) = sort glob "$wal/*.kvw";

@@ -5,6 +5,7 @@
  * without a lock: a sum may miss the last moment.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "backend/backend.h"
 #include "ipc/procslot.h"
@@ -30,7 +31,8 @@ backend_shmem_size(int slots)
 void
 backend_shmem_init(void *mem, int slots)
 {
-	all = mem; /* zeroed by the system */
+	all = mem;
+	memset(mem, 0, backend_shmem_size(slots));
 	count = slots;
 }
 

@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/kv_assert.h"
 #include "ipc/procslot.h"
@@ -62,7 +63,8 @@ delegate_shmem_init(void *mem, int slots)
 
 	net_close_pair(pair);
 	KV_TRY(net_socket_pair(pair));
-	shared = mem; /* zeroed by the system */
+	shared = mem;
+	memset(mem, 0, delegate_shmem_size(slots));
 	shared->slots = slots;
 	shared->pair[0] = pair[0];
 	shared->pair[1] = pair[1];

@@ -2,11 +2,9 @@
  * shmem.c - the shared memory of a node: one mapping, cut up for the rooms.
  *
  * Postmaster only, before it forks the children that use it. Each room says how much it needs and initialises its
- * piece; after a crash all of it is made anew (nobody is attached then), so no room ever cleans up. Nearly all memory
- * is the storage rooms', which clear the little that has to be zero: gigabytes of cache make a restart no longer.
+ * piece; after a crash all of it is made anew (nobody is attached then), so no room ever cleans up. Until then a piece
+ * may hold anything: each room clears what has to be zero, and only that. So gigabytes of cache make no restart longer.
  */
-#include <string.h>
-
 #include "common/config.h"
 #include "common/kv_assert.h"
 #include "backend/backend.h"
@@ -158,20 +156,19 @@ kvstore_make(void *mem)
 static const struct {
 	size_t (*size)(void);
 	Status (*make)(void *mem);
-	bool any; /* what the memory holds does not matter; else it has to be zero */
 } pieces[] = {
-	{ procslot_size, procslot_make, false },
-	{ lwlock_shmem_size, lwlock_make, false },
-	{ epoch_shmem_size, epoch_make, false },
-	{ nodestate_shmem_size, nodestate_make, false },
-	{ logclock_shmem_size, logclock_make, false },
-	{ latency_shmem_size, latency_make, false },
-	{ delegate_size, delegate_make, false },
-	{ backend_size, backend_make, false },
-	{ replstate_size, replstate_make, false },
-	{ fetch_shmem_size, fetch_make, false },
-	{ check_shmem_size, check_make, false },
-	{ kvstore_size, kvstore_make, true },
+	{ procslot_size, procslot_make },
+	{ lwlock_shmem_size, lwlock_make },
+	{ epoch_shmem_size, epoch_make },
+	{ nodestate_shmem_size, nodestate_make },
+	{ logclock_shmem_size, logclock_make },
+	{ latency_shmem_size, latency_make },
+	{ delegate_size, delegate_make },
+	{ backend_size, backend_make },
+	{ replstate_size, replstate_make },
+	{ fetch_shmem_size, fetch_make },
+	{ check_shmem_size, check_make },
+	{ kvstore_size, kvstore_make },
 };
 #define PIECES (sizeof pieces / sizeof *pieces)
 #define PIECE_ALIGN 4096 /* no two rooms share a page: cheap, and keeps their cache lines apart */
@@ -199,15 +196,12 @@ map_all(void)
 Status
 shmem_create(const Control *control)
 {
-	bool again = mapping != NULL; /* many times as fast as a new mapping, and cannot fail */
 	size_t at = 0;
 
-	if (!again)
+	if (mapping == NULL) /* else it is used again: many times as fast as a new one, and cannot fail */
 		KV_TRY(map_all());
 	init_control = control;
 	for (size_t i = 0; i < PIECES; i++) {
-		if (again && !pieces[i].any)
-			memset((char *) mapping + at, 0, piece_room(i));
 		KV_TRY(pieces[i].make((char *) mapping + at));
 		at += piece_room(i);
 	}

@@ -44,11 +44,13 @@ void
 replstate_set_lease(uint64_t until_ns, Lsn serve_from)
 {
 	uint64_t before = atomic_load_explicit(&repl_sh->lease_until_ns, memory_order_relaxed);
-	uint64_t now = clock_mono_ns();
 
 	/* While it had the lease nobody else committed anything: so it knows how old it is when it leads no more. */
-	if (until_ns == 0 && before != 0 && before != UINT64_MAX)
+	if (until_ns == 0 && before != 0 && before != UINT64_MAX) {
+		uint64_t now = clock_mono_ns();
+
 		note_commit(wal_commit(), before < now ? before : now);
+	}
 	atomic_store_explicit(&repl_sh->serve_from, serve_from, memory_order_relaxed);
 	atomic_store_explicit(&repl_sh->lease_until_ns, until_ns, memory_order_release);
 }

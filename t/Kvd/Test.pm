@@ -566,6 +566,24 @@ sub wait_restart
 	return;
 }
 
+# Children are named as the program until they have run: compare them only afterwards.
+sub wait_titles
+{
+	my ($self) = @_;
+	poll_until(sub { !exists $self->children->{kvd} }, 60, 'the children to take their titles');
+	return $self;
+}
+
+# Until the durable mark covers all of the log.
+sub wait_mark
+{
+	my ($self) = @_;
+	my @look = (kvd_bin('kv_waldump'), $self->dir);
+	poll_until(sub { run_command(@look)->{err} =~ /no record at position (\d+).* up to (\d+):/ && $1 == $2 }, 60,
+		'the durable mark to follow');
+	return $self;
+}
+
 # The node's CONFIG record comes a moment after it is ready: what is written from here on stands behind it.
 sub wait_config
 {

@@ -73,8 +73,7 @@ like($r->{out}, qr/\Alsn +\| length \| term \| kind +\| ops \| time\n-/, 'a tabl
 
 my $wal = $node->dir . '/wal';
 my ($file) = glob "$wal/*.kvw";
-poll_until(sub { run_command($tool, $node->dir)->{err} =~ /no record at position (\d+).* up to (\d+):/ && $1 == $2 },
-	60, 'the durable mark to follow');
+$node->wait_mark;
 my $early_mark = slurp("$wal/mark");
 $c->put('late', 'x' x 200);
 $node->stop;

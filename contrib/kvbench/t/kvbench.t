@@ -63,7 +63,7 @@ my $b = bench(qw(-c 3 readseq));
 is("$b->{code} $b->{entries}", '0 2000', 'readseq reads each key once');
 $b = bench(qw(-c 2 -P 4 -n 1000), $_), is("$b->{code} $b->{operations} $b->{wrong}", '0 1000 0', "YCSB $_") for qw(d e);
 cmp_ok($c->count_all, '>', 2000, 'D and E inserted');
-$b = bench(qw(-c 1 -T 0.5 readrandom));
+$b = bench(qw(-c 1 -n 1000000000000 -T 0.5 readrandom));
 ok($b->{seconds} >= 0.5, "-T 0.5 took $b->{seconds} s");
 $b = bench(qw(-c 4 --rate 200 -n 200 readrandom));
 is($b->{operations}, 200, '--rate 200');

@@ -71,7 +71,6 @@ wal_ring_init(void *mem, uint64_t ring_bytes, int slots, const Control *control,
 {
 	uint8_t *p = (uint8_t *) align64((uintptr_t) mem);
 	WalShared *s = (WalShared *) p;
-	_Atomic uint64_t *insert_from, *records;
 
 	KV_ASSERT(slots > 0 && record_max % 8 == 0);
 	ring_bytes = ring_size_of(ring_bytes);
@@ -82,15 +81,14 @@ wal_ring_init(void *mem, uint64_t ring_bytes, int slots, const Control *control,
 						   (unsigned long long) ring_bytes, WAL_RING_RECORDS, WAL_RING_RESERVE,
 						   (unsigned long long) (WAL_RING_RECORDS * record_max + WAL_RING_RESERVE + 4095) &
 							   ~4095ull);
+	/* The ring's own bytes are read only where something was inserted. */
+	memset(s, 0, align64(sizeof *s) + 2 * align64((uint64_t) slots * sizeof(uint64_t)));
 	p += align64(sizeof *s);
-	insert_from = (_Atomic uint64_t *) p;
+	s->insert_from = (_Atomic uint64_t *) p;
 	p += align64((uint64_t) slots * sizeof(uint64_t));
-	records = (_Atomic uint64_t *) p;
+	s->records = (_Atomic uint64_t *) p;
 	p += align64((uint64_t) slots * sizeof(uint64_t));
-	memset(s, 0, (size_t) (p - (uint8_t *) s)); /* the ring's bytes are read only where something was inserted */
 	s->ring = (uint8_t *) (((uintptr_t) p + 4095) & ~(uintptr_t) 4095);
-	s->insert_from = insert_from;
-	s->records = records;
 	s->ring_bytes = ring_bytes;
 	s->record_max = record_max;
 	s->slots = slots;

@@ -448,6 +448,7 @@ test_processes(void **state)
 		assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
 		assert_int_equal(status, 0);
 	}
+	assert_true(enough());
 	cache_stats(&s);
 	print_message("hits %llu inserts %llu evictions %llu bypassed %llu\n", (unsigned long long) s.hits,
 	              (unsigned long long) s.inserts, (unsigned long long) s.evictions,
